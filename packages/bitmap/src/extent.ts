@@ -1,0 +1,5 @@
+/** A run of dirty bytes. */
+export interface BitmapExtent {
+  readonly offset: number;
+  readonly length: number;
+}

@@ -153,13 +153,13 @@ export class SharedBitmap {
     const end = offset + length;
     if (!(offset >= 0 && length >= 0 && end <= this.length))
       this.#refuseRange("clear", offset, length);
+    if (length === 0) return;
     if (offset % this.granularity !== 0 || (end % this.granularity !== 0 && end !== this.length)) {
       throw new BitmapError(
         "unaligned",
         `clear: expected a range of whole granules of ${this.granularity} bytes, got ${length} bytes at ${offset}`,
       );
     }
-    if (length === 0) return;
     const last = this.#regionOf(end - 1);
     for (let index = this.#regionOf(offset); index <= last; index++) {
       this.#regions[index].clear(this.#firstIn(index, offset), this.#lastIn(index, end));

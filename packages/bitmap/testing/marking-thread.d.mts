@@ -1,0 +1,5 @@
+export function rangesOf(
+  seed: number,
+  length: number,
+  granularity: number,
+): Generator<{ offset: number; length: number }, never, undefined>;

@@ -8,6 +8,8 @@
  * (range, alignment, `readOnly`): a driver does not check again.
  */
 
+import type { OptionTable } from "./options.ts";
+
 /** A positive Linux errno, or 0 for success. */
 export type Errno = number;
 
@@ -77,6 +79,8 @@ export interface NodeHandle {
  * `driver` of a node's specification, with the rest of the specification as its options.
  */
 export interface Driver {
+  /** The options that it takes. Where given they are checked, and defaults filled in, before `open` sees them. */
+  readonly options?: OptionTable;
   /** Opens on a helper thread (may block). Throws a `BlockError` that names what was expected. */
   open(options: Record<string, unknown>, context: OpenContext): NodeHandle;
   /** Makes the verbs on this thread; must not block. */
@@ -85,7 +89,7 @@ export interface Driver {
   close(handle: NodeHandle, context: CloseContext): void;
 }
 
-export interface OpenContext {
+export interface OpenContext extends ConnectContext {
   /** Opens a child given in the options (`file`). Whoever opened it must close it if it fails afterwards. */
   open(spec: NodeSpec): NodeHandle;
   close(handle: NodeHandle): void;

@@ -70,6 +70,7 @@ test("fold takes a source of any length and leaves out what lies past the target
         if (extent.offset < end) target.set(extent.offset, end - extent.offset);
       }
       expect([...bitmap.extents()]).toEqual(target.extents(0));
+      expect(bitmap.count()).toBe(target.count());
       expect(from.equals(before)).toBe(true);
     }),
     { numRuns: 200 },
@@ -86,6 +87,16 @@ test("a resized copy is clean where it grew and keeps a granule that shrinking c
   expect([...grown.extents()]).toEqual([{ offset: 3 * mib, length: mib }]);
   expect(bitmap.resized(0).isEmpty()).toBe(true);
   expect(grown.resized(4 * mib).equals(bitmap)).toBe(true);
+});
+
+test("a fold into a shorter disk sets no bit past its end", () => {
+  const source = SharedBitmap.create(64 * 512, 512);
+  source.set(0, 64 * 512);
+  const target = SharedBitmap.create(40 * 512 - 9, 512);
+  target.fold(source);
+  expect(target.count()).toBe(40 * 512);
+  expect(target.nextClean(0)).toBe(target.length);
+  expect(Buffer.from(target.serialize()).toString("hex")).toBe("ffffffffff000000");
 });
 
 test("a bitmap of several regions merges as one does", () => {

@@ -57,18 +57,20 @@ export class Region {
     return ((Atomics.load(this.#words, granule >>> 5) >>> (granule & 31)) & 1) !== 0;
   }
 
-  /** Sets the bits `first` to `last`, both included. */
+  /** Sets the bits `first` to `last`, both included. Small, so that a call of it costs none: most marks are one word. */
   mark(first: number, last: number): void {
+    const word = first >>> 5;
+    if (word === last >>> 5) this.or(word, (-1 << (first & 31)) & (-1 >>> (31 - (last & 31))));
+    else this.#markWords(first, last);
+  }
+
+  #markWords(first: number, last: number): void {
     const firstWord = first >>> 5;
     const lastWord = last >>> 5;
-    const head = -1 << (first & 31);
-    const tail = -1 >>> (31 - (last & 31));
-    if (firstWord === lastWord) {
-      this.or(firstWord, head & tail);
-    } else if (lastWord - firstWord < SHORT_WORDS) {
-      this.or(firstWord, head);
+    if (lastWord - firstWord < SHORT_WORDS) {
+      this.or(firstWord, -1 << (first & 31));
       for (let word = firstWord + 1; word < lastWord; word++) this.or(word, -1);
-      this.or(lastWord, tail | 0);
+      this.or(lastWord, (-1 >>> (31 - (last & 31))) | 0);
     } else {
       for (let level = this.#top; level >= 0; level--)
         this.#fill(level, first >>> (5 * level), last >>> (5 * level));
@@ -152,7 +154,7 @@ export class Region {
     return this.#next(0, from, last);
   }
 
-  /** First clear bit from `from` on; `granules` if there is none. Costs by what is set. */
+  /** First clear bit from `from` on; `granules` if there is none (bits past the end are never set). Costs by what is set. */
   nextClear(from: number): number {
     const size = this.#sizes[0];
     let word = from >>> 5;
@@ -161,8 +163,7 @@ export class Region {
       if (++word === size) return this.granules;
       clear = ~Atomics.load(this.#words, word);
     }
-    const granule = (word << 5) + lowest(clear);
-    return granule < this.granules ? granule : this.granules;
+    return (word << 5) + lowest(clear);
   }
 
   /** First leaf word from `from` to `last` that may have bits set (a summary may be stale), or -1. */

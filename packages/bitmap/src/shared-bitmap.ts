@@ -131,14 +131,9 @@ export class SharedBitmap {
       this.#refuseRange("set", offset, length);
     if (length === 0) return;
     const only = this.#only;
-    if (only !== undefined) {
+    if (only !== undefined)
       only.mark((offset * this.#perByte) | 0, ((end - 1) * this.#perByte) | 0);
-      return;
-    }
-    const last = this.#regionOf(end - 1);
-    for (let index = this.#regionOf(offset); index <= last; index++) {
-      this.#regions[index].mark(this.#firstIn(index, offset), this.#lastIn(index, end));
-    }
+    else this.#setAcross(offset, end);
   }
 
   /**
@@ -323,6 +318,13 @@ export class SharedBitmap {
    */
   serialize(): Uint8Array<ArrayBuffer> {
     return serializeRegions(this.#regions, this.granules);
+  }
+
+  #setAcross(offset: number, end: number): void {
+    const last = this.#regionOf(end - 1);
+    for (let index = this.#regionOf(offset); index <= last; index++) {
+      this.#regions[index].mark(this.#firstIn(index, offset), this.#lastIn(index, end));
+    }
   }
 
   #regionOf(offset: number): number {

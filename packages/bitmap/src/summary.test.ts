@@ -120,7 +120,7 @@ test("marks that another thread makes between any two Atomics of a mark, a clear
       let at = 0;
       for (let steps = 1; at < steps; at++) {
         const bitmap = SharedBitmap.create(length, granularity);
-        bitmap.set(5_050 * granularity, 60 * granularity);
+        bitmap.set(5_010 * granularity, 185 * granularity);
         steps = 0;
         const hook = (step: number): void => {
           steps = step + 1;

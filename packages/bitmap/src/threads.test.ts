@@ -9,7 +9,8 @@ import { rangesOf } from "../testing/marking-thread.mjs";
 const granularity = 4096;
 const length = 2 ** 21 * granularity - 100;
 const entry = fileURLToPath(new URL("../testing/marking-thread.mjs", import.meta.url));
-const seed = (Date.now() ^ (process.pid << 8)) >>> 0;
+/** HEIRLOOM_SEED replays a failure. */
+const seed = Number(process.env.HEIRLOOM_SEED ?? (Date.now() ^ (process.pid << 8)) >>> 0);
 const workers: Worker[] = [];
 
 afterEach(async () => {

@@ -1,0 +1,224 @@
+/**
+ * A disk, from the side of a thread that is its guest: reads and flushes go straight to the node; everything that
+ * changes the disk passes the gate, preserves what views need, marks the recorders, and then writes.
+ *
+ * Everything here is synchronous and answers an errno. Waiting (a throttle, a full spill, a missing arena) happens
+ * outside of the gate: leave, wait, start again from the top.
+ */
+import assert from "node:assert";
+import { type BlockNode, checkRequest, connectNode, EINVAL, type Errno, type NodeHandle, type RequestKind, type RequestLimits, type StatusExtent } from "@heirloom/block";
+import type { RegionReference } from "./arena.ts";
+import { markRecorders, preserveForViews } from "./disk-layers.ts";
+import { Gate } from "./gate.ts";
+import * as layout from "./gate-layout.ts";
+import { decodeTable, tableArenaCount, type TableLayer } from "./table.ts";
+import type { ThreadContext } from "./thread-context.ts";
+import type { View } from "./view.ts";
+import { brokenSpillFull } from "./view-layout.ts";
+
+/** No operation holds the gate longer than a write of this many bytes does. */
+export const pieceBytesMax: number = 1024 * 1024;
+
+/** A disk as it is posted to threads. */
+export interface DiskAddress {
+  readonly node: NodeHandle;
+  /** The lowest node of the stack, when that is another. */
+  readonly lowest: NodeHandle | undefined;
+  /** Where the node's window begins in the lowest node. */
+  readonly base: number;
+  readonly gate: RegionReference;
+}
+
+/** ETIMEDOUT, for a guest's write that was to wait for its view. */
+const timedOut = 110;
+
+const sleepWord = new Int32Array(new SharedArrayBuffer(4));
+function sleep(milliseconds: number): void {
+  Atomics.wait(sleepWord, 0, 0, milliseconds);
+}
+
+export class DiskIo implements BlockNode {
+  readonly #node: BlockNode;
+  readonly #lowest: BlockNode;
+  readonly #base: number;
+  readonly #gate: Gate;
+  readonly #context: ThreadContext;
+  #generation = 0;
+  #layers: readonly TableLayer[] = [];
+  #arenasWanted = 0;
+  readonly #limits: RequestLimits;
+
+  /** @param participant a live number of this thread. The drivers of the nodes are loaded. */
+  constructor(address: DiskAddress, context: ThreadContext, participant: number) {
+    this.#context = context;
+    this.#node = connectNode(address.node);
+    this.#lowest = address.lowest === undefined ? this.#node : connectNode(address.lowest);
+    this.#base = address.base;
+    const node = this.#node;
+    this.#limits = {
+      get length(): number {
+        return node.length();
+      },
+      alignment: address.node.alignment,
+      readOnly: address.node.readOnly,
+    };
+    this.#gate = new Gate(context.arenas.words(address.gate, layout.gateBytes / 4), participant);
+    this.#gate.markServed();
+  }
+
+  /** Not for kernel copies: bytes that reach the file past the gate would not be tracked. */
+  readonly direct = undefined;
+
+  length(): number {
+    return this.#node.length();
+  }
+
+  /** Errno of a request that no driver should see; 0 if it may go on. */
+  check(kind: RequestKind, offset: number, length: number): Errno {
+    return checkRequest(this.#limits, kind, offset, length);
+  }
+
+  read(buffer: Uint8Array, offset: number): Errno {
+    const refused = this.check("read", offset, buffer.length);
+    if (refused !== 0 || buffer.length === 0) return refused;
+    this.#waitForAdmission("read", buffer.length);
+    return this.#node.read(buffer, offset);
+  }
+
+  write(buffer: Uint8Array, offset: number): Errno {
+    const refused = this.check("write", offset, buffer.length);
+    if (refused !== 0) return refused;
+    let errno = 0;
+    if (buffer.length <= pieceBytesMax) return buffer.length === 0 ? 0 : this.#writePiece(buffer, offset);
+    for (let done = 0; done < buffer.length && errno === 0; done += pieceBytesMax) {
+      errno = this.#writePiece(buffer.subarray(done, done + pieceBytesMax), offset + done);
+    }
+    return errno;
+  }
+
+  discard(offset: number, length: number): Errno {
+    const refused = this.check("discard", offset, length);
+    if (refused !== 0) return refused;
+    let errno = 0;
+    for (let done = 0; done < length && errno === 0; done += pieceBytesMax) {
+      const piece = Math.min(pieceBytesMax, length - done);
+      errno = this.#enter("discard", layout.operationDiscard, offset + done, piece);
+      if (errno !== 0) break;
+      errno = this.#node.discard(offset + done, piece);
+      this.#gate.leave();
+    }
+    return errno;
+  }
+
+  writeZeroes(offset: number, length: number, unmap: boolean): Errno {
+    const refused = this.check("write-zeroes", offset, length);
+    if (refused !== 0) return refused;
+    let errno = 0;
+    for (let done = 0; done < length && errno === 0; done += pieceBytesMax) {
+      const piece = Math.min(pieceBytesMax, length - done);
+      errno = this.#enter("write-zeroes", layout.operationWriteZeroes, offset + done, piece);
+      if (errno !== 0) break;
+      errno = this.#node.writeZeroes(offset + done, piece, unmap);
+      this.#gate.leave();
+    }
+    return errno;
+  }
+
+  flush(): Errno {
+    return this.#node.flush();
+  }
+
+  status(offset: number, length: number, extent: StatusExtent): Errno {
+    return this.check("status", offset, length) || this.#node.status(offset, length, extent);
+  }
+
+  /** The length of a disk with bitmaps changes by a transition of its engine, not from a thread. */
+  resize(): Errno {
+    assert.fail("a disk is resized through its engine");
+  }
+
+  admit(): number {
+    return 0; // waited for inside each verb
+  }
+
+  #writePiece(buffer: Uint8Array, offset: number): Errno {
+    const refused = this.#enter("write", layout.operationWrite, offset, buffer.length);
+    if (refused !== 0) return refused;
+    const errno = this.#node.write(buffer, offset);
+    this.#gate.leave();
+    return errno;
+  }
+
+  /**
+   * Goes in and does everything that comes before the device: when it returns 0 the caller is inside, all views are safe
+   * and all recorders marked.
+   */
+  #enter(kind: RequestKind, operation: number, offset: number, length: number): Errno {
+    let deadline = 0;
+    this.#waitForAdmission(kind, length);
+    for (;;) {
+      this.#gate.enter(operation);
+      if (!this.#refresh()) {
+        this.#gate.leave();
+        this.#context.arenas.catchUp(this.#arenasWanted);
+        continue;
+      }
+      // The disk may have shrunk since the request was checked.
+      if (offset + length > this.#node.length()) {
+        this.#gate.leave();
+        return EINVAL;
+      }
+      const full = preserveForViews(this.#layers, this.#lowest, this.#base + offset, length);
+      if (full === undefined) {
+        markRecorders(this.#layers, this.#base + offset, length);
+        this.#gate.count(length);
+        return 0;
+      }
+      const now = performance.now();
+      if (deadline === 0) deadline = now + full.guestDelayMaxMs;
+      if (now < deadline) {
+        this.#waitForSpill(full, deadline - now);
+        continue;
+      }
+      if (full.breakGuestWrite) {
+        this.#gate.leave();
+        return timedOut;
+      }
+      full.break(brokenSpillFull); // still inside, before the device is written; then from the top of this turn
+      this.#gate.leave();
+    }
+  }
+
+  #waitForSpill(view: View, timeoutMs: number): void {
+    this.#gate.leave();
+    const seen = view.progressSeen();
+    // Looked at after `seen`: a slot that got free before is found here, one that gets free later moves the count.
+    if (!view.spill.hasRoom() && !view.over()) view.waitForProgress(seen, timeoutMs);
+  }
+
+  #waitForAdmission(kind: RequestKind, length: number): void {
+    for (;;) {
+      const wait = this.#node.admit(kind, length);
+      if (wait <= 0) return;
+      sleep(wait);
+    }
+  }
+
+  /** Inside the gate: takes the table in force. False if it needs arenas that this thread was not told of. */
+  #refresh(): boolean {
+    const generation = this.#gate.generation();
+    if (generation === this.#generation) return true;
+    const { words } = this.#gate;
+    const { arenas } = this.#context;
+    const arena = Atomics.load(words, layout.tableArenaWord);
+    this.#arenasWanted = Math.max(this.#arenasWanted, arena + 1);
+    if (!arenas.knows(this.#arenasWanted)) return false;
+    const offset = Atomics.load(words, layout.tableOffsetWord) * 8;
+    const table = new Float64Array(arenas.buffer(arena), offset, Atomics.load(words, layout.tableLengthWord));
+    this.#arenasWanted = Math.max(this.#arenasWanted, tableArenaCount(table));
+    if (!arenas.knows(this.#arenasWanted)) return false;
+    this.#layers = decodeTable(table, arenas);
+    this.#generation = generation;
+    return true;
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * Carrying the spill to the target. Takes only clusters that are `preserved` and that no copier works on: the kernel may
+ * be copying what a guest wrote over one of them at this moment, and whoever writes last must be the drainer.
+ */
+import type { Errno } from "@heirloom/block";
+import { copiedClustersWord } from "./job-layout.ts";
+import type { MoverJob } from "./mover-types.ts";
+import { noSlot } from "./spill.ts";
+
+export interface DrainResult {
+  /** Slots carried over. */
+  drained: number;
+  /** Of the first write that failed; its slot stays full. */
+  errno: Errno;
+  /** Bytes; where that was. */
+  offset: number;
+}
+
+/**
+ * Drains up to `slotsMax` slots.
+ * @param bounce a cluster's buffer of this thread, for slots of the file
+ */
+export function drain(job: MoverJob, slotsMax: number, bounce: Uint8Array, result: DrainResult): void {
+  const { view } = job;
+  const { spill } = view;
+  result.drained = 0;
+  result.errno = 0;
+  let passedOver = 0;
+  while (result.drained < slotsMax && !view.over()) {
+    const slot = spill.takeFull();
+    if (slot === noSlot) return;
+    const cluster = spill.cluster(slot);
+    if (!view.isPreserved(cluster) || view.isCopying(cluster)) {
+      spill.putBack(slot);
+      // Slots that cannot go yet must not keep this thread from the others, nor for ever.
+      if (++passedOver > 64) return;
+      continue;
+    }
+    const errno = carry(job, slot, cluster, bounce);
+    if (errno !== 0) {
+      spill.putBack(slot);
+      result.errno = errno;
+      result.offset = cluster * view.clusterSize;
+      return;
+    }
+    view.setCopied(cluster >>> 5, 1 << (cluster & 31));
+    Atomics.add(job.words, copiedClustersWord, 1);
+    spill.free(slot);
+    view.madeProgress();
+    result.drained++;
+  }
+}
+
+function carry(job: MoverJob, slot: number, cluster: number, bounce: Uint8Array): Errno {
+  const { view } = job;
+  const { spill } = view;
+  const offset = cluster * view.clusterSize;
+  const bytes = view.bytesOf(cluster);
+  if (spill.isZeroSlot(slot)) return job.target.writeZeroes(offset, bytes, true);
+  const memory = spill.memory(slot);
+  if (memory !== undefined) return job.target.write(bytes === memory.length ? memory : memory.subarray(0, bytes), offset);
+  const data = bounce.subarray(0, bytes);
+  const errno = spill.load(slot, data);
+  if (errno === 0) return job.target.write(data, offset);
+  view.break(4, errno); // what guests preserved is lost: spill-failed
+  return errno;
+}

@@ -1,0 +1,273 @@
+/**
+ * The data plane, for the coordinator: arenas, registry, pools, stacks and their transitions. It decides nothing: what is
+ * frozen when and what becomes of a bitmap is the control plane's.
+ */
+import assert from "node:assert";
+import { randomUUID } from "node:crypto";
+import type { Worker } from "node:worker_threads";
+import { BroadcastChannel } from "node:worker_threads";
+import type { Errno, NodeHandle, NodeSpec } from "@heirloom/block";
+import { Arenas } from "./arena.ts";
+import type { ArenaAnnouncement, ArenaQuestion } from "./arena-map.ts";
+import { EngineView, type EngineParts } from "./engine-view.ts";
+import { slotWord, kibibytesField, requestsField } from "./gate-layout.ts";
+import { vacate } from "./gatekeeper.ts";
+import type { OpenedNode } from "./helper-tasks.ts";
+import { IoClient } from "./io-client.ts";
+import type { DiskHandle } from "./open-disk.ts";
+import { Pool } from "./pool.ts";
+import { Recorder } from "./recorder.ts";
+import { participantLive, participantReserved, Registry } from "./registry.ts";
+import type { SpillFileOptions } from "./spill-keeper.ts";
+import { type Layer, Stack } from "./stack.ts";
+import { type TaskResult, unwrap } from "./task-result.ts";
+import type { EngineAddress } from "./thread-context.ts";
+import { Transitions } from "./transition.ts";
+import { brokenThreadDied } from "./view-layout.ts";
+import type { ViewOptions } from "./view-memory.ts";
+
+export interface EngineOptions {
+  /** Threads for jobs and for the main thread's I/O at most; 256 by default. */
+  readonly threadsMax?: number;
+  /** Threads that open, close, flush at most; 4 by default. */
+  readonly helpersMax?: number;
+  /** Threads that serve the main thread's I/O at most; a disk stays with one of them. 2 by default. */
+  readonly ioThreadsMax?: number;
+  /** Threads without work end after this, milliseconds; 10 s by default. */
+  readonly idleTimeoutMs?: number;
+}
+
+/** A thread is gone that had served these layers; views of them are broken. */
+export type DeathListener = (layers: readonly Layer[]) => void;
+
+export class Engine {
+  readonly arenas: Arenas;
+  readonly registry: Registry = new Registry();
+  readonly pool: Pool;
+  readonly transitions: Transitions;
+  readonly #channel: BroadcastChannel;
+  readonly #channelName = `heirloom-${randomUUID()}`;
+  readonly #stacks = new Set<Stack>();
+  readonly #ioThreadsMax: number;
+  readonly #ioClients: IoClient[] = [];
+  readonly #ioOf = new Map<number, IoClient>();
+  readonly #handles = new Map<number, { threadId: number; layer: Layer }>();
+  readonly #parts: EngineParts;
+  #onDeath: DeathListener = () => {};
+  #nextNumber = 1;
+
+  constructor(options: EngineOptions = {}) {
+    this.#channel = new BroadcastChannel(this.#channelName);
+    this.#channel.onmessage = (event: unknown) => this.#answer((event as { data: ArenaAnnouncement | ArenaQuestion }).data);
+    this.#channel.unref();
+    this.arenas = new Arenas((arena, buffer) => this.#announce([{ arena, buffer }], arena + 1));
+    this.#ioThreadsMax = options.ioThreadsMax ?? 2;
+    const { threadsMax = 256, helpersMax = 4, idleTimeoutMs = 10_000 } = options;
+    this.pool = new Pool(this.registry, { threadsMax, helpersMax, idleTimeoutMs }, (participant, died) =>
+      this.#vacate(participant, died),
+    );
+    this.transitions = new Transitions(this.registry);
+    this.#parts = { arenas: this.arenas, pool: this.pool, address: () => this.address() };
+  }
+
+  address(): EngineAddress {
+    return { registry: this.registry.buffer, channel: this.#channelName, arenas: this.arenas.buffers };
+  }
+
+  /** Told after a thread's exit, when its slots are vacated and the views of what it served are broken. */
+  onDeath(listener: DeathListener): void {
+    this.#onDeath = listener;
+  }
+
+  /** @throws BlockError */
+  async openNode(spec: NodeSpec): Promise<OpenedNode> {
+    return unwrap(await this.pool.help<TaskResult<OpenedNode>>("openTask", { spec }));
+  }
+  /** No thread uses the node any more. */
+  async closeNode(handle: NodeHandle): Promise<void> {
+    unwrap(await this.pool.help<TaskResult<void>>("closeTask", { handle }));
+  }
+  async flushNode(handle: NodeHandle): Promise<Errno> {
+    return unwrap(await this.pool.help<TaskResult<Errno>>("flushTask", { handle }));
+  }
+  async resizeNode(handle: NodeHandle, length: number): Promise<Errno> {
+    return unwrap(await this.pool.help<TaskResult<Errno>>("resizeTask", { handle, length }));
+  }
+  /** Cuts ranges at borders of data and zeroes; see `statusTask`. */
+  async nodeStatus(handle: NodeHandle, ranges: Float64Array): Promise<Float64Array> {
+    return unwrap(await this.pool.help<TaskResult<Float64Array>>("statusTask", { handle, ranges }));
+  }
+
+  /** A disk on a stack of its own, or as a window on the stack of one that is attached. */
+  addLayer(opened: OpenedNode, under?: { readonly layer: Layer; readonly offset: number }): Layer {
+    const stack = under === undefined ? new Stack(this.arenas) : under.layer.stack;
+    this.#stacks.add(stack);
+    const layer: Layer = {
+      id: this.#nextNumber++,
+      stack,
+      node: opened.handle,
+      base: under === undefined ? 0 : under.layer.base + under.offset,
+      table: { length: opened.length, recorders: [], views: [] },
+    };
+    stack.layers.set(layer.id, layer);
+    return layer;
+  }
+
+  /** The disk has no recorders and no views left, and nobody writes it. */
+  async removeLayer(layer: Layer): Promise<void> {
+    assert(layer.table.recorders.length === 0 && layer.table.views.length === 0, "a layer leaves the table first");
+    await this.#ioOf.get(layer.id)?.forget(layer.id);
+    this.#ioOf.delete(layer.id);
+    layer.stack.layers.delete(layer.id);
+    if (layer.stack.layers.size > 0) return;
+    this.#stacks.delete(layer.stack);
+    layer.stack.free();
+  }
+
+  recorder(length: number, granularity: number): Recorder {
+    return Recorder.create(this.arenas, length, granularity);
+  }
+
+  view(layer: Layer, options: ViewOptions, set: Recorder | undefined, spill: SpillFileOptions, onSpillRefused: (error: Error) => void): EngineView {
+    return new EngineView(this.#parts, layer, options, set, spill, onSpillRefused);
+  }
+
+  /** The ring that serves a disk for the main thread. */
+  io(layer: Layer): IoClient {
+    let client = this.#ioOf.get(layer.id);
+    if (client !== undefined) return client;
+    if (this.#ioClients.length < this.#ioThreadsMax) {
+      client = new IoClient(this.pool, () => this.address());
+      this.#ioClients.push(client);
+    } else client = this.#ioClients[layer.id % this.#ioClients.length];
+    this.#ioOf.set(layer.id, client);
+    client.adopt({ kind: "disk", number: layer.id, disk: layer.stack.address(layer) });
+    return client;
+  }
+
+  /** Lets the main thread read a view. @returns the number to ask the disk's ring for */
+  adoptView(view: EngineView): number {
+    const number = this.#nextNumber++;
+    const { layer, memory } = view;
+    this.io(layer).adopt({
+      kind: "view",
+      number,
+      disk: layer.stack.address(layer),
+      view: { arena: memory.region.arena, byteOffset: memory.region.byteOffset },
+      arenaCount: this.arenas.buffers.length,
+    });
+    return number;
+  }
+
+  /** Follows an embedder's thread: its end is then the death of the guest that it is. */
+  register(worker: Worker): void {
+    const { threadId } = worker;
+    if (this.registry.isRegistered(threadId)) return;
+    assert(this.registry.registerThread(threadId), "at most 256 threads are registered at once");
+    worker.once("exit", () => {
+      this.registry.unregisterThread(threadId);
+      for (const participant of this.#handles.keys()) {
+        if (this.registry.threadOf(participant) !== threadId) continue;
+        const closed = this.registry.state(participant) !== participantLive;
+        this.#vacate(participant, !closed);
+        this.registry.release(participant);
+        this.#handles.delete(participant);
+      }
+    });
+  }
+
+  /** A disk for one thread of the embedder's. */
+  handle(layer: Layer): DiskHandle {
+    this.#reclaimClosedHandles();
+    const participant = this.registry.reserve();
+    assert(participant !== -1, "there is a participant's number left");
+    this.#handles.set(participant, { threadId: 0, layer });
+    return {
+      engine: this.address(),
+      participant,
+      arenaCount: this.arenas.buffers.length,
+      disk: layer.stack.address(layer),
+    };
+  }
+
+  /** Handles of a disk that were not closed: posted, or open on a thread. */
+  openHandles(layer: Layer): number {
+    this.#reclaimClosedHandles();
+    let count = 0;
+    for (const handle of this.#handles.values()) if (handle.layer === layer) count++;
+    return count;
+  }
+
+  /** Takes back a handle that nobody has opened. False if a thread has. */
+  revokeUnopened(layer: Layer): boolean {
+    let all = true;
+    for (const [participant, handle] of this.#handles) {
+      if (handle.layer !== layer) continue;
+      if (this.registry.state(participant) === participantReserved && this.registry.goLive(participant, 0)) {
+        this.registry.release(participant);
+        this.#handles.delete(participant);
+      } else all = false;
+    }
+    return all;
+  }
+
+  /** Guest requests and bytes of a disk's stack so far, of those who are its guests now. */
+  traffic(layer: Layer): { requests: number; bytes: number } {
+    let requests = 0;
+    let kibibytes = 0;
+    for (let participant = 0; participant < this.registry.participantMax; participant++) {
+      requests += layer.stack.words[slotWord(participant, requestsField)] >>> 0;
+      kibibytes += layer.stack.words[slotWord(participant, kibibytesField)] >>> 0;
+    }
+    return { requests, bytes: kibibytes * 1024 };
+  }
+
+  /** Everything was detached. @returns false if a thread hangs and was left behind */
+  async close(timeoutMs = 2000): Promise<boolean> {
+    await Promise.race([Promise.all(this.#ioClients.map((client) => client.close())), delay(timeoutMs)]);
+    const inTime = await this.pool.close(timeoutMs);
+    this.#channel.close();
+    return inTime;
+  }
+
+  #reclaimClosedHandles(): void {
+    for (const participant of this.#handles.keys()) {
+      const state = this.registry.state(participant);
+      if (state === participantLive || state === participantReserved) continue;
+      this.#vacate(participant, false);
+      this.registry.release(participant);
+      this.#handles.delete(participant);
+    }
+  }
+
+  #vacate(participant: number, died: boolean): void {
+    const layers: Layer[] = [];
+    for (const stack of this.#stacks) {
+      const { served } = vacate(stack.words, participant);
+      if (!died || !served) continue;
+      for (const layer of stack.layers.values()) {
+        layers.push(layer);
+        for (const view of layer.table.views) view.view.break(brokenThreadDied);
+      }
+    }
+    if (died && layers.length > 0) this.#onDeath(layers);
+  }
+
+  #announce(arenas: ArenaAnnouncement["arenas"], count: number): void {
+    const message: ArenaAnnouncement = { arenas };
+    this.#channel.postMessage(message);
+    this.registry.arenaCount = count;
+  }
+
+  #answer(message: ArenaAnnouncement | ArenaQuestion): void {
+    if (!("missingArenas" in message)) return;
+    this.#announce(
+      this.arenas.buffers.map((buffer, arena) => ({ arena, buffer })),
+      this.arenas.buffers.length,
+    );
+  }
+}
+
+function delay(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds).unref());
+}

@@ -1,0 +1,60 @@
+/**
+ * The gate, from the side of a thread: every operation that changes a disk happens between `enter` and `leave`.
+ *
+ * Why no write is inside while the gate is closed and found empty. Enter stores the slot, then loads `closed`; the
+ * coordinator stores `closed`, then loads the slot. All four are sequentially consistent, so at least one sees the other's
+ * store: either the thread sees `closed` and backs out, or the coordinator sees the slot and waits for it.
+ *
+ * Why nobody sleeps for ever. A thread that backs out or leaves under a closed gate notifies its slot after storing 0, and
+ * the coordinator waits with the value that it saw, so it cannot miss the change. A thread waits on `closed` with the
+ * value 1; the coordinator stores 0 and then notifies, in the same call that closed it.
+ */
+import { closedWord, generationWord, kibibytesField, operationField, requestsField, servedField, slotWord } from "./gate-layout.ts";
+
+export class Gate {
+  readonly words: Int32Array;
+  readonly #slot: number;
+  readonly #served: number;
+  readonly #requests: number;
+  readonly #kibibytes: number;
+
+  constructor(words: Int32Array, participant: number) {
+    this.words = words;
+    this.#slot = slotWord(participant, operationField);
+    this.#served = slotWord(participant, servedField);
+    this.#requests = slotWord(participant, requestsField);
+    this.#kibibytes = slotWord(participant, kibibytesField);
+  }
+
+  /** Goes in, waiting while a transition holds the gate. `operation` is not 0. */
+  enter(operation: number): void {
+    for (;;) {
+      Atomics.store(this.words, this.#slot, operation);
+      if (Atomics.load(this.words, closedWord) === 0) return;
+      Atomics.store(this.words, this.#slot, 0);
+      Atomics.notify(this.words, this.#slot);
+      Atomics.wait(this.words, closedWord, 1);
+    }
+  }
+
+  leave(): void {
+    Atomics.store(this.words, this.#slot, 0);
+    if (Atomics.load(this.words, closedWord) !== 0) Atomics.notify(this.words, this.#slot);
+  }
+
+  /** The number of the table in force; meaningful while inside. */
+  generation(): number {
+    return Atomics.load(this.words, generationWord);
+  }
+
+  /** From now on this thread's death breaks the views of the disk. Said once, before the first touch. */
+  markServed(): void {
+    Atomics.store(this.words, this.#served, 1);
+  }
+
+  /** Counts a guest request, for whoever yields to active guests. */
+  count(length: number): void {
+    this.words[this.#requests] = (this.words[this.#requests] + 1) | 0;
+    this.words[this.#kibibytes] = (this.words[this.#kibibytes] + ((length + 1023) >>> 10)) | 0;
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * The gate, from the coordinator's side: one try of a transition over one or several gates, in one uninterrupted call.
+ *
+ * A try closes all gates, waits a bounded time for their slots to empty, commits, and opens; if a slot is still held it
+ * opens again and says who held it. Nothing here awaits, so no gate stays closed across a turn of the event loop.
+ */
+import { closedWord, operationField, operationNames, servedField, slotWord } from "./gate-layout.ts";
+
+export interface TryResult {
+  /** Whether the commit ran. */
+  readonly done: boolean;
+  /** How long guests were kept out, milliseconds; without what `observe` took. */
+  readonly closedMs: number;
+  /** Who held a gate at the end of a try that was not done. */
+  readonly holder?: { readonly gate: number; readonly participant: number; readonly operation: string };
+}
+
+/** Looks this often before it sleeps: a 4 KiB write is over in less than what a sleep and a wake-up cost. */
+const spinCount = 2000;
+
+/**
+ * @param gates words of each gate
+ * @param participantMax slots to look at in each
+ * @param holdMs how long to wait for them together
+ * @param commit runs with all gates closed and empty: stores only
+ * @param observe runs after it, still closed; its time is not counted (a test's look at the instant)
+ */
+export function tryTransition(
+  gates: readonly Int32Array[],
+  participantMax: number,
+  holdMs: number,
+  commit: () => void,
+  observe?: () => void,
+): TryResult {
+  const begin = performance.now();
+  for (const words of gates) Atomics.store(words, closedWord, 1);
+  let holder: TryResult["holder"];
+  for (let gate = 0; gate < gates.length && holder === undefined; gate++) {
+    for (let participant = 0; participant < participantMax; participant++) {
+      const operation = waitForSlot(gates[gate], participant, begin + holdMs);
+      if (operation === 0) continue;
+      holder = { gate, participant, operation: operationNames[operation] ?? "operation" };
+      break;
+    }
+  }
+  let observedMs = 0;
+  try {
+    if (holder === undefined) {
+      commit();
+      if (observe !== undefined) {
+        const from = performance.now();
+        try {
+          observe();
+        } finally {
+          observedMs = performance.now() - from;
+        }
+      }
+    }
+  } finally {
+    for (const words of gates) {
+      Atomics.store(words, closedWord, 0);
+      Atomics.notify(words, closedWord);
+    }
+  }
+  const closedMs = performance.now() - begin - observedMs;
+  return holder === undefined ? { done: true, closedMs } : { done: false, closedMs, holder };
+}
+
+/** What the slot holds when it is empty or the time is over. */
+function waitForSlot(words: Int32Array, participant: number, deadline: number): number {
+  const slot = slotWord(participant, operationField);
+  for (let spin = 0; spin < spinCount; spin++) {
+    if (Atomics.load(words, slot) === 0) return 0;
+  }
+  for (;;) {
+    const operation = Atomics.load(words, slot);
+    if (operation === 0) return 0;
+    const left = deadline - performance.now();
+    if (left <= 0) return operation;
+    Atomics.wait(words, slot, operation, left);
+  }
+}
+
+/** A participant's thread has exited: whatever it held inside is given up. */
+export function vacate(words: Int32Array, participant: number): { served: boolean } {
+  const slot = slotWord(participant, operationField);
+  const served = Atomics.exchange(words, slotWord(participant, servedField), 0) !== 0;
+  Atomics.store(words, slot, 0);
+  Atomics.notify(words, slot);
+  return { served };
+}

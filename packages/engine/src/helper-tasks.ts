@@ -1,0 +1,153 @@
+/**
+ * What helpers do: work that blocks for a moment and belongs to nobody's straight-line path. A helper touches no gate. Files
+ * are opened and closed here, on threads whose end closes nothing, so a descriptor outlives the thread that opened it.
+ */
+import { dirname } from "node:path";
+import {
+  allocateRange,
+  BlockError,
+  closeFile,
+  closeNode,
+  connectNode,
+  type Errno,
+  errnoName,
+  fileSystemOf,
+  loadDrivers,
+  type NodeHandle,
+  type NodeSpec,
+  O_RDWR,
+  O_TMPFILE,
+  openFile,
+  openNode,
+  type StatusExtent,
+} from "@heirloom/block";
+import { EngineError } from "./engine-error.ts";
+import { asResult, type TaskResult } from "./task-result.ts";
+
+export interface OpenTask {
+  readonly spec: NodeSpec;
+}
+/** An open node, with what the main thread wants to know of it. */
+export interface OpenedNode {
+  readonly handle: NodeHandle;
+  readonly length: number;
+}
+
+export function openTask(task: OpenTask): Promise<TaskResult<OpenedNode>> {
+  return asResult(async () => {
+    const handle = await openNode(task.spec);
+    return { handle, length: connectNode(handle).length() };
+  });
+}
+
+export function closeTask(task: { readonly handle: NodeHandle }): Promise<TaskResult<void>> {
+  return asResult(async () => {
+    await loadDrivers(task.handle);
+    closeNode(task.handle);
+  });
+}
+
+/** @returns errno */
+export function flushTask(task: { readonly handle: NodeHandle }): Promise<TaskResult<Errno>> {
+  return asResult(async () => {
+    await loadDrivers(task.handle);
+    return connectNode(task.handle).flush();
+  });
+}
+
+/** @returns errno */
+export function resizeTask(task: { readonly handle: NodeHandle; readonly length: number }): Promise<TaskResult<Errno>> {
+  return asResult(async () => {
+    await loadDrivers(task.handle);
+    return connectNode(task.handle).resize(task.length);
+  });
+}
+
+export interface StatusTask {
+  readonly handle: NodeHandle;
+  /** Ranges to ask about, in order: offset, length, offset, length ... bytes. */
+  readonly ranges: Float64Array;
+}
+
+/** Cuts ranges at the borders of data and zeroes. @returns offset, length, 1 for zero or 0 for data ... */
+export function statusTask(task: StatusTask): Promise<TaskResult<Float64Array>> {
+  return asResult(async () => {
+    await loadDrivers(task.handle);
+    const node = connectNode(task.handle);
+    const extent: StatusExtent = { length: 0, zero: false, allocated: false };
+    const found: number[] = [];
+    for (let at = 0; at < task.ranges.length; at += 2) {
+      let offset = task.ranges[at];
+      const end = offset + task.ranges[at + 1];
+      while (offset < end) {
+        const errno = node.status(offset, end - offset, extent);
+        if (errno !== 0) throw new BlockError("ERR_IO", `look for holes at offset ${offset}: ${errnoName(errno)}`, { offset, errno });
+        found.push(offset, extent.length, extent.zero ? 1 : 0);
+        offset += extent.length;
+      }
+    }
+    return Float64Array.from(found);
+  });
+}
+
+export interface SpillFileTask {
+  /** -1 to make it. */
+  readonly fd: number;
+  readonly directory: string;
+  readonly allowTmpfs: boolean;
+  /** Bytes that have room, and that shall have. */
+  readonly from: number;
+  readonly to: number;
+  /** Share of the file system that stays free. */
+  readonly floor: number;
+}
+export interface SpillFile {
+  readonly fd: number;
+  /** Bytes that have room now. */
+  readonly allocated: number;
+}
+
+/**
+ * Makes or grows a spill file: unlinked from the start, mode 0600, room by fallocate, so that a guest's write into it does
+ * not find a full disk.
+ */
+export function spillFileTask(task: SpillFileTask): Promise<TaskResult<SpillFile>> {
+  return asResult(() => {
+    let { fd } = task;
+    if (fd === -1) {
+      fd = openFile(task.directory, O_RDWR | O_TMPFILE, 0o600);
+      if (fd < 0) throw spillError(`open a file in ${task.directory}`, -fd);
+    }
+    const facts = fileSystemOf(fd);
+    const refusal = typeof facts === "number" ? `look at the file system of ${task.directory}: ${errnoName(facts)}` : spaceRefusal(task, facts);
+    const errno = refusal === undefined ? allocateRange(fd, task.from, task.to - task.from) : 0;
+    if (refusal === undefined && errno === 0) return { fd, allocated: task.to };
+    if (task.fd === -1) closeFile(fd);
+    if (refusal !== undefined) throw new EngineError("ERR_SPILL", `spill file: ${refusal}`);
+    throw spillError(`make room for ${task.to} bytes in ${task.directory}`, errno);
+  });
+}
+
+function spaceRefusal(task: SpillFileTask, facts: { isTmpfs: boolean; bytesAvailable: number; bytesTotal: number }): string | undefined {
+  if (facts.isTmpfs && !task.allowTmpfs) {
+    return `${task.directory} is a tmpfs, whose files are memory; name another directory, or allow it with spill.allowTmpfs`;
+  }
+  const left = facts.bytesAvailable - (task.to - task.from);
+  if (left < facts.bytesTotal * task.floor) {
+    return `${task.directory} would have less than ${task.floor * 100} % free; the spill does not grow`;
+  }
+  return undefined;
+}
+
+function spillError(operation: string, errno: Errno): EngineError {
+  return new EngineError("ERR_SPILL", `spill file: ${operation}: ${errnoName(errno)}`);
+}
+
+export function closeFileTask(task: { readonly fd: number }): Promise<TaskResult<Errno>> {
+  return asResult(() => closeFile(task.fd));
+}
+
+/** Where a spill lies by default: beside the image. */
+export function directoryOf(filename: string): string {
+  return dirname(filename);
+}

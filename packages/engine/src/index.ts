@@ -1,0 +1,23 @@
+export { Engine, type DeathListener, type EngineOptions } from "./engine.ts";
+export { EngineError, type EngineErrorCode } from "./engine-error.ts";
+export { EngineView, type MoverOptions, type ThreadsEnd } from "./engine-view.ts";
+export { foldUncopied } from "./folding.ts";
+export type { OpenedNode } from "./helper-tasks.ts";
+export { requestBytesMax } from "./io-client.ts";
+export {
+  operationDiscard,
+  operationFlush,
+  operationRead,
+  operationReadView,
+  operationWrite,
+  operationWriteZeroes,
+} from "./io-ring.ts";
+export type { ErrorPolicy, MoverError } from "./mover-types.ts";
+export { type DiskHandle, GuestDisk, openDisk } from "./open-disk.ts";
+export { NoThread, ThreadDied } from "./pool.ts";
+export { Recorder } from "./recorder.ts";
+export type { SpillFileOptions } from "./spill-keeper.ts";
+export type { Layer, LayerTable } from "./stack.ts";
+export { type PreparedTransition, type TransitionOutcome, TransitionTimeout } from "./transition.ts";
+export type { BreakReason } from "./view-layout.ts";
+export { viewRefusal, type ViewOptions } from "./view-memory.ts";

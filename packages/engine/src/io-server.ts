@@ -1,0 +1,122 @@
+/** The long task behind the main thread's `disk.read` and the rest: a guest that serves a ring. */
+import { receiveMessageOnPort, type MessagePort } from "node:worker_threads";
+import { connectNode, EIO, type Errno, loadDrivers } from "@heirloom/block";
+import type { RegionReference } from "./arena.ts";
+import { type DiskAddress, DiskIo } from "./disk-io.ts";
+import * as ring from "./io-ring.ts";
+import { readView } from "./reader.ts";
+import { type EngineAddress, ThreadContext } from "./thread-context.ts";
+import { View } from "./view.ts";
+
+export interface IoServerTask {
+  readonly engine: EngineAddress;
+  readonly participant: number;
+  readonly ring: SharedArrayBuffer;
+  /** Disks and views that the ring's requests name by number come here. */
+  readonly port: MessagePort;
+}
+
+/** Something for the server to know before the requests that name its number. */
+export type Adoption =
+  | { readonly kind: "disk"; readonly number: number; readonly disk: DiskAddress }
+  | { readonly kind: "view"; readonly number: number; readonly disk: DiskAddress; readonly view: RegionReference; readonly arenaCount: number };
+
+/** Requests answered before a sleeping main thread is woken: a wake-up costs more than a 4 KiB write. */
+const answersPerWake = 16;
+
+export async function serveIo(task: IoServerTask): Promise<void> {
+  const context = ThreadContext.of(task.engine);
+  if (!context.goLive(task.participant)) return;
+  const server = new IoServer(task, context);
+  await server.run();
+  task.port.close();
+}
+
+class IoServer {
+  readonly #task: IoServerTask;
+  readonly #context: ThreadContext;
+  readonly #ring: ring.IoRing;
+  readonly #disks = new Map<number, DiskIo>();
+  readonly #views = new Map<number, (buffer: Uint8Array, offset: number) => Errno>();
+
+  constructor(task: IoServerTask, context: ThreadContext) {
+    this.#task = task;
+    this.#context = context;
+    this.#ring = new ring.IoRing(task.ring);
+  }
+
+  async run(): Promise<void> {
+    const { words } = this.#ring;
+    let done = Atomics.load(words, ring.completedWord);
+    for (;;) {
+      const submitted = Atomics.load(words, ring.submittedWord);
+      if (submitted === done) {
+        Atomics.wait(words, ring.submittedWord, submitted);
+        continue;
+      }
+      let unannounced = 0;
+      while (done !== submitted) {
+        const entry = (done >>> 0) % ring.ringEntries;
+        const at = entry * ring.entryNumbers;
+        const { numbers } = this.#ring;
+        const closes = numbers[at] === ring.operationClose;
+        if (numbers[at] === ring.operationAdopt) await this.#adopt();
+        else if (closes) Atomics.store(words, ring.errnoStart + entry, 0);
+        else Atomics.store(words, ring.errnoStart + entry, this.#serve(at));
+        done = (done + 1) | 0;
+        Atomics.store(words, ring.completedWord, done);
+        if (++unannounced === answersPerWake || done === submitted) {
+          Atomics.notify(words, ring.completedWord);
+          unannounced = 0;
+        }
+        if (closes) return;
+      }
+    }
+  }
+
+  #serve(at: number): Errno {
+    const { numbers, data } = this.#ring;
+    const number = numbers[at + 1];
+    const offset = numbers[at + 2];
+    const length = numbers[at + 3];
+    const place = numbers[at + 4];
+    if (numbers[at] === ring.operationForget) {
+      this.#disks.delete(number);
+      this.#views.delete(number);
+      return 0;
+    }
+    if (numbers[at] === ring.operationReadView) {
+      const read = this.#views.get(number);
+      return read === undefined ? EIO : read(data.subarray(place, place + length), offset);
+    }
+    const disk = this.#disks.get(number);
+    if (disk === undefined) return EIO;
+    switch (numbers[at]) {
+      case ring.operationRead:
+        return disk.read(data.subarray(place, place + length), offset);
+      case ring.operationWrite:
+        return disk.write(data.subarray(place, place + length), offset);
+      case ring.operationDiscard:
+        return disk.discard(offset, length);
+      case ring.operationWriteZeroes:
+        return disk.writeZeroes(offset, length, numbers[at + 5] !== 0);
+      default:
+        return disk.flush();
+    }
+  }
+
+  async #adopt(): Promise<void> {
+    const message = receiveMessageOnPort(this.#task.port)?.message as Adoption | undefined;
+    if (message === undefined) return;
+    await loadDrivers(message.disk.node);
+    if (message.disk.lowest !== undefined) await loadDrivers(message.disk.lowest);
+    if (message.kind === "disk") {
+      this.#disks.set(message.number, new DiskIo(message.disk, this.#context, this.#task.participant));
+      return;
+    }
+    this.#context.arenas.catchUp(message.arenaCount);
+    const view = View.at(message.view, this.#context.arenas);
+    const node = connectNode(message.disk.node);
+    this.#views.set(message.number, (buffer, offset) => readView(view, node, 0, undefined, buffer, offset));
+  }
+}

@@ -1,0 +1,78 @@
+/** The long task of one of a job's threads: connects what the job needs and runs a mover. */
+import type { MessagePort } from "node:worker_threads";
+import { type BlockNode, connectNode, loadDrivers, type NodeHandle } from "@heirloom/block";
+import type { RegionReference } from "./arena.ts";
+import { type DiskAddress, DiskIo } from "./disk-io.ts";
+import { Gate } from "./gate.ts";
+import { gateBytes } from "./gate-layout.ts";
+import { GuestActivity } from "./guest-activity.ts";
+import { jobWords } from "./job-layout.ts";
+import { Mover, type MoverEnd } from "./mover.ts";
+import type { ErrorPolicy, MoverError } from "./mover-types.ts";
+import { type EngineAddress, ThreadContext } from "./thread-context.ts";
+import { View } from "./view.ts";
+
+export interface MoverTask {
+  readonly engine: EngineAddress;
+  readonly participant: number;
+  /** Arenas that there were when the job was made. */
+  readonly arenaCount: number;
+  readonly source: DiskAddress;
+  /** A plain node, or an attached disk whose guest the job is. */
+  readonly target: { readonly node: NodeHandle } | { readonly disk: DiskAddress };
+  readonly targetIsZero: boolean;
+  readonly view: RegionReference;
+  readonly job: RegionReference;
+  readonly runBytesMax: number;
+  readonly detectZeroes: boolean;
+  readonly copies: boolean;
+  /** Left to guests between two runs while they write; 0: the job does not yield. */
+  readonly yieldMs: number;
+  readonly onSourceError: ErrorPolicy;
+  readonly onTargetError: ErrorPolicy;
+  readonly port: MessagePort;
+}
+
+export async function move(task: MoverTask): Promise<MoverEnd> {
+  const context = ThreadContext.of(task.engine);
+  if (!context.goLive(task.participant)) return "failed";
+  context.arenas.catchUp(task.arenaCount);
+  const { port } = task;
+  await loadDrivers(task.source.node);
+  const gateWords = context.arenas.words(task.source.gate, gateBytes / 4);
+  // A mover never enters its source's gate, but its death breaks the views there.
+  new Gate(gateWords, task.participant).markServed();
+  const target = await connectTarget(task, context);
+  const activity =
+    task.yieldMs > 0 ? new GuestActivity(gateWords, () => context.registry.participantMax, task.yieldMs) : undefined;
+  const mover = new Mover(
+    {
+      words: context.arenas.words(task.job, jobWords),
+      view: View.at(task.view, context.arenas),
+      source: connectNode(task.source.node),
+      target,
+      targetIsZero: task.targetIsZero,
+      runBytesMax: task.runBytesMax,
+      detectZeroes: task.detectZeroes,
+      onSourceError: task.onSourceError,
+      onTargetError: task.onTargetError,
+      report: (error: MoverError) => port.postMessage(error),
+    },
+    task.copies,
+    activity,
+  );
+  const end = mover.run();
+  port.close();
+  return end;
+}
+
+async function connectTarget(task: MoverTask, context: ThreadContext): Promise<BlockNode> {
+  if ("node" in task.target) {
+    await loadDrivers(task.target.node);
+    return connectNode(task.target.node);
+  }
+  const { disk } = task.target;
+  await loadDrivers(disk.node);
+  if (disk.lowest !== undefined) await loadDrivers(disk.lowest);
+  return new DiskIo(disk, context, task.participant);
+}

@@ -1,0 +1,180 @@
+/**
+ * A mover: one thread of a job. It drains the spill first, since guests may be waiting for room, and copies a run in
+ * between; paused or held back by a speed limit it goes on draining. It returns when everything is copied and flushed, or
+ * when the view is over, or when the job failed.
+ */
+import { capabilities } from "@heirloom/block";
+import { type KnownExtent, readRun } from "./copier.ts";
+import { drain, type DrainResult } from "./drainer.ts";
+import { meetError } from "./error-policy.ts";
+import { GuestActivity } from "./guest-activity.ts";
+import { failedWord, flushedAll, flushingWord, pausedByTarget, pausedWord } from "./job-layout.ts";
+import { copyRunInKernel } from "./kernel-copier.ts";
+import type { MoverJob } from "./mover-types.ts";
+import { chargeRun, startWait } from "./pacing.ts";
+import { passAgain, type Run, takeRun } from "./runs.ts";
+import { type HeldRun, kindAbsent, writeHeld } from "./target-writer.ts";
+import { nextMissing } from "./view-scan.ts";
+
+/** How a mover ended; what it means for the job is the coordinator's to say. */
+export type MoverEnd = "copied" | "over" | "failed";
+
+/** Sleeps of a mover with nothing to do: it is woken for work, and looks again at what nobody announces. */
+const idleMs = 20;
+/** After an error that is ignored, the next try comes after this, doubled up to the maximum: a permanent one must not spin. */
+const retryMsMin = 1;
+const retryMsMax = 200;
+
+export class Mover {
+  readonly #job: MoverJob;
+  #held: HeldRun;
+  readonly #bounce: Uint8Array;
+  readonly #run: Run = { first: 0, count: 0 };
+  readonly #known: KnownExtent = { offset: 0, extent: { length: 0, zero: false, allocated: false } };
+  readonly #drained: DrainResult = { drained: 0, errno: 0, offset: 0 };
+  readonly #runClusters: number;
+  readonly #activity: GuestActivity | undefined;
+  readonly #copies: boolean;
+  #kernel: boolean;
+  #holding = false;
+  #retryMs = retryMsMin;
+
+  /**
+   * @param copies false for a job that only keeps what guests overwrite (`sync: none`): it never ends by itself
+   * @param activity set for a job that yields to guests
+   */
+  constructor(job: MoverJob, copies: boolean, activity: GuestActivity | undefined) {
+    this.#job = job;
+    this.#copies = copies;
+    this.#activity = activity;
+    this.#runClusters = Math.max(1, Math.floor(job.runBytesMax / job.view.clusterSize));
+    this.#kernel = job.source.direct !== undefined && job.target.direct !== undefined && capabilities().copyFileRange;
+    this.#held = {
+      first: 0,
+      count: 0,
+      buffer: new Uint8Array(0), // made at the first use: a kernel copy needs none
+      kinds: new Uint8Array(this.#runClusters),
+    };
+    this.#bounce = new Uint8Array(job.view.clusterSize);
+  }
+
+  run(): MoverEnd {
+    const { view, words } = this.#job;
+    for (;;) {
+      const seen = view.workSeen();
+      if (view.over()) return "over";
+      if (Atomics.load(words, failedWord) !== 0) return "failed";
+      const paused = Atomics.load(words, pausedWord);
+      if ((paused & pausedByTarget) === 0) {
+        this.#drain();
+        if (this.#drained.errno !== 0) continue; // what it means was decided; look at the words again
+        if (this.#drained.drained > 0 && view.spill.full > 0) continue;
+      }
+      const waitMs = paused !== 0 ? idleMs : this.#copy();
+      if (waitMs === 0) continue;
+      if (waitMs === done) {
+        const end = this.#finish();
+        if (end !== undefined) return end;
+        continue;
+      }
+      view.waitForWork(seen, waitMs);
+    }
+  }
+
+  #drain(): void {
+    const job = this.#job;
+    drain(job, drainBatch, this.#bounce, this.#drained);
+    if (this.#drained.drained > 0) chargeRun(job.words, this.#drained.drained * job.view.clusterSize);
+    if (this.#drained.errno !== 0 && !job.view.over()) this.#meet("write", this.#drained.errno, this.#drained.offset);
+  }
+
+  /** One step of the background copy. @returns milliseconds to wait for work, 0 to go on, or `done` */
+  #copy(): number {
+    const job = this.#job;
+    if (this.#holding) return this.#writeHeld();
+    if (!this.#copies) return idleMs;
+    const yieldMs = this.#activity?.yieldMs() ?? 0;
+    if (yieldMs > 0) return yieldMs;
+    const wait = startWait(job.words);
+    if (wait > 0) return Math.min(wait, idleMs);
+    if (!takeRun(job.view, job.words, this.#runClusters, this.#run)) return this.#passEnded();
+    chargeRun(job.words, this.#run.count * job.view.clusterSize);
+    if (this.#kernel) return this.#copyInKernel();
+    const errno = readRun(job, this.#run, this.#room(), this.#known);
+    this.#holding = this.#held.kinds.some((kind, at) => at < this.#held.count && kind !== kindAbsent);
+    if (errno !== 0 && !job.view.over()) this.#meet("read", errno, this.#run.first * job.view.clusterSize);
+    return this.#holding ? this.#writeHeld() : 0;
+  }
+
+  /** Writes what the buffer holds. The data stays there until it has arrived, whatever the policy says meanwhile. */
+  #writeHeld(): number {
+    const job = this.#job;
+    if (job.view.over()) return 0;
+    const errno = writeHeld(job, this.#held);
+    if (errno !== 0) {
+      const at = this.#held.kinds.findIndex((kind) => kind !== kindAbsent);
+      this.#meet("write", errno, (this.#held.first + at) * job.view.clusterSize);
+      return 0;
+    }
+    this.#holding = false;
+    this.#retryMs = retryMsMin;
+    return 0;
+  }
+
+  #copyInKernel(): number {
+    const { source, target } = this.#job;
+    if (source.direct === undefined || target.direct === undefined) return 0;
+    // Whatever the kernel could not do, the copy through a buffer can, or says properly why not.
+    if (copyRunInKernel(this.#job, this.#run, source.direct, target.direct, this.#known) !== 0) this.#kernel = false;
+    return 0;
+  }
+
+  #passEnded(): number {
+    const job = this.#job;
+    if (nextMissing(job.view, 0) === -1) return done;
+    passAgain(job.view, job.words);
+    // What is missing is in the spill, with another thread, or was left out: the sleep is short, a slot wakes it.
+    return 1;
+  }
+
+  /** Everything is on the target: one thread flushes it. */
+  #finish(): MoverEnd | undefined {
+    const job = this.#job;
+    const before = Atomics.compareExchange(job.words, flushingWord, 0, 1);
+    if (before === flushedAll) return "copied";
+    if (before === 1) {
+      job.view.waitForWork(job.view.workSeen(), idleMs);
+      return undefined;
+    }
+    const errno = job.target.flush();
+    if (errno === 0) {
+      Atomics.store(job.words, flushingWord, flushedAll);
+      job.view.wakeMovers();
+      return "copied";
+    }
+    // A failed flush is never repeated as success: the kernel may have dropped what it could not write.
+    Atomics.store(job.words, failedWord, 1);
+    job.report({ operation: "flush", errno, offset: 0, action: "report" });
+    job.view.wakeMovers();
+    return "failed";
+  }
+
+  #meet(operation: "read" | "write", errno: number, offset: number): void {
+    if (meetError(this.#job, operation, errno, offset)) {
+      this.#job.view.waitForWork(this.#job.view.workSeen(), this.#retryMs);
+      this.#retryMs = Math.min(retryMsMax, this.#retryMs * 2);
+    } else this.#job.view.wakeMovers();
+  }
+
+  #room(): HeldRun {
+    if (this.#held.buffer.length === 0) {
+      this.#held = { ...this.#held, buffer: new Uint8Array(this.#runClusters * this.#job.view.clusterSize) };
+    }
+    return this.#held;
+  }
+}
+
+/** Slots drained before the next look at everything else. */
+const drainBatch = 16;
+/** Told by a step that found everything copied. */
+const done = -1;

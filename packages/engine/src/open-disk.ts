@@ -1,0 +1,108 @@
+/**
+ * A disk on an embedder's own thread: the verbs of `disk`, synchronous, through the same gate.
+ *
+ * @example
+ * // main thread
+ * runtime.register(worker);
+ * worker.postMessage(disk.handle());
+ * // worker
+ * parentPort.once("message", (handle) => {
+ *   const disk = openDisk(handle);
+ *   disk.write(new Uint8Array(4096), 0);
+ *   disk.close();
+ * });
+ */
+import { threadId } from "node:worker_threads";
+import { BlockError, type Errno, errnoName, type StatusExtent } from "@heirloom/block";
+import { type DiskAddress, DiskIo } from "./disk-io.ts";
+import { EngineError } from "./engine-error.ts";
+import { type EngineAddress, ThreadContext } from "./thread-context.ts";
+
+/** What `disk.handle()` returns: can be posted, and opened once. */
+export interface DiskHandle {
+  readonly engine: EngineAddress;
+  readonly participant: number;
+  readonly arenaCount: number;
+  readonly disk: DiskAddress;
+}
+
+export class GuestDisk {
+  /** The same verbs, answering an errno instead of throwing. */
+  readonly io: DiskIo;
+  readonly #context: ThreadContext;
+  readonly #participant: number;
+  #closed = false;
+
+  /** Use `openDisk`. */
+  constructor(io: DiskIo, context: ThreadContext, participant: number) {
+    this.io = io;
+    this.#context = context;
+    this.#participant = participant;
+  }
+
+  /** Bytes. */
+  get length(): number {
+    return this.io.length();
+  }
+
+  /** Fills `buffer` from `offset` (bytes). @throws BlockError */
+  read(buffer: Uint8Array, offset: number): void {
+    this.#expect(this.io.read(buffer, offset), "read", offset);
+  }
+  /** @throws BlockError */
+  write(buffer: Uint8Array, offset: number): void {
+    this.#expect(this.#closed ? closedErrno : this.io.write(buffer, offset), "write", offset);
+  }
+  /** @throws BlockError */
+  discard(offset: number, length: number): void {
+    this.#expect(this.#closed ? closedErrno : this.io.discard(offset, length), "discard", offset);
+  }
+  /** @param unmap allows to give the room back @throws BlockError */
+  writeZeroes(offset: number, length: number, unmap = false): void {
+    this.#expect(this.#closed ? closedErrno : this.io.writeZeroes(offset, length, unmap), "write zeroes", offset);
+  }
+  /** @throws BlockError */
+  flush(): void {
+    this.#expect(this.io.flush(), "flush", 0);
+  }
+  /** Whether the bytes from `offset` on are known to be zeroes, and how far. @throws BlockError */
+  status(offset: number, length: number): StatusExtent {
+    const extent = { length: 0, zero: false, allocated: false };
+    this.#expect(this.io.status(offset, length, extent), "block status", offset);
+    return extent;
+  }
+
+  /** The thread is no guest of the disk any more. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#context.registry.leave(this.#participant);
+  }
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #expect(errno: Errno, operation: string, offset: number): void {
+    if (errno === 0) return;
+    if (errno === closedErrno) throw new BlockError("ERR_REQUEST", `${operation}: this disk was closed on this thread`, {});
+    throw new BlockError("ERR_IO", `${operation} at offset ${offset}: ${errnoName(errno)}`, { offset, errno });
+  }
+}
+
+const closedErrno = -1;
+
+/**
+ * Opens a posted disk on this thread, once. The thread must have been registered, so that its end is noticed.
+ * @throws BlockError with a sentence that says what is missing
+ */
+export function openDisk(handle: DiskHandle): GuestDisk {
+  const context = ThreadContext.of(handle.engine);
+  if (!context.registry.isRegistered(threadId)) {
+    throw new EngineError("ERR_THREAD", "open disk: this thread is not registered; call runtime.register(worker) before it is given a disk");
+  }
+  context.arenas.catchUp(handle.arenaCount);
+  if (!context.goLive(handle.participant)) {
+    throw new EngineError("ERR_THREAD", "open disk: this handle was opened before; make one with disk.handle() for each thread");
+  }
+  return new GuestDisk(new DiskIo(handle.disk, context, handle.participant), context, handle.participant);
+}

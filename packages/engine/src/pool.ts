@@ -1,0 +1,154 @@
+/**
+ * The engine's threads: two Piscina pools, one for long tasks (movers, I/O servers: a thread each), one for helpers
+ * (opening, closing, flushing, folding: whatever blocks for a moment). Threads start when there is work for them.
+ *
+ * A long task is a participant. When its thread dies, its slots are released only after the thread's `exit` event: before
+ * that it may still be in the middle of a write.
+ */
+import { once } from "node:events";
+import type { MessagePort, Worker } from "node:worker_threads";
+import { Piscina } from "piscina";
+import type { Registry } from "./registry.ts";
+
+/** A task ended because its thread did. */
+export class ThreadDied extends Error {
+  readonly code = "ERR_THREAD_DIED";
+  constructor(task: string, cause: unknown) {
+    super(`${task}: its thread ended: ${cause instanceof Error ? cause.message : String(cause)}`);
+    this.name = "ThreadDied";
+    this.cause = cause;
+  }
+}
+
+/** No thread can be started for a task. */
+export class NoThread extends Error {
+  readonly code = "ERR_NO_THREAD";
+  constructor(task: string, threads: number) {
+    super(`${task}: all ${threads} threads are taken; wait until a job ends, or raise the limit of threads`);
+    this.name = "NoThread";
+  }
+}
+
+export interface PoolOptions {
+  /** Threads for long tasks at most. */
+  readonly threadsMax: number;
+  readonly helpersMax: number;
+  /** Idle threads end after this. */
+  readonly idleTimeoutMs: number;
+}
+
+/** A long task: its result, or `ThreadDied` after its thread's exit. Either way its participant's number is vacated. */
+export interface LongTask<Result> {
+  readonly participant: number;
+  readonly ended: Promise<Result>;
+}
+
+const workerFile: string = new URL("./worker.js", import.meta.url).href;
+
+export class Pool {
+  readonly #registry: Registry;
+  readonly #options: PoolOptions;
+  readonly #vacate: (participant: number, died: boolean) => void;
+  #threads: Piscina | undefined;
+  #helpers: Piscina | undefined;
+  readonly #exits = new Map<number, Promise<unknown>>();
+  #longTasks = 0;
+  #closed = false;
+
+  /** @param vacate empties a participant's slots; `died` breaks the views of what it served */
+  constructor(registry: Registry, options: PoolOptions, vacate: (participant: number, died: boolean) => void) {
+    this.#registry = registry;
+    this.#options = options;
+    this.#vacate = vacate;
+  }
+
+  /** Long tasks that have not ended. */
+  get longTasks(): number {
+    return this.#longTasks;
+  }
+
+  /** Threads that exist now. */
+  get threads(): number {
+    return (this.#threads?.threads.length ?? 0) + (this.#helpers?.threads.length ?? 0);
+  }
+
+  /** Runs a helper's task. Values that it returns are its answer; it throws nothing but `ThreadDied`. */
+  async help<Result>(name: string, task: unknown): Promise<Result> {
+    this.#helpers ??= this.#makePool(this.#options.helpersMax, Number.POSITIVE_INFINITY);
+    try {
+      return (await this.#helpers.run(task, { name })) as Result;
+    } catch (error) {
+      throw new ThreadDied(name, error);
+    }
+  }
+
+  /** Starts a long task. @throws NoThread at once if there is none for it */
+  start<Result>(name: string, makeTask: (participant: number) => { task: unknown; transfer?: MessagePort[] }): LongTask<Result> {
+    if (this.#closed || this.#longTasks >= this.#options.threadsMax) throw new NoThread(name, this.#options.threadsMax);
+    const participant = this.#registry.reserve();
+    if (participant === -1) throw new NoThread(name, this.#options.threadsMax);
+    this.#threads ??= this.#makePool(this.#options.threadsMax, this.#options.threadsMax);
+    this.#longTasks++;
+    const { task, transfer } = makeTask(participant);
+    const result = this.#threads.run(task, { name, transferList: transfer ?? [] });
+    return { participant, ended: this.#follow<Result>(name, participant, result) };
+  }
+
+  async #follow<Result>(name: string, participant: number, result: Promise<unknown>): Promise<Result> {
+    try {
+      const value = (await result) as Result;
+      this.#vacate(participant, false);
+      return value;
+    } catch (error) {
+      await this.#exits.get(this.#registry.threadOf(participant));
+      this.#vacate(participant, true);
+      throw new ThreadDied(name, error);
+    } finally {
+      this.#longTasks--;
+      this.#registry.release(participant);
+    }
+  }
+
+  /** An embedder's thread: followed from now on. */
+  watch(worker: Worker, onExit: () => void): void {
+    worker.once("exit", onExit);
+  }
+
+  /** All long tasks must have been told to end. Waits for threads; one in a system call that hangs is left behind. */
+  async close(timeoutMs: number): Promise<boolean> {
+    this.#closed = true;
+    const pools = [this.#threads, this.#helpers].filter((pool) => pool !== undefined);
+    const ended = Promise.all(pools.map((pool) => pool.destroy())).then(() => true);
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const timer = setTimeout(() => resolve(false), timeoutMs);
+    const inTime = await Promise.race([ended, promise]);
+    clearTimeout(timer);
+    return inTime;
+  }
+
+  #makePool(maxThreads: number, maxQueue: number): Piscina {
+    const pool = new Piscina({
+      filename: workerFile,
+      minThreads: 0,
+      maxThreads,
+      maxQueue,
+      idleTimeout: this.#options.idleTimeoutMs,
+      trackUnmanagedFds: false,
+    });
+    pool.on("workerCreate", () => this.#noteExits(pool));
+    pool.on("error", () => {}); // a thread that dies without a task has nobody to tell
+    return pool;
+  }
+
+  /** The exit of each thread, before it gets its first task. */
+  #noteExits(pool: Piscina): void {
+    for (const worker of pool.threads) {
+      const id = worker.threadId;
+      if (id < 0 || this.#exits.has(id)) continue;
+      this.#exits.set(
+        id,
+        once(worker, "exit").finally(() => this.#exits.delete(id)),
+      );
+    }
+  }
+}

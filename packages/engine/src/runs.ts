@@ -1,0 +1,32 @@
+/** Claiming runs: the threads of a job share one cursor, so each takes the next run of needed clusters that nobody has. */
+import { cursorWord } from "./job-layout.ts";
+import type { View } from "./view.ts";
+import { nextNeeded } from "./view-scan.ts";
+
+export interface Run {
+  first: number;
+  count: number;
+}
+
+/** Fills `run` with the next run of this pass; false at its end. */
+export function takeRun(view: View, job: Int32Array, clustersMax: number, run: Run): boolean {
+  for (;;) {
+    const from = Atomics.load(job, cursorWord);
+    const first = nextNeeded(view, from);
+    if (first === -1) {
+      if (from >= view.clusters || Atomics.compareExchange(job, cursorWord, from, view.clusters) === from) return false;
+      continue;
+    }
+    let end = first + 1;
+    while (end < first + clustersMax && end < view.clusters && view.needed(end)) end++;
+    if (Atomics.compareExchange(job, cursorWord, from, end) !== from) continue;
+    run.first = first;
+    run.count = end - first;
+    return true;
+  }
+}
+
+/** Begins another pass, if the last one has ended. */
+export function passAgain(view: View, job: Int32Array): void {
+  Atomics.compareExchange(job, cursorWord, view.clusters, 0);
+}

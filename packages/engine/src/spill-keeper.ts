@@ -1,0 +1,91 @@
+/**
+ * Grows a view's spill file, from the main thread by way of a helper: guests ask by a word when memory is half full, and
+ * never wait for the answer other than as for a full spill.
+ */
+import { closeFile, type Errno } from "@heirloom/block";
+import type { SpillFile, SpillFileTask } from "./helper-tasks.ts";
+import type { Pool } from "./pool.ts";
+import { fileDescriptorWord, fileSlotsWord, fileWantedWord, freeFileWord } from "./spill-layout.ts";
+import { type TaskResult, unwrap } from "./task-result.ts";
+import type { ViewMemory } from "./view-memory.ts";
+
+export interface SpillFileOptions {
+  /** Undefined: no file, since there is no directory to put it in. */
+  readonly directory: string | undefined;
+  readonly allowTmpfs: boolean;
+  /** Share of the file system that stays free; 0.05 by default. */
+  readonly floor: number;
+}
+
+/** The file grows by this, or by as much as it has already. */
+const growthBytes = 64 * 1024 * 1024;
+
+export class SpillKeeper {
+  readonly #pool: Pool;
+  readonly #memory: ViewMemory;
+  readonly #options: SpillFileOptions;
+  readonly #onRefused: (error: Error) => void;
+  #fd = -1;
+  #allocated = 0;
+  #ended = false;
+  #followed: Promise<void>;
+
+  /** @param onRefused told once when the file cannot be made or grown: the spill stays as large as it is */
+  constructor(pool: Pool, memory: ViewMemory, options: SpillFileOptions, onRefused: (error: Error) => void) {
+    this.#pool = pool;
+    this.#memory = memory;
+    this.#options = options;
+    this.#onRefused = onRefused;
+    this.#followed = this.#follow();
+  }
+
+  /** Bytes of the file that have room on disk. */
+  get allocated(): number {
+    return this.#allocated;
+  }
+
+  /** The view has ended and every thread has let go of it. */
+  async close(): Promise<Errno> {
+    this.#ended = true;
+    Atomics.notify(this.#memory.spillWords, fileWantedWord);
+    await this.#followed;
+    return this.#fd === -1 ? 0 : closeFile(this.#fd);
+  }
+
+  async #follow(): Promise<void> {
+    const words = this.#memory.spillWords;
+    const { directory } = this.#options;
+    if (directory === undefined || this.#memory.fileSlotsMax === 0) return;
+    while (!this.#ended) {
+      const wanted = Atomics.load(words, fileWantedWord);
+      if ((wanted & 1) === 0) {
+        const wait = Atomics.waitAsync(words, fileWantedWord, wanted);
+        if (wait.async) await wait.value;
+        continue;
+      }
+      try {
+        await this.#grow(directory);
+      } catch (error) {
+        if (!this.#ended) this.#onRefused(error as Error);
+        return; // the word stays odd: nobody asks again
+      }
+      Atomics.add(words, fileWantedWord, 1);
+    }
+  }
+
+  async #grow(directory: string): Promise<void> {
+    const { clusterSize, fileSlotsMax, spillWords, view } = this.#memory;
+    const to = Math.min(fileSlotsMax * clusterSize, this.#allocated + Math.max(growthBytes, this.#allocated));
+    if (to <= this.#allocated) return;
+    const task: SpillFileTask = { ...this.#options, directory, fd: this.#fd, from: this.#allocated, to };
+    const file = unwrap(await this.#pool.help<TaskResult<SpillFile>>("spillFileTask", task));
+    const slots = Math.floor(file.allocated / clusterSize);
+    const before = Math.floor(this.#allocated / clusterSize);
+    this.#fd = file.fd;
+    this.#allocated = file.allocated;
+    Atomics.store(spillWords, fileDescriptorWord, file.fd);
+    Atomics.store(spillWords, fileSlotsWord, slots); // the number first, then how many are free
+    Atomics.add(spillWords, freeFileWord, slots - before);
+    view.madeProgress();
+  }
+}

@@ -1,0 +1,213 @@
+/**
+ * The spill, from the side of a thread: slots for old data, in memory first, then in a local file; both bounded.
+ *
+ * A slot goes free -> filling -> full -> draining -> free; each step is a compare-exchange or a store by its one owner.
+ * A reader pins a slot (adds to `readers`), looks at its state and cluster, copies, unpins. A drainer marks the slot as
+ * draining and frees it only after it saw `readers` at 0: a reader that pinned before is waited for; one that pins after
+ * sees that the slot is not full. (Comparing a version afterwards is not enough: on arm64 plain reads may pass it.)
+ */
+import { readFully, writeFully } from "@heirloom/block";
+import * as layout from "./spill-layout.ts";
+
+/** No slot is free. */
+export const noSlot = -1;
+
+const { slotFields, slotsStart } = layout;
+
+export class Spill {
+  readonly words: Int32Array;
+  readonly #memory: Uint8Array;
+  readonly #clusterSize: number;
+  readonly #memorySlots: number;
+  readonly #fileSlotsMax: number;
+  readonly #zeroSlots: number;
+  readonly #slices: (Uint8Array | undefined)[] = [];
+
+  constructor(words: Int32Array, memory: Uint8Array, clusterSize: number) {
+    this.words = words;
+    this.#memory = memory;
+    this.#clusterSize = clusterSize;
+    this.#memorySlots = words[layout.memorySlotsWord];
+    this.#fileSlotsMax = words[layout.fileSlotsMaxWord];
+    this.#zeroSlots = words[layout.zeroSlotsWord];
+  }
+
+  /** Slots that wait for a drainer. */
+  get full(): number {
+    return Atomics.load(this.words, layout.fullWord);
+  }
+
+  /** Whether a slot with room for data is free at this moment. */
+  hasRoom(): boolean {
+    return Atomics.load(this.words, layout.freeMemoryWord) > 0 || Atomics.load(this.words, layout.freeFileWord) > 0;
+  }
+
+  /** A filling slot with room for a cluster, or `noSlot`. */
+  take(): number {
+    const memory = this.#takeOf(layout.freeMemoryWord, layout.hintMemoryWord, 0, this.#memorySlots);
+    if (memory !== noSlot) {
+      if (Atomics.load(this.words, layout.freeMemoryWord) * 2 < this.#memorySlots) this.#wantFile(false);
+      return memory;
+    }
+    const file = this.#takeOf(layout.freeFileWord, layout.hintFileWord, this.#memorySlots, -1);
+    if (file === noSlot || Atomics.load(this.words, layout.freeFileWord) * 2 < Atomics.load(this.words, layout.fileSlotsWord)) {
+      this.#wantFile(true);
+    }
+    return file;
+  }
+
+  /** A filling slot for a cluster of zeroes, or `noSlot`. */
+  takeZero(): number {
+    return this.#takeOf(layout.freeZeroWord, layout.hintZeroWord, this.#memorySlots + this.#fileSlotsMax, this.#zeroSlots);
+  }
+
+  isZeroSlot(slot: number): boolean {
+    return slot >= this.#memorySlots + this.#fileSlotsMax;
+  }
+
+  /** The bytes of a memory slot; undefined for the other kinds. */
+  memory(slot: number): Uint8Array | undefined {
+    if (slot >= this.#memorySlots) return undefined;
+    return (this.#slices[slot] ??= this.#memory.subarray(slot * this.#clusterSize, (slot + 1) * this.#clusterSize));
+  }
+
+  /** Writes a file slot that is being filled. @returns errno */
+  store(slot: number, data: Uint8Array): number {
+    return writeFully(Atomics.load(this.words, layout.fileDescriptorWord), data, this.#fileOffset(slot));
+  }
+
+  /** Reads a slot of any kind into `data`, which may be shorter than a cluster. @returns errno */
+  load(slot: number, data: Uint8Array, from = 0): number {
+    if (this.isZeroSlot(slot)) {
+      data.fill(0);
+      return 0;
+    }
+    const memory = this.memory(slot);
+    if (memory === undefined) {
+      return readFully(Atomics.load(this.words, layout.fileDescriptorWord), data, this.#fileOffset(slot) + from);
+    }
+    data.set(memory.subarray(from, from + data.length));
+    return 0;
+  }
+
+  /** A filled slot becomes full: drainers and readers may find it. */
+  publish(slot: number, cluster: number): void {
+    Atomics.store(this.words, slotsStart + slot * slotFields + layout.clusterField, cluster);
+    Atomics.store(this.words, slotsStart + slot * slotFields + layout.stateField, layout.slotFull);
+    Atomics.add(this.words, layout.fullWord, 1);
+  }
+
+  /** Gives back a slot that was taken and not published, or one that was drained. */
+  free(slot: number): void {
+    const base = slotsStart + slot * slotFields;
+    while (Atomics.load(this.words, base + layout.readersField) !== 0) {
+      Atomics.wait(this.words, base + layout.readersField, Atomics.load(this.words, base + layout.readersField), 1);
+    }
+    Atomics.store(this.words, base + layout.stateField, layout.slotFree);
+    const kind =
+      slot < this.#memorySlots
+        ? layout.freeMemoryWord
+        : this.isZeroSlot(slot)
+          ? layout.freeZeroWord
+          : layout.freeFileWord;
+    Atomics.add(this.words, kind, 1);
+  }
+
+  /**
+   * Takes the next full slot to drain, or `noSlot`. The caller looks whether its cluster may be drained now and either
+   * frees it or puts it back.
+   */
+  takeFull(): number {
+    if (this.full <= 0) return noSlot;
+    const used = this.#memorySlots + Atomics.load(this.words, layout.fileSlotsWord);
+    const zeroStart = this.#memorySlots + this.#fileSlotsMax;
+    const searched = used + this.#zeroSlots;
+    let at = Atomics.load(this.words, layout.hintDrainWord) % searched;
+    for (let looked = 0; looked < searched; looked++, at = at + 1 === searched ? 0 : at + 1) {
+      const slot = at < used ? at : zeroStart + at - used;
+      const state = slotsStart + slot * slotFields + layout.stateField;
+      if (Atomics.load(this.words, state) !== layout.slotFull) continue;
+      if (Atomics.compareExchange(this.words, state, layout.slotFull, layout.slotDraining) !== layout.slotFull) continue;
+      Atomics.sub(this.words, layout.fullWord, 1);
+      Atomics.store(this.words, layout.hintDrainWord, at + 1);
+      return slot;
+    }
+    return noSlot;
+  }
+
+  /** A slot taken to drain is full again. */
+  putBack(slot: number): void {
+    Atomics.store(this.words, slotsStart + slot * slotFields + layout.stateField, layout.slotFull);
+    Atomics.add(this.words, layout.fullWord, 1);
+  }
+
+  /** The cluster of a slot that the caller owns or pins. */
+  cluster(slot: number): number {
+    return Atomics.load(this.words, slotsStart + slot * slotFields + layout.clusterField);
+  }
+
+  /** A reader's look: the slot that holds `cluster`, pinned, or `noSlot`. Whoever pins unpins. */
+  pin(cluster: number): number {
+    const used = this.#memorySlots + Atomics.load(this.words, layout.fileSlotsWord);
+    const zeroStart = this.#memorySlots + this.#fileSlotsMax;
+    for (let at = 0; at < used + this.#zeroSlots; at++) {
+      const slot = at < used ? at : zeroStart + at - used;
+      if (this.#holds(slot, cluster)) {
+        Atomics.add(this.words, slotsStart + slot * slotFields + layout.readersField, 1);
+        if (this.#holds(slot, cluster)) return slot;
+        this.unpin(slot);
+      }
+    }
+    return noSlot;
+  }
+
+  unpin(slot: number): void {
+    const readers = slotsStart + slot * slotFields + layout.readersField;
+    if (Atomics.sub(this.words, readers, 1) === 1) Atomics.notify(this.words, readers);
+  }
+
+  #holds(slot: number, cluster: number): boolean {
+    const base = slotsStart + slot * slotFields;
+    return (
+      Atomics.load(this.words, base + layout.stateField) === layout.slotFull &&
+      Atomics.load(this.words, base + layout.clusterField) === cluster
+    );
+  }
+
+  #fileOffset(slot: number): number {
+    return (slot - this.#memorySlots) * this.#clusterSize;
+  }
+
+  /**
+   * The count of free slots is taken down first, so a search that begins is sure to end: there is a free slot for
+   * everybody who got through the count. A thread that dies in between loses a slot until the view ends; its view breaks.
+   * File slots grow in number before their count of free ones does, so their number is read after the count (-1).
+   */
+  #takeOf(freeWord: number, hintWord: number, first: number, fixed: number): number {
+    if (Atomics.sub(this.words, freeWord, 1) <= 0) {
+      Atomics.add(this.words, freeWord, 1);
+      return noSlot;
+    }
+    const count = fixed === -1 ? Atomics.load(this.words, layout.fileSlotsWord) : fixed;
+    let at = (Atomics.add(this.words, hintWord, 1) >>> 0) % count;
+    for (;;) {
+      const state = slotsStart + (first + at) * slotFields + layout.stateField;
+      if (Atomics.compareExchange(this.words, state, layout.slotFree, layout.slotFilling) === layout.slotFree) return first + at;
+      at = at + 1 === count ? 0 : at + 1;
+    }
+  }
+
+  /** Asks the main thread for (more of) the file, off this thread's path. */
+  #wantFile(more: boolean): void {
+    if (this.#fileSlotsMax === 0) return;
+    const asked = Atomics.load(this.words, layout.fileWantedWord);
+    if (!more && asked !== 0) return;
+    const ready = Atomics.load(this.words, layout.fileSlotsWord);
+    if (ready === this.#fileSlotsMax) return;
+    // `asked` is 2 * times asked + 1 while one request is under way: ask once at a time.
+    if ((asked & 1) !== 0) return;
+    if (Atomics.compareExchange(this.words, layout.fileWantedWord, asked, asked + 1) === asked) {
+      Atomics.notify(this.words, layout.fileWantedWord);
+    }
+  }
+}

@@ -1,0 +1,166 @@
+/**
+ * Transitions: changes of what the tables of one or several stacks say, at one instant.
+ *
+ * A transition holds its stacks from the moment it is prepared until it is committed or refused, so nothing that it was
+ * prepared from changes in between; others on the same stacks queue behind it. The first try runs in the call that asked,
+ * so an idle disk's transition is over when `transition` returns. Between two tries the gates stand open for at least
+ * twice as long as they were closed.
+ */
+import { tryTransition } from "./gatekeeper.ts";
+import type { Registry } from "./registry.ts";
+import type { Layer, LayerTable, PreparedTable, Stack } from "./stack.ts";
+
+/** A transition as its asker gives it. `prepare` runs when its turn comes, and may throw to refuse. */
+export interface TransitionRequest {
+  readonly name: string;
+  readonly stacks: readonly Stack[];
+  /** Gives up after this long, milliseconds; undefined: goes on trying. */
+  readonly deadlineMs?: number | undefined;
+  prepare(): PreparedTransition;
+}
+
+export interface PreparedTransition {
+  /** The layers whose part of the table changes. */
+  readonly tables: ReadonlyMap<Layer, LayerTable>;
+  /** Gates closed: stores only. */
+  readonly commit?: (() => void) | undefined;
+  /** Gates closed, after the commit; its time is not counted. For a test's look at the instant. */
+  readonly observe?: (() => void) | undefined;
+  /** In the same call, gates open again: memory follows. */
+  readonly committed?: ((outcome: TransitionOutcome) => void) | undefined;
+  /** It was given up: undoes what `prepare` allocated. */
+  readonly abandoned?: (() => void) | undefined;
+}
+
+export interface TransitionOutcome {
+  /** How long the gates were closed, all tries added, milliseconds. */
+  readonly closedMs: number;
+  readonly tries: number;
+}
+
+/** Given up at its deadline; names who held the gate. */
+export class TransitionTimeout extends Error {
+  readonly code = "ERR_GATE_HELD";
+  readonly operation: string;
+  readonly participant: number;
+  constructor(name: string, operation: string, participant: number, deadlineMs: number) {
+    super(`${name}: given up after ${deadlineMs} ms, since a ${operation} (participant ${participant}) has not left the disk`);
+    this.name = "TransitionTimeout";
+    this.operation = operation;
+    this.participant = participant;
+  }
+}
+
+const holdMsMin = 1;
+const holdMsMax = 50;
+
+interface Waiting {
+  readonly request: TransitionRequest;
+  readonly resolve: (outcome: TransitionOutcome) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export class Transitions {
+  readonly #registry: Registry;
+  readonly #held = new Set<Stack>();
+  readonly #queue: Waiting[] = [];
+
+  constructor(registry: Registry) {
+    this.#registry = registry;
+  }
+
+  /** Whether a transition of this stack is under way. */
+  isHeld(stack: Stack): boolean {
+    return this.#held.has(stack);
+  }
+
+  run(request: TransitionRequest): Promise<TransitionOutcome> {
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ request, resolve, reject });
+      this.#advance();
+    });
+  }
+
+  /** Starts whatever is not behind another on one of its stacks. */
+  #advance(): void {
+    const blocked = new Set(this.#held);
+    for (let index = 0; index < this.#queue.length; ) {
+      const waiting = this.#queue[index];
+      const free = waiting.request.stacks.every((stack) => !blocked.has(stack));
+      if (!free) {
+        for (const stack of waiting.request.stacks) blocked.add(stack);
+        index++;
+        continue;
+      }
+      this.#queue.splice(index, 1);
+      this.#start(waiting);
+      for (const stack of waiting.request.stacks) if (this.#held.has(stack)) blocked.add(stack);
+    }
+  }
+
+  #start(waiting: Waiting): void {
+    const { request } = waiting;
+    for (const stack of request.stacks) this.#held.add(stack);
+    let prepared: PreparedTransition;
+    let tables: Map<Stack, PreparedTable>;
+    try {
+      prepared = request.prepare();
+      tables = new Map(request.stacks.map((stack) => [stack, stack.prepare(tablesOf(prepared, stack))]));
+    } catch (error) {
+      this.#release(request);
+      waiting.reject(error);
+      return;
+    }
+    this.#try(waiting, prepared, tables, { closedMs: 0, tries: 0, begun: performance.now(), holdMs: holdMsMin });
+  }
+
+  #try(waiting: Waiting, prepared: PreparedTransition, tables: Map<Stack, PreparedTable>, past: Past): void {
+    const { request } = waiting;
+    const result = tryTransition(
+      request.stacks.map((stack) => stack.words),
+      this.#registry.participantMax,
+      past.holdMs,
+      () => {
+        for (const [stack, table] of tables) stack.commit(table);
+        prepared.commit?.();
+      },
+      prepared.observe,
+    );
+    past.closedMs += result.closedMs;
+    past.tries++;
+    if (result.done) {
+      const outcome = { closedMs: past.closedMs, tries: past.tries };
+      this.#release(request);
+      prepared.committed?.(outcome);
+      waiting.resolve(outcome);
+      this.#advance();
+      return;
+    }
+    if (request.deadlineMs !== undefined && performance.now() - past.begun >= request.deadlineMs) {
+      for (const [stack, table] of tables) stack.abandon(table);
+      prepared.abandoned?.();
+      this.#release(request);
+      const { operation, participant } = result.holder ?? { operation: "request", participant: -1 };
+      waiting.reject(new TransitionTimeout(request.name, operation, participant, request.deadlineMs));
+      this.#advance();
+      return;
+    }
+    past.holdMs = Math.min(holdMsMax, past.holdMs * 2);
+    setTimeout(() => this.#try(waiting, prepared, tables, past), Math.max(1, Math.ceil(result.closedMs * 2)));
+  }
+
+  #release(request: TransitionRequest): void {
+    for (const stack of request.stacks) this.#held.delete(stack);
+  }
+}
+
+interface Past {
+  closedMs: number;
+  tries: number;
+  holdMs: number;
+  readonly begun: number;
+}
+
+function tablesOf(prepared: PreparedTransition, stack: Stack): Map<Layer, LayerTable> {
+  return new Map([...prepared.tables].filter(([layer]) => layer.stack === stack));
+}

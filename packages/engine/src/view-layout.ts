@@ -1,0 +1,59 @@
+/**
+ * Layout of a point-in-time view: one region. A header of words, a descriptor of 64-bit numbers (written before the
+ * view starts, immutable), then five bit arrays with a bit a cluster.
+ *
+ * | word | holds | written by | read by |
+ * |---|---|---|---|
+ * | `stopped` | 1 after the transition that ended the view | main, gate closed | all |
+ * | `broken` | 0, or why the view cannot be kept | whoever breaks it, by compare-exchange, once | all |
+ * | `progress` | counted up when a slot of the spill got free; guests sleep on it | drainers | guests |
+ * | `work` | counted up when there may be something to do; movers sleep on it | guests, main | movers |
+ * | `waiting` | how many guests sleep on `progress` | guests | drainers |
+ * | `brokenErrno` | errno of the read that broke it | before `broken` | main |
+ *
+ * | bits | say | set by | cleared by |
+ * |---|---|---|---|
+ * | `busy` | claimed | who claims, with or | the same |
+ * | `copying` | a copier or the scan works on it | who copies, with or | the same |
+ * | `preserved` | the old data is safe somewhere | the claim's holder | nobody |
+ * | `copied` | it is on the target | the owner of `copying`, or a drainer | nobody |
+ * | `retired` | a scan found that it is not in the set | the scan, holding `copying` | nobody |
+ */
+export const stoppedWord = 0;
+export const brokenWord = 16;
+export const brokenErrnoWord = 17;
+export const progressWord = 32;
+export const waitingWord = 33;
+export const workWord = 48;
+/** Words of the header; the descriptor follows. */
+export const headerWords = 64;
+
+/** Why a view broke. */
+export const brokenSpillFull = 1;
+export const brokenUnreadable = 2;
+export const brokenThreadDied = 3;
+export const brokenSpillFailed = 4;
+
+export type BreakReason = "spill-full" | "source-unreadable" | "thread-died" | "spill-failed";
+export const breakReasons: readonly (BreakReason | undefined)[] = [
+  undefined,
+  "spill-full",
+  "source-unreadable",
+  "thread-died",
+  "spill-failed",
+];
+
+export const bitArrays = 5;
+
+export function bitWords(clusters: number): number {
+  return Math.ceil(clusters / 32);
+}
+
+export function viewBytes(descriptorLength: number, clusters: number): number {
+  return headerWords * 4 + descriptorLength * 8 + bitArrays * bitWords(clusters) * 4;
+}
+
+/** A claim is held for one device read of at most this many bytes. */
+export const claimBytesMax: number = 256 * 1024;
+/** Clusters are numbered in 31 bits: 128 TiB at 64 KiB. */
+export const clustersMax: number = 2 ** 31 - 1;

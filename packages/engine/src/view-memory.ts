@@ -1,0 +1,102 @@
+/**
+ * A view's memory, on the main thread: laid out before the freeze, given back when every thread of the view has let go.
+ */
+import assert from "node:assert";
+import type { Arenas, Region } from "./arena.ts";
+import { putBitmap } from "./descriptors.ts";
+import { NumberWriter } from "./numbers.ts";
+import type { Recorder } from "./recorder.ts";
+import * as spillLayout from "./spill-layout.ts";
+import { View } from "./view.ts";
+import * as layout from "./view-layout.ts";
+import { zeroMemory } from "./zero-memory.ts";
+
+export interface ViewOptions {
+  /** Bytes of the disk. */
+  readonly length: number;
+  /** Bytes of the job's cluster; a power of two from 4096. */
+  readonly clusterSize: number;
+  readonly guestDelayMaxMs: number;
+  readonly breakGuestWrite: boolean;
+  /** Bytes of spill in memory, rounded to clusters. */
+  readonly spillMemory: number;
+  /** Bytes of spill in a file at most. */
+  readonly spillFile: number;
+}
+
+/** Preserved clusters of zeroes that need no data. */
+const zeroSlots = 4096;
+
+export class ViewMemory {
+  readonly region: Region;
+  readonly spillWords: Int32Array;
+  readonly clusterSize: number;
+  readonly clusters: number;
+  readonly fileSlotsMax: number;
+  readonly #arenas: Arenas;
+  readonly #set: Recorder | undefined;
+  readonly #spillRegion: Region;
+  readonly #spillMemory: Region;
+  #view: View | undefined;
+  #bytes: number;
+
+  /** @param set undefined for every cluster; held until the view is freed */
+  constructor(arenas: Arenas, options: ViewOptions, set: Recorder | undefined) {
+    this.#arenas = arenas;
+    this.#set = set;
+    set?.hold();
+    this.clusterSize = Math.min(options.clusterSize, layout.claimBytesMax);
+    this.clusters = Math.ceil(options.length / this.clusterSize);
+    assert(this.clusters <= layout.clustersMax, "the number of clusters was checked");
+    const memorySlots = Math.max(1, Math.floor(options.spillMemory / this.clusterSize));
+    this.fileSlotsMax = Math.min(Math.floor(options.spillFile / this.clusterSize), this.clusters);
+    const spillCount = spillLayout.spillWords(memorySlots, this.fileSlotsMax, zeroSlots);
+    this.#spillRegion = arenas.allocate(spillCount * 4);
+    this.#spillMemory = arenas.allocate(memorySlots * this.clusterSize, "raw");
+    this.spillWords = new Int32Array(this.#spillRegion.buffer, this.#spillRegion.byteOffset, spillCount);
+    this.spillWords[spillLayout.memorySlotsWord] = memorySlots;
+    this.spillWords[spillLayout.fileSlotsMaxWord] = this.fileSlotsMax;
+    this.spillWords[spillLayout.zeroSlotsWord] = zeroSlots;
+    this.spillWords[spillLayout.freeMemoryWord] = memorySlots;
+    this.spillWords[spillLayout.freeZeroWord] = zeroSlots;
+    this.spillWords[spillLayout.fileDescriptorWord] = -1;
+    const row = new NumberWriter();
+    row.put(0, this.clusterSize, this.clusters, options.length, Math.max(options.clusterSize, this.clusterSize));
+    row.put(Math.ceil(options.guestDelayMaxMs), options.breakGuestWrite ? 1 : 0);
+    row.put(this.#spillMemory.arena, this.#spillMemory.byteOffset);
+    row.put(this.#spillRegion.arena, this.#spillRegion.byteOffset);
+    row.put(memorySlots, this.fileSlotsMax, zeroSlots);
+    row.put(set === undefined ? 0 : 1);
+    if (set !== undefined) putBitmap(row, set.descriptor);
+    row.values[0] = row.values.length;
+    this.#bytes = layout.viewBytes(row.values.length, this.clusters);
+    this.region = arenas.allocate(this.#bytes);
+    new Float64Array(this.region.buffer, this.region.byteOffset + layout.headerWords * 4, row.values.length).set(row.values);
+  }
+
+  /** The main thread's own sight of it. */
+  get view(): View {
+    return (this.#view ??= View.at(this.region, this.#arenas));
+  }
+
+  /** No thread looks at it any more: zeroes what was used and gives everything back. */
+  free(): void {
+    zeroMemory(this.region.buffer, this.region.byteOffset, this.#bytes);
+    zeroMemory(this.#spillRegion.buffer, this.#spillRegion.byteOffset, this.spillWords.length * 4);
+    this.#arenas.free(this.region);
+    this.#arenas.free(this.#spillRegion);
+    this.#arenas.free(this.#spillMemory);
+    this.#set?.letGo();
+  }
+}
+
+/** Why a disk of this length cannot have a view with this cluster size; undefined if it can. */
+export function viewRefusal(length: number, clusterSize: number): string | undefined {
+  const size = Math.min(clusterSize, layout.claimBytesMax);
+  if (Math.ceil(length / size) <= layout.clustersMax) return undefined;
+  let fits = size;
+  while (Math.ceil(length / fits) > layout.clustersMax) fits *= 2;
+  return fits <= layout.claimBytesMax
+    ? `a disk of ${length} bytes has too many clusters of ${clusterSize}; use a cluster size of at least ${fits}`
+    : `a disk of ${length} bytes is too large for a point-in-time view (at most ${layout.clustersMax * layout.claimBytesMax} bytes)`;
+}

@@ -1,0 +1,41 @@
+/** Looking for clusters of a view: at a cost by what is in the set, not by the size of the disk. */
+import type { View } from "./view.ts";
+
+/** First cluster at or after `from` that is in the set, or -1. */
+export function nextInSet(view: View, from: number): number {
+  if (from >= view.clusters) return -1;
+  if (view.set === undefined || view.inSet(from)) return from;
+  const dirty = view.set.nextDirty(from * view.clusterSize);
+  if (dirty === -1) return -1;
+  const unit = dirty - (dirty % view.setUnit);
+  return Math.max(from, unit / view.clusterSize);
+}
+
+/** First cluster at or after `from` that is needed and that no copier works on, or -1. A look, not a claim. */
+export function nextNeeded(view: View, from: number): number {
+  return nextWithout(view, from, view.preserved, view.copying);
+}
+
+/** First cluster of the set that is not on the target yet, or -1. */
+export function nextMissing(view: View, from: number): number {
+  return nextWithout(view, from, view.copied, undefined);
+}
+
+function nextWithout(view: View, from: number, done: Int32Array, also: Int32Array | undefined): number {
+  let cluster = from;
+  for (;;) {
+    cluster = nextInSet(view, cluster);
+    if (cluster === -1) return -1;
+    const word = cluster >>> 5;
+    let skip = Atomics.load(done, word) | Atomics.load(view.retired, word);
+    if (also !== undefined) skip |= Atomics.load(also, word);
+    const open = ~skip & (-1 << (cluster & 31));
+    if (open === 0) {
+      cluster = (word + 1) * 32;
+      continue;
+    }
+    const found = word * 32 + (31 - Math.clz32(open & -open));
+    if (found === cluster) return found < view.clusters ? found : -1;
+    cluster = found; // is it in the set?
+  }
+}

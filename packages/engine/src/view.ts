@@ -1,0 +1,196 @@
+/**
+ * A point-in-time view, as every thread sees it: what the disk held at one instant. This file has the words and bits and
+ * the claim protocol; who uses them is in preserve.ts (guests), copier.ts, drainer.ts and reader.ts.
+ *
+ * A cluster is *needed* while it is in the set and not preserved (nor retired). The device is read only while its cluster
+ * is needed, and what was read counts only if the view is not over afterwards: so what is kept is neither torn nor new.
+ */
+import type { SharedBitmap } from "@heirloom/bitmap";
+import type { RegionReference } from "./arena.ts";
+import type { ArenaLookup } from "./arena-map.ts";
+import { getBitmap, getReference } from "./descriptors.ts";
+import { NumberReader } from "./numbers.ts";
+import { Spill } from "./spill.ts";
+import { spillWords } from "./spill-layout.ts";
+import * as layout from "./view-layout.ts";
+
+/** Claims share words: nobody sleeps longer than this for one that another thread holds without looking again. */
+export const claimWaitMs = 10;
+
+export class View {
+  readonly words: Int32Array;
+  readonly busy: Int32Array;
+  readonly copying: Int32Array;
+  readonly preserved: Int32Array;
+  readonly copied: Int32Array;
+  readonly retired: Int32Array;
+  /** Bytes of a cluster of the view: what one claim covers. */
+  readonly clusterSize: number;
+  readonly clusters: number;
+  /** Bytes of the disk at the instant. */
+  readonly length: number;
+  /** Bytes that the set is rounded out to: the job's cluster size, at least `clusterSize`. */
+  readonly setUnit: number;
+  /** A guest's request waits at most this long for room in the spill. */
+  readonly guestDelayMaxMs: number;
+  /** Instead of breaking the view, a guest's write fails. */
+  readonly breakGuestWrite: boolean;
+  /** Undefined: every cluster. */
+  readonly set: SharedBitmap | undefined;
+  readonly spill: Spill;
+
+  private constructor(reference: RegionReference, arenas: ArenaLookup) {
+    const buffer = arenas.buffer(reference.arena);
+    this.words = new Int32Array(buffer, reference.byteOffset, layout.headerWords);
+    const descriptorStart = reference.byteOffset + layout.headerWords * 4;
+    const [descriptorLength] = new Float64Array(buffer, descriptorStart, 1);
+    const row = new NumberReader(new Float64Array(buffer, descriptorStart, descriptorLength));
+    row.get();
+    this.clusterSize = row.get();
+    this.clusters = row.get();
+    this.length = row.get();
+    this.setUnit = row.get();
+    this.guestDelayMaxMs = row.get();
+    this.breakGuestWrite = row.get() !== 0;
+    const spillMemory = getReference(row);
+    const spillReference = getReference(row);
+    const memorySlots = row.get();
+    const words = spillWords(memorySlots, row.get(), row.get());
+    this.spill = new Spill(
+      new Int32Array(arenas.buffer(spillReference.arena), spillReference.byteOffset, words),
+      new Uint8Array(arenas.buffer(spillMemory.arena), spillMemory.byteOffset, memorySlots * this.clusterSize),
+      this.clusterSize,
+    );
+    this.set = row.get() === 0 ? undefined : getBitmap(row, arenas);
+    const bits = layout.bitWords(this.clusters);
+    const start = descriptorStart + descriptorLength * 8;
+    this.busy = new Int32Array(buffer, start, bits);
+    this.copying = new Int32Array(buffer, start + bits * 4, bits);
+    this.preserved = new Int32Array(buffer, start + bits * 8, bits);
+    this.copied = new Int32Array(buffer, start + bits * 12, bits);
+    this.retired = new Int32Array(buffer, start + bits * 16, bits);
+  }
+
+  static at(reference: RegionReference, arenas: ArenaLookup): View {
+    return new View(reference, arenas);
+  }
+
+  /** Ended or broken: nobody begins a read or a write for it any more. */
+  over(): boolean {
+    return Atomics.load(this.words, layout.stoppedWord) !== 0 || Atomics.load(this.words, layout.brokenWord) !== 0;
+  }
+
+  stopped(): boolean {
+    return Atomics.load(this.words, layout.stoppedWord) !== 0;
+  }
+
+  /** 0, or why the view is broken (view-layout.ts). */
+  broken(): number {
+    return Atomics.load(this.words, layout.brokenWord);
+  }
+
+  /**
+   * The view cannot be kept. Said before the claim is released and before the guest writes: whoever read the device for
+   * the view looks at this word again before what it read counts, so it cannot count what came after.
+   */
+  break(reason: number, errno = 0): void {
+    if (errno !== 0) Atomics.compareExchange(this.words, layout.brokenErrnoWord, 0, errno);
+    Atomics.compareExchange(this.words, layout.brokenWord, 0, reason);
+    this.wakeAll();
+  }
+
+  inSet(cluster: number): boolean {
+    if (this.set === undefined) return true;
+    const unit = cluster * this.clusterSize;
+    const offset = unit - (unit % this.setUnit);
+    return this.set.any(offset, Math.min(this.setUnit, this.length - offset));
+  }
+
+  needed(cluster: number): boolean {
+    const word = cluster >>> 5;
+    const bit = 1 << (cluster & 31);
+    if ((Atomics.load(this.preserved, word) & bit) !== 0) return false;
+    return (Atomics.load(this.retired, word) & bit) === 0 && this.inSet(cluster);
+  }
+
+  isPreserved(cluster: number): boolean {
+    return (Atomics.load(this.preserved, cluster >>> 5) & (1 << (cluster & 31))) !== 0;
+  }
+  isCopied(cluster: number): boolean {
+    return (Atomics.load(this.copied, cluster >>> 5) & (1 << (cluster & 31))) !== 0;
+  }
+  isCopying(cluster: number): boolean {
+    return (Atomics.load(this.copying, cluster >>> 5) & (1 << (cluster & 31))) !== 0;
+  }
+
+  /** Bytes of a cluster that exist: the last one may reach past the end of the disk. */
+  bytesOf(cluster: number): number {
+    return Math.min(this.clusterSize, this.length - cluster * this.clusterSize);
+  }
+
+  /** Claims those of `mask` in a word that nobody holds. Whoever saw a bit 0 owns it. @returns the bits got */
+  claim(word: number, mask: number): number {
+    return mask & ~Atomics.or(this.busy, word, mask);
+  }
+
+  release(word: number, mask: number): void {
+    Atomics.and(this.busy, word, ~mask);
+    Atomics.notify(this.busy, word);
+  }
+
+  /** Sleeps a bounded time for a claim that another thread holds. The observed word makes a missed wake-up impossible. */
+  waitForClaim(word: number, mask: number): void {
+    const observed = Atomics.load(this.busy, word);
+    if ((observed & mask) !== 0 && !this.over()) Atomics.wait(this.busy, word, observed, claimWaitMs);
+  }
+
+  setPreserved(word: number, mask: number): void {
+    Atomics.or(this.preserved, word, mask);
+  }
+  setCopied(word: number, mask: number): void {
+    Atomics.or(this.copied, word, mask);
+  }
+
+  /** Takes `copying` for those of `mask` that nobody works on. @returns the bits got */
+  takeCopying(word: number, mask: number): number {
+    return mask & ~Atomics.or(this.copying, word, mask);
+  }
+  dropCopying(word: number, mask: number): void {
+    Atomics.and(this.copying, word, ~mask);
+  }
+
+  /** A guest put something into the spill, or main has something to say: movers look. */
+  wakeMovers(): void {
+    Atomics.add(this.words, layout.workWord, 1);
+    Atomics.notify(this.words, layout.workWord);
+  }
+  workSeen(): number {
+    return Atomics.load(this.words, layout.workWord);
+  }
+  /** Sleeps until `wakeMovers` was called after `seen` was read, or the time is over. */
+  waitForWork(seen: number, timeoutMs: number): void {
+    Atomics.wait(this.words, layout.workWord, seen, timeoutMs);
+  }
+
+  progressSeen(): number {
+    return Atomics.load(this.words, layout.progressWord);
+  }
+  /** A guest's sleep for room in the spill; outside of the gate. */
+  waitForProgress(seen: number, timeoutMs: number): void {
+    Atomics.add(this.words, layout.waitingWord, 1);
+    Atomics.wait(this.words, layout.progressWord, seen, timeoutMs);
+    Atomics.sub(this.words, layout.waitingWord, 1);
+  }
+  /** A slot got free. The count moves first, so a guest that is about to sleep sees it or is woken. */
+  madeProgress(): void {
+    Atomics.add(this.words, layout.progressWord, 1);
+    if (Atomics.load(this.words, layout.waitingWord) > 0) Atomics.notify(this.words, layout.progressWord);
+  }
+
+  /** Everybody who sleeps for this view looks again (sleepers on claims within `claimWaitMs`). */
+  wakeAll(): void {
+    this.wakeMovers();
+    Atomics.add(this.words, layout.progressWord, 1);
+    Atomics.notify(this.words, layout.progressWord);
+  }
+}

@@ -12,7 +12,7 @@ import type { BlockNode, Driver, Errno, NodeHandle, NodeSpec, OpenContext, Reque
 /** When a rule fires and what it does then. Exactly one action. */
 export interface FaultRule {
   readonly kind: RequestKind | "any";
-  /** Only requests that touch this range; a flush has none and is matched by kind alone. */
+  /** Only requests that touch this range. A flush has none: only rules of kind flush, or without a range, match it. */
   readonly offset?: number;
   /** Up to the end of the disk where not given. */
   readonly length?: number;
@@ -36,6 +36,7 @@ export interface FaultRule {
 /** A rule as it lies in the handle: options read, defaults decided. */
 interface Rule {
   readonly kind: RequestKind | "any";
+  readonly matchesFlush: boolean;
   readonly offset: number;
   readonly end: number;
   readonly nth: number;
@@ -76,7 +77,7 @@ export const fault: Driver = {
       doc: "what fails, and how",
       fields: {
         kind: { type: "choice", values: kinds, required: true, doc: "requests that match" },
-        offset: { type: "integer", default: 0, doc: "first byte of the range that matches" },
+        offset: { type: "integer", doc: "first byte of the range that matches" },
         length: { type: "integer", min: 1, doc: "bytes of that range; up to the end where not given" },
         nth: { type: "integer", min: 1, doc: "first matching request that fires, from 1" },
         every: { type: "integer", min: 1, doc: "from then on each so-manieth" },
@@ -127,6 +128,7 @@ function readRule(rule: FaultRule, index: number): Rule {
   const offset = rule.offset ?? 0;
   return {
     kind: rule.kind,
+    matchesFlush: rule.kind === "flush" || (rule.offset === undefined && rule.length === undefined),
     offset,
     end: rule.length === undefined ? Number.MAX_SAFE_INTEGER : offset + rule.length,
     nth: rule.nth ?? rule.every ?? 1,
@@ -195,7 +197,7 @@ class FaultNode implements BlockNode {
     for (let index = 0; index < this.#rules.length; index++) {
       const rule = this.#rules[index];
       if (rule.kind !== "any" && rule.kind !== kind) continue;
-      if (kind !== "flush" && (offset >= rule.end || offset + length <= rule.offset)) continue;
+      if (kind === "flush" ? !rule.matchesFlush : offset >= rule.end || offset + length <= rule.offset) continue;
       if (Atomics.load(this.#words, ruleWord(index, ARMED)) === 0) continue;
       const count = Atomics.add(this.#words, ruleWord(index, MATCHED), 1) + 1;
       const beyond = count - rule.nth;

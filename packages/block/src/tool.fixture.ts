@@ -18,7 +18,7 @@ export function run(tool: string, ...args: string[]): { status: number | null; t
 }
 
 export function runOrThrow(tool: string, ...args: string[]): string {
-  return execFileSync(tool, args, { encoding: "utf8" });
+  return execFileSync(tool, args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 }
 
 /** A directory that goes when the test ends. */

@@ -1,0 +1,22 @@
+import { isZero } from "@heirloom/block";
+import fc from "fast-check";
+import { expect, test } from "vitest";
+
+test("one byte that is not zero is found wherever it is, in plain and in shared memory", () => {
+  const position = fc.integer({ min: 0, max: 700_000 });
+  fc.assert(
+    fc.property(position, position, fc.integer({ min: 1, max: 255 }), fc.boolean(), (length, at, byte, shared) => {
+      const bytes = new Uint8Array(shared ? new SharedArrayBuffer(length + 20) : new ArrayBuffer(length + 20)).fill(1);
+      const view = bytes.subarray(7, 7 + length).fill(0);
+      expect(isZero(view)).toBe(true);
+      if (length === 0) return;
+      view[at % length] = byte;
+      expect(isZero(view)).toBe(false);
+    }),
+    { numRuns: 60 },
+  );
+});
+
+test("the bytes of -0.0 are not zero", () => {
+  expect(isZero(new Uint8Array(Float64Array.of(0, -0, 0).buffer))).toBe(false);
+});

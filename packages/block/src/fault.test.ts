@@ -144,7 +144,10 @@ test("a delay takes its time and then lets the request through", async () => {
 
 test("an exit rule ends the worker thread in the middle of a request", async () => {
   const { handle } = await withRules({ kind: "flush", action: { exit: true } });
-  const worker = onThread(handle, `node.write(new Uint8Array(1).fill(1), 0); node.flush(); node.write(new Uint8Array(1).fill(2), 0);`);
+  const worker = onThread(
+    handle,
+    `node.write(new Uint8Array(1).fill(1), 0); node.flush(); node.write(new Uint8Array(1).fill(2), 0);`,
+  );
   expect(await once(worker, "exit")).toEqual([1]);
   const below = new Uint8Array(1);
   connectNode(handle).read(below, 0);
@@ -162,9 +165,11 @@ test("rules that say nothing or two things are refused, by their index", async (
   };
   await refuse({ kind: "read", action: {} }, "rules[1] must have exactly one action");
   await refuse({ kind: "read", action: { hang: true, exit: true } }, "rules[1] must have exactly one action");
-  await refuse({ kind: "read", once: true, always: true, action: { hang: true } }, "at most one of once, always, every");
+  await refuse(
+    { kind: "read", once: true, always: true, action: { hang: true } },
+    "at most one of once, always, every",
+  );
   await refuse({ kind: "red", action: { hang: true } }, "option 'rules[1].kind' must be one of 'any', 'read'");
   await refuse({ kind: "read", nth: 0, action: { hang: true } }, "'rules[1].nth' must be an integer of at least 1");
   await refuse({ kind: "read", action: { error: "EWHAT" } }, "'rules[1].action.error' must be the name of an errno");
 });
-

@@ -86,7 +86,7 @@ test("a file of odd length has exactly its length, and its last byte", async () 
   expect(node.write(Uint8Array.of(2), 1024)).toBe(0);
   expect(node.writeZeroes(1000, 24, true)).toBe(0);
   expect(statSync(filename).size).toBe(1025);
-  expect([...readFileSync(filename).subarray(998)]).toEqual([1, 1, ...new Array<number>(24).fill(0), 2]);
+  expect([...readFileSync(filename).subarray(998)]).toEqual([1, 1, ...Array.from({ length: 24 }, () => 0), 2]);
 });
 
 test("a file that shrank behind our back reads as zeroes past its end", async () => {

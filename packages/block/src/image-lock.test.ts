@@ -39,10 +39,14 @@ function startDaemon(filename: string, writable: boolean): void {
   runOrThrow(
     "qemu-storage-daemon",
     "--daemonize",
-    ...["--pidfile", pidfile],
-    ...["--blockdev", `file,node-name=f,filename=${filename}${writable ? "" : ",read-only=on"}`],
-    ...["--nbd-server", `addr.type=unix,addr.path=${filename}.sock`],
-    ...["--export", `nbd,id=e,node-name=f,writable=${writable ? "on" : "off"}`],
+    "--pidfile",
+    pidfile,
+    "--blockdev",
+    `file,node-name=f,filename=${filename}${writable ? "" : ",read-only=on"}`,
+    "--nbd-server",
+    `addr.type=unix,addr.path=${filename}.sock`,
+    "--export",
+    `nbd,id=e,node-name=f,writable=${writable ? "on" : "off"}`,
   );
   daemons.push(Number(readFileSync(pidfile, "utf8")));
 }

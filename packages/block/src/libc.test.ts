@@ -122,7 +122,9 @@ test("an unnamed file has no name and goes with its descriptor", () => {
 
 test("descriptors are not inherited by what we start", () => {
   const fd = scratchFile();
-  expect(run("sh", "-c", `test -e /proc/self/fd/${fd} && readlink /proc/self/fd/${fd}; true`).text).not.toContain("heirloom");
+  expect(run("sh", "-c", `test -e /proc/self/fd/${fd} && readlink /proc/self/fd/${fd}; true`).text).not.toContain(
+    "heirloom",
+  );
 });
 
 test("file systems are told apart, with their room", () => {

@@ -96,7 +96,9 @@ test("a driver module works nested, and on a thread that was posted its handle",
 test("the options of a driver module are checked by its table", async () => {
   const driver = driverModule(driverSource);
   expect((await refusal({ driver })).message).toContain("option 'file' is missing");
-  expect((await refusal({ driver, file: { driver: "memory", size: 1 }, x: 1 })).message).toContain("unknown option 'x'");
+  expect((await refusal({ driver, file: { driver: "memory", size: 1 }, x: 1 })).message).toContain(
+    "unknown option 'x'",
+  );
 });
 
 test("a module that cannot be loaded, or is no driver, is refused", async () => {

@@ -80,7 +80,8 @@ function readValue(driver: string, name: string, rule: OptionRule, value: unknow
       return value;
     case "integer":
       if (!Number.isSafeInteger(value)) throw wrong();
-      if ((value as number) < (rule.min ?? 0) || (value as number) > (rule.max ?? Number.MAX_SAFE_INTEGER)) throw wrong();
+      if ((value as number) < (rule.min ?? 0) || (value as number) > (rule.max ?? Number.MAX_SAFE_INTEGER))
+        throw wrong();
       return value;
     case "choice":
       if (!rule.values.includes(value as string)) throw wrong();

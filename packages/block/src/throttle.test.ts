@@ -1,4 +1,11 @@
-import { type BlockNode, type NodeHandle, openNode, connectNode, setThrottle, type ThrottleLimits } from "@heirloom/block";
+import {
+  type BlockNode,
+  type NodeHandle,
+  openNode,
+  connectNode,
+  setThrottle,
+  type ThrottleLimits,
+} from "@heirloom/block";
 import { expect, test } from "vitest";
 import { RemoteNode } from "./remote-node.fixture.ts";
 
@@ -86,7 +93,9 @@ test("changed limits help at once, on every thread", async () => {
   expect(remote.admit("write", 2 ** 20)).toBe(0);
   setThrottle(handle, {});
   for (let count = 0; count < 10; count++) expect(remote.admit("write", 2 ** 40)).toBe(0);
-  expect(() => setThrottle(handle, { bytesPerSecond: -1 })).toThrow("'bytesPerSecond' must be an integer of at least 0");
+  expect(() => setThrottle(handle, { bytesPerSecond: -1 })).toThrow(
+    "'bytesPerSecond' must be an integer of at least 0",
+  );
   await remote.end();
 });
 

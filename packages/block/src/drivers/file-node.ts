@@ -143,7 +143,7 @@ export class FileNode implements BlockNode {
   }
 
   #writeZeroBytes(offset: number, length: number): Errno {
-    for (let done = 0; done < length; ) {
+    for (let done = 0; done < length;) {
       const count = Math.min(length - done, ZEROES_LENGTH);
       const errno = libc.writeFully(this.#fd, zeroes(count), offset + done);
       if (errno !== 0) return errno;

@@ -13,7 +13,16 @@
  */
 import assert from "node:assert/strict";
 import { BlockError } from "../block-error.ts";
-import type { BlockNode, Driver, Errno, NodeHandle, NodeSpec, OpenContext, RequestKind, StatusExtent } from "../node.ts";
+import type {
+  BlockNode,
+  Driver,
+  Errno,
+  NodeHandle,
+  NodeSpec,
+  OpenContext,
+  RequestKind,
+  StatusExtent,
+} from "../node.ts";
 import { loadSharedInteger, SHARED_INTEGER_WORDS, storeSharedInteger } from "../shared-integer.ts";
 
 /** 0 or not given: no limit. A burst that is not given is worth 100 ms. */

@@ -80,6 +80,7 @@ const texts: Readonly<Record<string, string>> = {
 };
 
 /** Next state; B, R, I, N: refused with that text; "-": an event out of place. */
+// prettier-ignore
 const table: Readonly<Record<Condition, string>> = {
   //                                     enable    disable  clear     mergeT   mergeS  freeze abdic   recl    folded  take  rel  removing keep  remove  break setFlags
   recording:                             "recording disabled recording folding folding frozen - - - exported - removing - removed inconsistent recording",
@@ -101,7 +102,7 @@ const table: Readonly<Record<Condition, string>> = {
   inconsistent:                          "I I I I I I - - - I - removing - removed inconsistent inconsistent",
   "inconsistent, readonly":              "I I R R I R - - - I - R - R inconsistent inconsistent",
   removed:                               "N N N N N N N N N N N N N N N N",
-}; // prettier-ignore
+};
 
 describe("every event in every condition", () => {
   test("the table covers every state and every event of the machine", () => {

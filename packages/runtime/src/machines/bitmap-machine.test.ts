@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { bitmapMachine, isBitmapBusy } from "./bitmap-machine.ts";
+import { bitmapMachine } from "./bitmap-machine.ts";
+import { isBitmapBusy } from "./bitmap-refusal.ts";
 import type { BitmapContext, BitmapEffect, BitmapEvent, BitmapInput } from "./bitmap-types.ts";
 import { MachineActor } from "./machine-actor.ts";
 import { bitmapOperations, refuseBitmapOperation } from "../validation/bitmap-operation.ts";

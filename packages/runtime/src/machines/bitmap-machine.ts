@@ -16,32 +16,11 @@
  * Invariant: `context.folds` is the number of `fold` effects not yet answered by `folded` nor voided by `swap-empty`.
  */
 import { setup } from "xstate";
-import { invariant, refusal, type Refusal } from "../errors.ts";
-import { refuseBitmapOperation, type BitmapOperation } from "../validation/bitmap-operation.ts";
-import type {
-  BitmapContext,
-  BitmapEffect,
-  BitmapEvent,
-  BitmapInput,
-  BitmapUser,
-  CommandId,
-  FoldSource,
-} from "./bitmap-types.ts";
-import { defineMachine, type Behaviour, type Machine, type MachineSnapshot } from "./machine.ts";
-
-type EventOf<Type extends BitmapEvent["type"]> = Extract<BitmapEvent, { type: Type }>;
-type Does = Behaviour<BitmapContext, BitmapEffect>;
-
-const busyStates: ReadonlySet<string> = new Set(["folding", "frozen", "exported", "removing"]);
-
-function commandOf(event: BitmapEvent): CommandId | null {
-  return "command" in event ? (event.command ?? null) : null;
-}
-
-/** The event belongs to the command that began the outstanding folds. */
-function sameCommand(context: BitmapContext, event: BitmapEvent): boolean {
-  return context.foldCommand !== null && commandOf(event) === context.foldCommand;
-}
+import { invariant } from "../errors.ts";
+import { bitmapBehaviours, sameCommand } from "./bitmap-behaviour.ts";
+import { explainBitmap } from "./bitmap-refusal.ts";
+import type { BitmapContext, BitmapEffect, BitmapEvent, BitmapInput } from "./bitmap-types.ts";
+import { defineMachine, type Machine } from "./machine.ts";
 
 function freezable(context: BitmapContext, event: BitmapEvent): boolean {
   return !context.readonly || (event.type === "freeze" && event.mode === "never");
@@ -49,7 +28,7 @@ function freezable(context: BitmapContext, event: BitmapEvent): boolean {
 
 const bitmap = setup({
   types: { context: {} as BitmapContext, events: {} as BitmapEvent, input: {} as BitmapInput },
-  actions: { effects: (_, _effects: readonly BitmapEffect[]) => {} },
+  actions: { effects: (_scope, _effects: readonly BitmapEffect[]) => {} },
   guards: {
     broken: ({ context }) => context.broken !== null && context.folds === 0,
     records: ({ context }) => context.recording && context.folds === 0,
@@ -67,91 +46,16 @@ const bitmap = setup({
 
 type Action = ReturnType<typeof bitmap.enqueueActions>;
 
-/** An action from a pure function of context and event. */
-function does<Type extends BitmapEvent["type"]>(
-  type: Type,
-  behaviour: (context: BitmapContext, event: EventOf<Type>) => Does,
-): Action {
+/** The behaviour of an event as an action. */
+function does<Type extends BitmapEvent["type"]>(type: Type): Action {
   return bitmap.enqueueActions(({ context, event, enqueue }) => {
-    invariant(event.type === type, `the action of ${type} runs for ${type} only`);
-    const { effects, change } = behaviour(context, event as EventOf<Type>);
+    invariant(event.type === type, `the behaviour of ${type} is for ${type} only`);
+    const { effects, change } = bitmapBehaviours[type](context, event as Extract<BitmapEvent, { type: Type }>);
     if (effects !== undefined) enqueue({ type: "effects", params: effects });
     if (change !== undefined) enqueue.assign(change);
   });
 }
 
-function fold(from: FoldSource): BitmapEffect {
-  return { type: "fold", from };
-}
-
-function takenBy(context: BitmapContext): BitmapUser {
-  invariant(context.user !== null, "a frozen or exported bitmap has a user");
-  return context.user;
-}
-
-const enable = does("enable", (context) => ({
-  effects: context.recording ? [] : [{ type: "record", recording: true }],
-  change: { recording: true },
-}));
-const disable = does("disable", (context) => ({
-  effects: context.recording ? [{ type: "record", recording: false }] : [],
-  change: { recording: false },
-}));
-const clear = does("clear", (context) => ({
-  effects: [{ type: "swap-empty", voidedFolds: context.folds }],
-  change: { folds: 0 },
-}));
-const mergeTarget = does("mergeTarget", (context, event) => ({
-  effects: event.sources.map((source) => fold({ kind: "bitmap", node: source.node, name: source.name })),
-  change: { folds: context.folds + event.sources.length, foldCommand: commandOf(event) },
-}));
-const mergeSource = does("mergeSource", (context, event) => ({
-  effects: [{ type: "fresh-layer", into: event.into }, fold({ kind: "old-layer" })],
-  change: { folds: context.folds + 1, foldCommand: commandOf(event) },
-}));
-const freeze = does("freeze", (context, event) => ({
-  effects: [
-    { type: "freeze", user: event.user, successorRecording: context.recording, unsettled: context.folds > 0 },
-  ],
-  change: { user: event.user },
-}));
-const abdicate = does("abdicate", (context, event) => ({
-  effects: event.uncopied === true ? [{ type: "abdicate" }, fold({ kind: "uncopied" })] : [{ type: "abdicate" }],
-  change: {
-    user: null,
-    folds: context.folds + (event.uncopied === true ? 1 : 0),
-    foldCommand: commandOf(event),
-  },
-}));
-const reclaim = does("reclaim", (context, event) => ({
-  effects: [{ type: "reclaim", recording: context.recording }, fold({ kind: "successor" })],
-  change: { user: null, folds: context.folds + 1, foldCommand: commandOf(event) },
-}));
-const folded = does("folded", (context) => ({ change: { folds: context.folds - 1 } }));
-const take = does("take", (_context, event) => ({
-  effects: [{ type: "hold", user: event.user }],
-  change: { user: event.user },
-}));
-const release = does("release", (context) => ({
-  effects: [{ type: "unhold", user: takenBy(context) }],
-  change: { user: null },
-}));
-const removing = does("removing", () => ({ effects: [{ type: "skip-store", skip: true }] }));
-const keep = does("keep", () => ({ effects: [{ type: "skip-store", skip: false }] }));
-const remove = does("remove", () => ({ effects: [{ type: "drop" }], change: { recording: false, user: null } }));
-const breakNow = does("break", (context, event) => ({ change: { broken: context.broken ?? event.reason } }));
-/** Somebody has it: it stops recording at once and becomes inconsistent when it is given back. */
-const breakLater = does("break", (context, event) => ({
-  effects: context.recording ? [{ type: "record", recording: false }] : [],
-  change: { broken: context.broken ?? event.reason, recording: false },
-}));
-const setFlags = does("setFlags", (context, event) => {
-  const flags = {
-    readonly: event.readonly ?? context.readonly,
-    persistent: event.persistent ?? context.persistent,
-  };
-  return { effects: [{ type: "flags", ...flags }], change: flags };
-});
 /** A broken bitmap is given back: neither heir nor parent says anything, so nothing is folded. */
 const giveUp = bitmap.assign({ user: null });
 
@@ -165,17 +69,17 @@ const settle = bitmap.assign({ foldCommand: null });
 /** What a bitmap that nobody has accepts. */
 const idle = bitmap.createStateConfig({
   on: {
-    enable: { target: "recording", actions: enable },
-    disable: { target: "disabled", actions: disable },
-    clear: { guard: "writable", actions: clear },
-    mergeTarget: { guard: "writable", target: "folding", actions: mergeTarget },
-    mergeSource: { target: "folding", actions: mergeSource },
-    freeze: { guard: "writable or mode never", target: "frozen", actions: freeze },
-    take: { target: "exported", actions: take },
-    removing: { guard: "writable", target: "removing", actions: removing },
-    remove: { guard: "writable", target: "removed", actions: remove },
-    break: { target: "folding", actions: breakNow },
-    setFlags: { actions: setFlags },
+    enable: { target: "recording", actions: does("enable") },
+    disable: { target: "disabled", actions: does("disable") },
+    clear: { guard: "writable", actions: does("clear") },
+    mergeTarget: { guard: "writable", target: "folding", actions: does("mergeTarget") },
+    mergeSource: { target: "folding", actions: does("mergeSource") },
+    freeze: { guard: "writable or mode never", target: "frozen", actions: does("freeze") },
+    take: { target: "exported", actions: does("take") },
+    removing: { guard: "writable", target: "removing", actions: does("removing") },
+    remove: { guard: "writable", target: "removed", actions: does("remove") },
+    break: { target: "folding", actions: does("break") },
+    setFlags: { actions: does("setFlags") },
   },
 });
 
@@ -203,111 +107,64 @@ const machine = bitmap.createMachine({
         { guard: "does not record", target: "disabled", actions: settle },
       ],
       on: {
-        folded: { guard: "fold outstanding", target: "folding", actions: folded },
-        enable: { guard: "same command", target: "folding", actions: enable },
-        disable: { guard: "same command", target: "folding", actions: disable },
-        clear: { guard: "writable, same command", target: "folding", actions: clear },
-        mergeTarget: { guard: "writable, same command", target: "folding", actions: mergeTarget },
-        mergeSource: { guard: "same command", target: "folding", actions: mergeSource },
-        freeze: { guard: "writable or mode never, same command", target: "frozen", actions: freeze },
-        removing: { guard: "writable, same command", target: "removing", actions: removing },
-        remove: { guard: "writable, same command", target: "removed", actions: remove },
-        break: { target: "folding", actions: breakLater },
-        setFlags: { actions: setFlags },
+        folded: { guard: "fold outstanding", target: "folding", actions: does("folded") },
+        enable: { guard: "same command", target: "folding", actions: does("enable") },
+        disable: { guard: "same command", target: "folding", actions: does("disable") },
+        clear: { guard: "writable, same command", target: "folding", actions: does("clear") },
+        mergeTarget: { guard: "writable, same command", target: "folding", actions: does("mergeTarget") },
+        mergeSource: { guard: "same command", target: "folding", actions: does("mergeSource") },
+        freeze: { guard: "writable or mode never, same command", target: "frozen", actions: does("freeze") },
+        removing: { guard: "writable, same command", target: "removing", actions: does("removing") },
+        remove: { guard: "writable, same command", target: "removed", actions: does("remove") },
+        break: { target: "folding", actions: does("break") },
+        setFlags: { actions: does("setFlags") },
       },
     },
     frozen: {
       on: {
         abdicate: [
           { guard: "became inconsistent", target: "folding", actions: giveUp },
-          { target: "folding", actions: abdicate },
+          { target: "folding", actions: does("abdicate") },
         ],
         reclaim: [
           { guard: "became inconsistent", target: "folding", actions: giveUp },
-          { target: "folding", actions: reclaim },
+          { target: "folding", actions: does("reclaim") },
         ],
-        folded: { guard: "fold outstanding", target: "frozen", actions: folded },
-        break: { target: "frozen", actions: breakLater },
-        setFlags: { actions: setFlags },
+        folded: { guard: "fold outstanding", target: "frozen", actions: does("folded") },
+        break: { target: "frozen", actions: does("break") },
+        setFlags: { actions: does("setFlags") },
       },
     },
     exported: {
       on: {
-        release: { target: "folding", actions: release },
-        break: { target: "exported", actions: breakLater },
-        setFlags: { actions: setFlags },
+        release: { target: "folding", actions: does("release") },
+        break: { target: "exported", actions: does("break") },
+        setFlags: { actions: does("setFlags") },
       },
     },
     removing: {
       on: {
-        remove: { target: "removed", actions: remove },
-        keep: { target: "folding", actions: keep },
-        folded: { guard: "fold outstanding", target: "removing", actions: folded },
-        break: { target: "removing", actions: breakLater },
-        setFlags: { actions: setFlags },
+        remove: { target: "removed", actions: does("remove") },
+        keep: { target: "folding", actions: does("keep") },
+        folded: { guard: "fold outstanding", target: "removing", actions: does("folded") },
+        break: { target: "removing", actions: does("break") },
+        setFlags: { actions: does("setFlags") },
       },
     },
     inconsistent: {
       on: {
-        removing: { guard: "writable", target: "removing", actions: removing },
-        remove: { guard: "writable", target: "removed", actions: remove },
+        removing: { guard: "writable", target: "removing", actions: does("removing") },
+        remove: { guard: "writable", target: "removed", actions: does("remove") },
         break: { target: "inconsistent" },
-        setFlags: { actions: setFlags },
+        setFlags: { actions: does("setFlags") },
       },
     },
     removed: { type: "final" },
   },
 });
 
-const operations: Readonly<Partial<Record<BitmapEvent["type"], BitmapOperation>>> = {
-  enable: "enable",
-  disable: "disable",
-  clear: "clear",
-  mergeTarget: "merge-target",
-  mergeSource: "merge-source",
-  take: "export",
-  removing: "remove",
-  remove: "remove",
-};
-
-function operationOf(event: BitmapEvent): BitmapOperation | undefined {
-  if (event.type === "freeze") return event.mode === "never" ? "backup-never" : "backup";
-  return operations[event.type];
-}
-
-function explain(snapshot: MachineSnapshot<BitmapContext>, event: BitmapEvent): Refusal {
-  const { state, context } = snapshot;
-  const fields = { node: context.node, bitmap: context.name, state };
-  if (state === "removed") {
-    return refusal("ERR_BITMAP_NOT_FOUND", `Dirty bitmap '${context.name}' not found`, fields);
-  }
-  const operation = operationOf(event);
-  if (operation !== undefined) {
-    // The command that folds is not kept away by its own fold, but an export does not belong to any transaction.
-    const own = state === "folding" && sameCommand(context, event) && event.type !== "take";
-    const condition = {
-      busy: busyStates.has(state) && !own,
-      readonly: context.readonly,
-      inconsistent: context.broken !== null,
-    };
-    const reason = refuseBitmapOperation(context.name, condition, operation);
-    if (reason !== undefined) return { ...reason, fields: { ...reason.fields, ...fields } };
-  }
-  const allowed = bitmapMachine.allowed(state).filter((type) => type !== event.type);
-  return refusal(
-    "ERR_BITMAP_STATE",
-    `Bitmap '${context.name}' in state '${state}' cannot accept '${event.type}' (it accepts: ${allowed.join(", ")})`,
-    { ...fields, event: event.type, allowed },
-  );
-}
-
 /** The bitmap machine. Its events and effects are in `bitmap-types.ts`. */
 export const bitmapMachine: Machine<BitmapInput, BitmapContext, BitmapEvent, BitmapEffect> = defineMachine(
   machine,
-  explain,
+  explainBitmap,
 );
-
-/** Whether another operation is refused with "currently in use": `busy` of QEMU's queries. */
-export function isBitmapBusy(snapshot: MachineSnapshot<BitmapContext>): boolean {
-  return busyStates.has(snapshot.state);
-}

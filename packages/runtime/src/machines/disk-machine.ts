@@ -41,7 +41,7 @@ function isUser(context: DiskContext, event: DiskEvent): boolean {
 
 const disk = setup({
   types: { context: {} as DiskContext, events: {} as DiskEvent, input: {} as { readonly name: string } },
-  actions: { effects: (_, _effects: readonly DiskEffect[]) => {} },
+  actions: { effects: (_scope, _effects: readonly DiskEffect[]) => {} },
   guards: {
     "new user": ({ context, event }) => !isUser(context, event),
     "a user": ({ context, event }) => isUser(context, event),
@@ -95,7 +95,11 @@ const machine = disk.createMachine({
   },
 });
 
-function explain(snapshot: MachineSnapshot<DiskContext>, event: DiskEvent): Refusal {
+function explain(
+  snapshot: MachineSnapshot<DiskContext>,
+  event: DiskEvent,
+  allowed: readonly string[],
+): Refusal {
   const { context, state } = snapshot;
   const fields = { disk: context.name, state, event: event.type };
   if (event.type === "detach" && state === "open") {
@@ -104,7 +108,7 @@ function explain(snapshot: MachineSnapshot<DiskContext>, event: DiskEvent): Refu
   }
   return refusal("ERR_DISK_STATE", `Disk '${context.name}' in state '${state}' cannot accept '${event.type}'`, {
     ...fields,
-    allowed: diskMachine.allowed(state).filter((type) => type !== event.type),
+    allowed,
   });
 }
 

@@ -65,7 +65,7 @@ function others(context: GroupContext, job: string | undefined): readonly string
 
 const group = setup({
   types: { context: {} as GroupContext, events: {} as GroupEvent, input: {} as GroupInput },
-  actions: { effects: (_, _effects: readonly GroupEffect[]) => {} },
+  actions: { effects: (_scope, _effects: readonly GroupEffect[]) => {} },
   guards: {
     "last one, held by hand": ({ context, event }) =>
       isLast(context, event, context.waiting) && context.members.some((member) => member.manual),
@@ -137,9 +137,12 @@ const machine = group.createMachine({
   },
 });
 
-function explain(snapshot: MachineSnapshot<GroupContext>, event: GroupEvent): Refusal {
+function explain(
+  snapshot: MachineSnapshot<GroupContext>,
+  event: GroupEvent,
+  allowed: readonly string[],
+): Refusal {
   const { context, state } = snapshot;
-  const allowed = groupMachine.allowed(state).filter((type) => type !== event.type);
   const job = jobOf(event);
   return refusal(
     "ERR_GROUP_STATE",

@@ -38,7 +38,7 @@ function isSpeed(speed: number): boolean {
 
 const job = setup({
   types: { context: {} as JobContext, events: {} as JobEvent, input: {} as JobInput },
-  actions: { effects: (_, _effects: readonly JobEffect[]) => {} },
+  actions: { effects: (_scope, _effects: readonly JobEffect[]) => {} },
   guards: {
     "paused before its start": ({ context }) => context.userPaused || context.internalPauses > 0,
     "first of its kind": ({ context, event }) => event.type === "pause" && !(event.user && context.userPaused),

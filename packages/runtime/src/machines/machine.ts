@@ -72,10 +72,17 @@ function handledBy(logic: AnyStateMachine, state: string): readonly string[] {
   return logic.root.states[state].ownEvents;
 }
 
+/** Why an event is refused; `accepts` are the other events that the state has transitions for. */
+export type Explain<Context, Event> = (
+  snapshot: MachineSnapshot<Context>,
+  event: Event,
+  accepts: readonly string[],
+) => Refusal;
+
 /** Wraps an XState machine; `explain` has the texts of its refusals. */
 export function defineMachine<Input, Context, Event extends Tagged, Effect extends Tagged>(
   logic: AnyStateMachine,
-  explain: (snapshot: MachineSnapshot<Context>, event: Event) => Refusal,
+  explain: Explain<Context, Event>,
 ): Machine<Input, Context, Event, Effect> {
   const states = Object.keys(logic.root.states);
   const events = [...new Set(states.flatMap((state) => handledBy(logic, state)))];
@@ -93,7 +100,12 @@ export function defineMachine<Input, Context, Event extends Tagged, Effect exten
       const [raw, actions] = transition(logic, snapshot.raw, event);
       return { snapshot: snapshotOf(raw), effects: effectsOf(actions) };
     },
-    explain,
+    explain: (snapshot, event) =>
+      explain(
+        snapshot,
+        event,
+        handledBy(logic, snapshot.state).filter((type) => type !== event.type),
+      ),
     allowed: (state) => handledBy(logic, state),
   };
 }

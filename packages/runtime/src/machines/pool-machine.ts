@@ -48,7 +48,7 @@ const remaining = (context: PoolContext): number => context.serving.length + con
 
 const pool = setup({
   types: { context: {} as PoolContext, events: {} as PoolEvent, input: {} as PoolInput },
-  actions: { effects: (_, _effects: readonly PoolEffect[]) => {} },
+  actions: { effects: (_scope, _effects: readonly PoolEffect[]) => {} },
   guards: {
     "a number of threads": ({ event }) => event.type === "grow" && Number.isSafeInteger(event.threads) && event.threads > 0,
     "one is awaited": ({ context, event }) =>
@@ -157,12 +157,16 @@ const machine = pool.createMachine({
   },
 });
 
-function explain(snapshot: MachineSnapshot<PoolContext>, event: PoolEvent): Refusal {
+function explain(
+  snapshot: MachineSnapshot<PoolContext>,
+  event: PoolEvent,
+  allowed: readonly string[],
+): Refusal {
   const { state } = snapshot;
   return refusal("ERR_POOL_STATE", `The pool in state '${state}' cannot accept '${event.type}'`, {
     state,
     event: event.type,
-    allowed: poolMachine.allowed(state).filter((type) => type !== event.type),
+    allowed,
   });
 }
 

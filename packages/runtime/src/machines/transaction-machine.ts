@@ -46,7 +46,7 @@ export type TransactionEffect =
 
 const transaction = setup({
   types: { context: {} as TransactionContext, events: {} as TransactionEvent, input: {} as TransactionInput },
-  actions: { effects: (_, _effects: readonly TransactionEffect[]) => {} },
+  actions: { effects: (_scope, _effects: readonly TransactionEffect[]) => {} },
   guards: { "all prepared": ({ context }) => context.prepared === context.actions.length },
 });
 
@@ -110,13 +110,17 @@ const machine = transaction.createMachine({
   },
 });
 
-function explain(snapshot: MachineSnapshot<TransactionContext>, event: TransactionEvent): Refusal {
+function explain(
+  snapshot: MachineSnapshot<TransactionContext>,
+  event: TransactionEvent,
+  allowed: readonly string[],
+): Refusal {
   const { context, state } = snapshot;
   return refusal("ERR_TRANSACTION_STATE", `Transaction ${context.id} in state '${state}' cannot accept '${event.type}'`, {
     transaction: context.id,
     state,
     event: event.type,
-    allowed: transactionMachine.allowed(state),
+    allowed,
   });
 }
 

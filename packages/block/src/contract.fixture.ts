@@ -37,6 +37,7 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
   fc.record({ verb: fc.constant("resize" as const), at }),
   fc.record({ verb: fc.constant("flush" as const) }),
 );
+const fill: Operation = { verb: "write", at: 0, span: Number.MAX_SAFE_INTEGER, seed: 1 };
 const step = fc.record({ remote: fc.boolean(), operation });
 
 export function describeContract(name: string, options: ContractOptions): void {
@@ -47,12 +48,14 @@ export function describeContract(name: string, options: ContractOptions): void {
       await fc.assert(
         fc.asyncProperty(
           fc.constantFrom(...(options.lengths ?? [1, 777_777, 1_048_576])),
-          fc.array(step, { minLength: 5, maxLength: 40 }),
-          async (length, steps) => {
+          fc.array(step, { minLength: 1, maxLength: 120, size: "max" }),
+          fc.boolean(),
+          async (length, steps, filled) => {
             const handle = await openNode(options.spec(length, `${directory}/${opened++}`));
             const remote = await RemoteNode.start(handle);
             try {
-              runAgainstModel(connectNode(handle), remote, length, steps, options.resizable);
+              const first = filled ? [{ remote: false, operation: fill }] : [];
+              runAgainstModel(connectNode(handle), remote, length, [...first, ...steps], options.resizable);
             } finally {
               await remote.end();
               closeNode(handle);

@@ -54,6 +54,25 @@ test("status answers no further than it was asked", async () => {
   expect(extent).toEqual({ length: 500, zero: false, allocated: true });
 });
 
+test("what another thread punched is seen by the next scan at the latest, and never called zero after data came", async () => {
+  const filename = join(scratchDirectory(), "a.raw");
+  const { handle, node } = await open({ driver: "file", filename, create: { length: 4 * MIB } });
+  const other = connectNode(handle);
+  node.write(new Uint8Array(4 * MIB).fill(1), 0);
+  expect(extents(node)).toEqual([`0+${4 * MIB} data room`]);
+  expect(other.discard(MIB, 3 * MIB)).toBe(0);
+  expect(extents(node)).toEqual([`0+${MIB} data room`, `${MIB}+${3 * MIB} zero hole`]);
+  expect(other.write(new Uint8Array(3 * MIB).fill(1), MIB)).toBe(0);
+  const extent = { length: 0, zero: false, allocated: false };
+  for (const offset of [0, MIB, 2 * MIB]) expect(node.status(offset, MIB, extent)).toBe(0);
+  expect(other.discard(2 * MIB, MIB)).toBe(0);
+  expect(node.status(2 * MIB, MIB, extent)).toBe(0);
+  expect(extent).toEqual({ length: MIB, zero: true, allocated: false });
+  expect(other.write(new Uint8Array(MIB).fill(1), 2 * MIB)).toBe(0);
+  expect(node.status(2 * MIB, MIB, extent)).toBe(0);
+  expect(extent.zero).toBe(false);
+});
+
 test("discards and zeroes with unmap give room back, zeroes without keep it", async () => {
   const filename = join(scratchDirectory(), "a.raw");
   const { node } = await open({ driver: "file", filename, create: { length: 4 * MIB } });

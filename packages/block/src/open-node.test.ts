@@ -170,6 +170,13 @@ test("memory tells touched pages from untouched ones, and grows only up to its l
   node.discard(8192, 4096);
   node.status(0, 65536, extent);
   expect(extent).toEqual({ length: 65536, zero: true, allocated: false });
+  // Zeroes that were written are in a page that takes room; unmapping gives back whole pages.
+  node.write(new Uint8Array(8192), 0);
+  node.writeZeroes(100, 8092, true);
+  node.status(0, 65536, extent);
+  expect(extent).toEqual({ length: 4096, zero: false, allocated: true });
+  node.status(4096, 60_000, extent);
+  expect(extent).toEqual({ length: 60_000, zero: true, allocated: false });
   expect(node.resize(131073)).not.toBe(0);
   expect(node.resize(131072)).toBe(0);
 });

@@ -31,6 +31,9 @@ export class FileNode implements BlockNode {
   #punchUnsupported = false;
   #zeroRangeUnsupported = false;
   #seekUnsupported = false;
+  /** The last run of data that SEEK_HOLE found, from where the last question was: see `status`. */
+  #dataFrom = 0;
+  #dataEnd = 0;
 
   constructor(handle: NodeHandle) {
     this.#state = handle.state as FileState;
@@ -53,6 +56,7 @@ export class FileNode implements BlockNode {
 
   discard(offset: number, length: number): Errno {
     if (!this.#state.discard || length === 0) return 0;
+    this.#dataEnd = 0;
     const unit = this.#state.deviceUnit;
     if (unit === 0) return this.#advisory(this.#punch(offset, length));
     // A device: only whole units inside the range, as a discard is advice.
@@ -63,6 +67,7 @@ export class FileNode implements BlockNode {
 
   writeZeroes(offset: number, length: number, unmap: boolean): Errno {
     if (length === 0) return 0;
+    this.#dataEnd = 0;
     const unit = this.#state.deviceUnit;
     if (unit === 0) return this.#zero(offset, length, unmap);
     const start = Math.min(Math.ceil(offset / unit) * unit, offset + length);
@@ -83,6 +88,14 @@ export class FileNode implements BlockNode {
     extent.zero = false;
     extent.allocated = true;
     if (this.#state.deviceUnit !== 0 || this.#seekUnsupported) return 0;
+    // On tmpfs SEEK_HOLE walks every page up to the hole: a scan that asked again for each piece of one long run would
+    // take quadratic time. So a run is kept while questions go forward in it. What was punched in it meanwhile by
+    // another thread is called data until a question does not go forward; never the other way round, as holes are not kept.
+    if (offset > this.#dataFrom && offset < this.#dataEnd) {
+      this.#dataFrom = offset;
+      extent.length = Math.min(length, this.#dataEnd - offset);
+      return 0;
+    }
     const data = libc.seekData(this.#fd, offset);
     if (data === -ENXIO || data > offset) {
       // A hole up to the next data; past the last data up to the end of the node.
@@ -97,13 +110,18 @@ export class FileNode implements BlockNode {
     }
     const hole = libc.seekHole(this.#fd, offset);
     // Not past the offset: somebody punched here between the two calls. "Data" is then still a true answer.
-    if (hole > offset) extent.length = Math.min(length, hole - offset);
+    if (hole > offset) {
+      this.#dataFrom = offset;
+      this.#dataEnd = hole;
+      extent.length = Math.min(length, hole - offset);
+    }
     return 0;
   }
 
   resize(length: number): Errno {
     if (this.#state.readOnly) return EPERM;
     if (this.#state.deviceUnit !== 0) return ENOTSUP;
+    this.#dataEnd = 0;
     const before = this.length();
     // Other threads hear of a shorter length before the bytes go, and of a longer one after they are there.
     if (length < before) storeSharedInteger(this.#words, 0, length);

@@ -5,6 +5,12 @@
  * and is answered later by one `folded` event each. `context.folds` counts the unanswered ones; while it is not 0 the
  * bitmap takes no command, except one of the same `command` (the transaction that began the fold): so
  * `add disabled + merge + clear`, `merge + remove` and `merge + backup` work within one transaction.
+ *
+ * Several merges of one transaction read what the ones before them made: after `merge a <- b` and `merge c <- a`, c has
+ * b's bits. Folds happen later, so whoever carries them out must keep two things: a fold goes into the layer that the
+ * bitmap had when the effect came (b's bits into the layer of a that `fresh-layer` then sets aside, or that `freeze` makes
+ * the parent), and folds are done in the order of their effects over the whole transaction. `swap-empty` and `drop` void
+ * folds for their own bitmap; one whose layer another fold still reads must be done all the same, without `folded`.
  */
 import type { BitmapMode } from "../validation/outcome.ts";
 

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { jobMachine, jobStatus } from "./job-machine.ts";
+import { jobMachine } from "./job-machine.ts";
+import { jobStatus } from "./job-refusal.ts";
 import { checkVerb, jobVerbs, type JobStatus, type JobVerb } from "./job-table.ts";
 import type { JobContext, JobEffect, JobEvent, JobInput } from "./job-types.ts";
 import { MachineActor } from "./machine-actor.ts";
@@ -70,6 +71,7 @@ const conditions = {
   committing: { state: "committing", make: () => make({}, [start, allCopied]) },
   "committing, manual dismiss": { state: "committing", make: () => make({ autoDismiss: false }, [start, allCopied]) },
   aborting: { state: "aborting", make: () => make({}, [start, cancel]) },
+  "aborting, was paused": { state: "aborting", make: () => make({}, [start, pause, hold, cancel]) },
   "aborting, manual dismiss": { state: "aborting", make: () => make(manual, [start, fail]) },
   "aborting, never started": { state: "aborting", make: () => make(manual, [cancel]) },
   concluded: { state: "concluded", make: () => make(manual, [start, cancel, settled]) },
@@ -101,6 +103,7 @@ const table: Readonly<Record<Condition, string>> = {
   committing:                   "-       -     D       D       N       D       D        D        D D D D       D -          -       -       null aborting -        -        -       -      -",
   "committing, manual dismiss": "-       -     D       D       N       D       D        D        D D D D       D -          -       -  concluded aborting -        -        -       -      -",
   aborting:                     "-       -     V       V       N       V       V        V        V V V V       V -          -       -       null -        -        -        -       -      -",
+  "aborting, was paused":       "-       -     V       V       N       V       V        V        V V V V       V -          -       -       null -        -        -        -       -      -",
   "aborting, manual dismiss":   "-       -     V       V       N       V       V        V        V V V V       V -          -       -  concluded -        -        -        -       -      -",
   "aborting, never started":    "-       -     V       V       N       V       V        V        V V V V       V -          -       -       null -        -        -        -       -      -",
   concluded:                    "-       -     V       V       N       V       V        V        V V null V    V -          -       -       -    -        -        -        -       -      -",

@@ -1,7 +1,8 @@
 /** The job machine along all its simple paths, checked against QEMU's table and the rules of an end. */
 import { getSimplePaths } from "xstate/graph";
 import { expect, test } from "vitest";
-import { jobMachine, jobStatus } from "./job-machine.ts";
+import { jobMachine } from "./job-machine.ts";
+import { jobStatus } from "./job-refusal.ts";
 import { jobSuccessors, type JobStatus } from "./job-table.ts";
 import type { JobContext, JobEffect, JobEvent, JobInput } from "./job-types.ts";
 import { MachineActor } from "./machine-actor.ts";

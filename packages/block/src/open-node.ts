@@ -6,6 +6,7 @@
  */
 import assert from "node:assert/strict";
 import { BlockError } from "./block-error.ts";
+import { attached } from "./drivers/attached.ts";
 import { fault } from "./drivers/fault.ts";
 import { file, hostDevice } from "./drivers/file.ts";
 import { memory } from "./drivers/memory.ts";
@@ -24,6 +25,7 @@ export const builtInDrivers: Readonly<Record<string, Driver>> = {
   "null-co": nullCo,
   fault,
   throttle,
+  attached,
 };
 
 /** Driver modules of this thread, by file URL. */

@@ -21,6 +21,7 @@ export const pieceBytesMax: number = 1024 * 1024;
 
 /** A disk as it is posted to threads. */
 export interface DiskAddress {
+  readonly layer: number;
   readonly node: NodeHandle;
   /** The lowest node of the stack, when that is another. */
   readonly lowest: NodeHandle | undefined;
@@ -41,6 +42,9 @@ export class DiskIo implements BlockNode {
   readonly #node: BlockNode;
   readonly #lowest: BlockNode;
   readonly #base: number;
+  readonly #layer: number;
+  /** Bytes, as the table says: what recorders and views cover. The node itself may be longer for a moment. */
+  #length = 0;
   readonly #gate: Gate;
   readonly #context: ThreadContext;
   #generation = 0;
@@ -54,6 +58,7 @@ export class DiskIo implements BlockNode {
     this.#node = connectNode(address.node);
     this.#lowest = address.lowest === undefined ? this.#node : connectNode(address.lowest);
     this.#base = address.base;
+    this.#layer = address.layer;
     const node = this.#node;
     this.#limits = {
       get length(): number {
@@ -163,8 +168,8 @@ export class DiskIo implements BlockNode {
         this.#context.arenas.catchUp(this.#arenasWanted);
         continue;
       }
-      // The disk may have shrunk since the request was checked.
-      if (offset + length > this.#node.length()) {
+      // The disk may be about to grow, or have shrunk since the request was checked.
+      if (offset + length > this.#length) {
         this.#gate.leave();
         return EINVAL;
       }
@@ -218,6 +223,7 @@ export class DiskIo implements BlockNode {
     this.#arenasWanted = Math.max(this.#arenasWanted, tableArenaCount(table));
     if (!arenas.knows(this.#arenasWanted)) return false;
     this.#layers = decodeTable(table, arenas);
+    this.#length = this.#layers.find((layer) => layer.layer === this.#layer)?.length ?? 0;
     this.#generation = generation;
     return true;
   }

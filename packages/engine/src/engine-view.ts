@@ -5,6 +5,7 @@
  */
 import assert from "node:assert";
 import { MessageChannel } from "node:worker_threads";
+import type { BitmapHandle } from "@heirloom/bitmap";
 import type { NodeHandle } from "@heirloom/block";
 import type { Arenas, Region } from "./arena.ts";
 import type { DiskAddress } from "./disk-io.ts";
@@ -31,6 +32,7 @@ export interface MoverOptions {
   readonly detectZeroes: boolean;
   /** False: keeps what guests overwrite, copies nothing by itself (`sync: none`). */
   readonly copies: boolean;
+  readonly scan: "allocated" | BitmapHandle | undefined;
   /** Milliseconds left to guests between two runs while they write; 0: the job does not yield. */
   readonly yieldMs: number;
   readonly onSourceError: ErrorPolicy;
@@ -131,6 +133,11 @@ export class EngineView {
     return Atomics.load(this.#jobWords, jobLayout.copiedClustersWord);
   }
 
+  /** Clusters that a scan took out of the set so far. */
+  get retiredClusters(): number {
+    return Atomics.load(this.#jobWords, jobLayout.retiredClustersWord);
+  }
+
   /** Whether every cluster of the set is on the target, and the target flushed since. */
   get allFlushed(): boolean {
     return Atomics.load(this.#jobWords, jobLayout.flushingWord) === jobLayout.flushedAll && nextMissing(this.memory.view, 0) === -1;
@@ -187,6 +194,7 @@ export class EngineView {
           runBytesMax: options.runBytesMax,
           detectZeroes: options.detectZeroes,
           copies: options.copies,
+          scan: options.scan,
           yieldMs: options.yieldMs,
           onSourceError: options.onSourceError,
           onTargetError: options.onTargetError,

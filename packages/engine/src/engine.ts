@@ -6,6 +6,7 @@ import assert from "node:assert";
 import { randomUUID } from "node:crypto";
 import type { Worker } from "node:worker_threads";
 import { BroadcastChannel } from "node:worker_threads";
+import type { SharedBitmap } from "@heirloom/bitmap";
 import type { Errno, NodeHandle, NodeSpec } from "@heirloom/block";
 import { Arenas } from "./arena.ts";
 import type { ArenaAnnouncement, ArenaQuestion } from "./arena-map.ts";
@@ -36,6 +37,9 @@ export interface EngineOptions {
   /** Threads without work end after this, milliseconds; 10 s by default. */
   readonly idleTimeoutMs?: number;
 }
+
+/** Granules of a bitmap that is folded on the main thread at most: a few milliseconds if all are dirty. */
+const foldHereMax = 2 ** 22;
 
 /** A thread is gone that had served these layers; views of them are broken. */
 export type DeathListener = (layers: readonly Layer[]) => void;
@@ -126,6 +130,17 @@ export class Engine {
 
   recorder(length: number, granularity: number): Recorder {
     return Recorder.create(this.arenas, length, granularity);
+  }
+
+  /** Joins the bits of `from` into `into` while guests go on. Small ones are done when this returns. */
+  fold(into: SharedBitmap, from: SharedBitmap): Promise<void> | undefined {
+    if (from.granules <= foldHereMax) {
+      into.fold(from);
+      return undefined;
+    }
+    return this.pool
+      .help<TaskResult<void>>("foldTask", { into: into.handle, from: from.handle })
+      .then(unwrap, () => into.fold(from)); // a helper that died: bits are only ever set, so it is done again
   }
 
   view(layer: Layer, options: ViewOptions, set: Recorder | undefined, spill: SpillFileOptions, onSpillRefused: (error: Error) => void): EngineView {

@@ -3,6 +3,7 @@
  * are opened and closed here, on threads whose end closes nothing, so a descriptor outlives the thread that opened it.
  */
 import { dirname } from "node:path";
+import { type BitmapHandle, SharedBitmap } from "@heirloom/bitmap";
 import {
   allocateRange,
   BlockError,
@@ -141,6 +142,16 @@ function spaceRefusal(task: SpillFileTask, facts: { isTmpfs: boolean; bytesAvail
 
 function spillError(operation: string, errno: Errno): EngineError {
   return new EngineError("ERR_SPILL", `spill file: ${operation}: ${errnoName(errno)}`);
+}
+
+export interface FoldTask {
+  readonly into: BitmapHandle;
+  readonly from: BitmapHandle;
+}
+
+/** A fold that would keep the main thread too long. Guests may mark both bitmaps meanwhile. */
+export function foldTask(task: FoldTask): Promise<TaskResult<void>> {
+  return asResult(() => SharedBitmap.from(task.into).fold(SharedBitmap.from(task.from)));
 }
 
 export function closeFileTask(task: { readonly fd: number }): Promise<TaskResult<Errno>> {

@@ -21,3 +21,4 @@ export type { Layer, LayerTable } from "./stack.ts";
 export { type PreparedTransition, type TransitionOutcome, TransitionTimeout } from "./transition.ts";
 export type { BreakReason } from "./view-layout.ts";
 export { viewRefusal, type ViewOptions } from "./view-memory.ts";
+export { copiedRanges } from "./view-scan.ts";

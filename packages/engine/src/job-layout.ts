@@ -10,6 +10,9 @@
  * | `flushing` | 0 nobody, 1 somebody flushes the target at the end, 2 flushed | movers, by compare-exchange |
  * | `nextStartMs` | when the next run may start, by the shared clock, under a speed limit | movers |
  * | `speed` | bytes/s, the bits of a 32-bit float; 0 is unlimited | main |
+ * | `scanned` | 0, 1 while a mover scans the set, 2 when it is known | movers, by compare-exchange |
+ * | `scanCursor` | cluster that the scan has come to | the scanning mover |
+ * | `retiredClusters` | clusters that the scan took out of the set | the scanning mover |
  */
 export const pausedWord = 0;
 export const cursorWord = 16;
@@ -18,6 +21,9 @@ export const failedWord = 33;
 export const flushingWord = 34;
 export const nextStartMsWord = 48;
 export const speedWord = 49;
+export const scannedWord = 50;
+export const scanCursorWord = 51;
+export const retiredClustersWord = 52;
 export const jobWords = 64;
 
 export const pausedByUser = 1;

@@ -1,5 +1,6 @@
 /** The long task of one of a job's threads: connects what the job needs and runs a mover. */
 import type { MessagePort } from "node:worker_threads";
+import { type BitmapHandle, SharedBitmap } from "@heirloom/bitmap";
 import { type BlockNode, connectNode, loadDrivers, type NodeHandle } from "@heirloom/block";
 import type { RegionReference } from "./arena.ts";
 import { type DiskAddress, DiskIo } from "./disk-io.ts";
@@ -9,6 +10,7 @@ import { GuestActivity } from "./guest-activity.ts";
 import { jobWords } from "./job-layout.ts";
 import { Mover, type MoverEnd } from "./mover.ts";
 import type { ErrorPolicy, MoverError } from "./mover-types.ts";
+import type { ScanBy } from "./scanner.ts";
 import { type EngineAddress, ThreadContext } from "./thread-context.ts";
 import { View } from "./view.ts";
 
@@ -26,6 +28,8 @@ export interface MoverTask {
   readonly runBytesMax: number;
   readonly detectZeroes: boolean;
   readonly copies: boolean;
+  /** The set was not known at the instant: what it is now. */
+  readonly scan: "allocated" | BitmapHandle | undefined;
   /** Left to guests between two runs while they write; 0: the job does not yield. */
   readonly yieldMs: number;
   readonly onSourceError: ErrorPolicy;
@@ -54,6 +58,7 @@ export async function move(task: MoverTask): Promise<MoverEnd> {
       targetIsZero: task.targetIsZero,
       runBytesMax: task.runBytesMax,
       detectZeroes: task.detectZeroes,
+      scan: scanBy(task.scan),
       onSourceError: task.onSourceError,
       onTargetError: task.onTargetError,
       report: (error: MoverError) => port.postMessage(error),
@@ -64,6 +69,11 @@ export async function move(task: MoverTask): Promise<MoverEnd> {
   const end = mover.run();
   port.close();
   return end;
+}
+
+function scanBy(scan: MoverTask["scan"]): ScanBy | undefined {
+  if (scan === undefined) return undefined;
+  return scan === "allocated" ? { kind: "allocated" } : { kind: "bitmap", bitmap: SharedBitmap.from(scan) };
 }
 
 async function connectTarget(task: MoverTask, context: ThreadContext): Promise<BlockNode> {

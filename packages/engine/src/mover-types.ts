@@ -1,5 +1,6 @@
 /** What the parts of a job's thread share: the job as this thread sees it, and what an I/O error of it looks like. */
 import type { BlockNode, Errno } from "@heirloom/block";
+import type { ScanBy } from "./scanner.ts";
 import type { View } from "./view.ts";
 
 /** What a job does about an error of its source or of its target. */
@@ -27,6 +28,8 @@ export interface MoverJob {
   readonly runBytesMax: number;
   /** Whether data that is all zeroes is looked for, to write it as zeroes. */
   readonly detectZeroes: boolean;
+  /** Set where the view's set was not known at the instant. */
+  readonly scan: ScanBy | undefined;
   readonly onSourceError: ErrorPolicy;
   readonly onTargetError: ErrorPolicy;
   readonly report: (error: MoverError) => void;

@@ -13,6 +13,7 @@ import { copyRunInKernel } from "./kernel-copier.ts";
 import type { MoverJob } from "./mover-types.ts";
 import { chargeRun, startWait } from "./pacing.ts";
 import { passAgain, type Run, takeRun } from "./runs.ts";
+import { scanStep } from "./scanner.ts";
 import { type HeldRun, kindAbsent, writeHeld } from "./target-writer.ts";
 import { nextMissing } from "./view-scan.ts";
 
@@ -93,6 +94,10 @@ export class Mover {
     const job = this.#job;
     if (this.#holding) return this.#writeHeld();
     if (!this.#copies) return idleMs;
+    if (job.scan !== undefined) {
+      const scanned = scanStep(job, job.scan);
+      if (scanned !== true) return scanned === undefined ? 1 : 0;
+    }
     const yieldMs = this.#activity?.yieldMs() ?? 0;
     if (yieldMs > 0) return yieldMs;
     const wait = startWait(job.words);

@@ -72,6 +72,11 @@ export class Pool {
     return (this.#threads?.threads.length ?? 0) + (this.#helpers?.threads.length ?? 0);
   }
 
+  /** Whether this many long tasks can start now. */
+  canStart(count: number): boolean {
+    return !this.#closed && this.#longTasks + count <= this.#options.threadsMax;
+  }
+
   /** Runs a helper's task. Values that it returns are its answer; it throws nothing but `ThreadDied`. */
   async help<Result>(name: string, task: unknown): Promise<Result> {
     this.#helpers ??= this.#makePool(this.#options.helpersMax, Number.POSITIVE_INFINITY);
@@ -119,9 +124,9 @@ export class Pool {
     this.#closed = true;
     const pools = [this.#threads, this.#helpers].filter((pool) => pool !== undefined);
     const ended = Promise.all(pools.map((pool) => pool.destroy())).then(() => true);
-    const { promise, resolve } = Promise.withResolvers<boolean>();
-    const timer = setTimeout(() => resolve(false), timeoutMs);
-    const inTime = await Promise.race([ended, promise]);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(false), timeoutMs)));
+    const inTime = await Promise.race([ended, late]);
     clearTimeout(timer);
     return inTime;
   }

@@ -55,6 +55,7 @@ export class Stack {
   address(layer: Layer): DiskAddress {
     const lowest = this.lowest;
     return {
+      layer: layer.id,
       node: layer.node,
       lowest: lowest === layer ? undefined : lowest.node,
       base: layer.base,

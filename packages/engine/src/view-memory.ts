@@ -34,7 +34,8 @@ export class ViewMemory {
   readonly clusters: number;
   readonly fileSlotsMax: number;
   readonly #arenas: Arenas;
-  readonly #set: Recorder | undefined;
+  /** What the view is limited to; undefined: all clusters. */
+  readonly set: Recorder | undefined;
   readonly #spillRegion: Region;
   readonly #spillMemory: Region;
   #view: View | undefined;
@@ -43,7 +44,7 @@ export class ViewMemory {
   /** @param set undefined for every cluster; held until the view is freed */
   constructor(arenas: Arenas, options: ViewOptions, set: Recorder | undefined) {
     this.#arenas = arenas;
-    this.#set = set;
+    this.set = set;
     set?.hold();
     this.clusterSize = Math.min(options.clusterSize, layout.claimBytesMax);
     this.clusters = Math.ceil(options.length / this.clusterSize);
@@ -86,7 +87,7 @@ export class ViewMemory {
     this.#arenas.free(this.region);
     this.#arenas.free(this.#spillRegion);
     this.#arenas.free(this.#spillMemory);
-    this.#set?.letGo();
+    this.set?.letGo();
   }
 }
 

@@ -39,3 +39,19 @@ function nextWithout(view: View, from: number, done: Int32Array, also: Int32Arra
     cluster = found; // is it in the set?
   }
 }
+
+/** Runs of clusters that are on the target, as bytes of the disk. */
+export function* copiedRanges(view: View): Generator<{ offset: number; length: number }, void, void> {
+  let offset = -1;
+  let end = 0;
+  for (let cluster = nextInSet(view, 0); cluster !== -1; cluster = nextInSet(view, cluster + 1)) {
+    if (!view.isCopied(cluster)) continue;
+    const start = cluster * view.clusterSize;
+    if (start !== end || offset === -1) {
+      if (offset !== -1) yield { offset, length: end - offset };
+      offset = start;
+    }
+    end = start + view.bytesOf(cluster);
+  }
+  if (offset !== -1) yield { offset, length: end - offset };
+}

@@ -1,0 +1,91 @@
+/**
+ * The scan of a view whose set was not known at the instant: it begins with all clusters, and what turns out not to be in
+ * the set is *retired*. A cluster is looked at while its `copying` is held, as a copier does, so no copy of it is under way;
+ * one that a guest has preserved meanwhile is left as it is, and carried over though it need not be.
+ */
+import type { SharedBitmap } from "@heirloom/bitmap";
+import type { StatusExtent } from "@heirloom/block";
+import { retiredClustersWord, scanCursorWord, scannedWord } from "./job-layout.ts";
+import type { MoverJob } from "./mover-types.ts";
+
+/** What decides: allocation in the source's top layer, or a bitmap whose bits were joined after the instant. */
+export type ScanBy = { readonly kind: "allocated" } | { readonly kind: "bitmap"; readonly bitmap: SharedBitmap };
+
+/** Clusters looked at in one step. */
+const stepClusters = 4096;
+const scanDone = 2;
+
+/** @returns true when all was scanned; false: there is more, call again; undefined: another thread scans */
+export function scanStep(job: MoverJob, by: ScanBy): boolean | undefined {
+  const state = Atomics.load(job.words, scannedWord);
+  if (state === scanDone) return true;
+  if (state === 1 && !scanning.has(job)) return undefined;
+  if (state === 0) {
+    if (Atomics.compareExchange(job.words, scannedWord, 0, 1) !== 0) return undefined;
+    scanning.add(job);
+  }
+  const from = Atomics.load(job.words, scanCursorWord);
+  const to = Math.min(job.view.clusters, from + stepClusters);
+  scanClusters(job, by, from, to);
+  Atomics.store(job.words, scanCursorWord, to);
+  if (to < job.view.clusters) return false;
+  scanning.delete(job);
+  Atomics.store(job.words, scannedWord, scanDone);
+  job.view.wakeMovers();
+  return true;
+}
+
+/** Jobs that this thread scans. */
+const scanning = new WeakSet<MoverJob>();
+
+function scanClusters(job: MoverJob, by: ScanBy, from: number, to: number): void {
+  const { view } = job;
+  let cluster = from;
+  while (cluster < to && !view.over()) {
+    const end = Math.min(to, Math.max(cluster + 1, runEnd(job, by, cluster)));
+    if (!isIn) for (let one = cluster; one < end; one++) retire(job, one);
+    cluster = end;
+  }
+}
+
+let isIn = false;
+const extent: StatusExtent = { length: 0, zero: false, allocated: false };
+
+/** Where the run that begins at `cluster` ends; sets `isIn`. A cluster is in if any byte of its unit is. */
+function runEnd(job: MoverJob, by: ScanBy, cluster: number): number {
+  const { view } = job;
+  const offset = cluster * view.clusterSize;
+  const unit = offset - (offset % view.setUnit);
+  const unitEnd = Math.min(unit + view.setUnit, view.length);
+  if (by.kind === "bitmap") {
+    const dirty = by.bitmap.nextDirty(unit);
+    isIn = dirty !== -1 && dirty < unitEnd;
+    const next = isIn ? unitEnd : dirty === -1 ? view.length : dirty - (dirty % view.setUnit);
+    return Math.ceil(next / view.clusterSize);
+  }
+  let at = unit;
+  isIn = false;
+  while (at < unitEnd && !isIn) {
+    if (job.source.status(at, view.length - at, extent) !== 0) {
+      isIn = true; // unknown counts as allocated
+      break;
+    }
+    if (extent.allocated) isIn = true;
+    else at += extent.length;
+  }
+  if (isIn) return Math.ceil(unitEnd / view.clusterSize);
+  const whole = at >= view.length ? view.length : at - (at % view.setUnit);
+  return Math.ceil(Math.max(unitEnd, whole) / view.clusterSize);
+}
+
+function retire(job: MoverJob, cluster: number): void {
+  const { view } = job;
+  const word = cluster >>> 5;
+  const bit = 1 << (cluster & 31);
+  if (view.takeCopying(word, bit) === 0) return;
+  if (!view.isPreserved(cluster)) {
+    Atomics.or(view.retired, word, bit);
+    Atomics.add(job.words, retiredClustersWord, 1);
+  }
+  view.dropCopying(word, bit);
+}

@@ -1,0 +1,19 @@
+/** What a query says of a bitmap. */
+import type { BitmapState } from "./bitmap-memory.ts";
+import { isBitmapBusy } from "./machines/bitmap-refusal.ts";
+import type { BitmapInfo } from "./options.ts";
+
+export function bitmapInfo(bitmap: BitmapState): BitmapInfo {
+  const { actor, memory } = bitmap;
+  const { context } = actor;
+  return {
+    name: bitmap.name,
+    count: memory.bits.bitmap.count(),
+    granularity: memory.bits.bitmap.granularity,
+    recording: context.recording,
+    busy: isBitmapBusy(actor.snapshot),
+    persistent: context.persistent,
+    inconsistent: actor.state === "inconsistent",
+    state: actor.state,
+  };
+}

@@ -1,0 +1,30 @@
+/**
+ * What a named bitmap is in memory: its bits, its successor while it is frozen, and whether guests mark it. Beside it the
+ * actor that says what may be done. Drafts change copies of this; a commit makes a draft true.
+ */
+import type { Recorder } from "@heirloom/engine";
+import type { BitmapContext, BitmapEffect, BitmapEvent, BitmapInput } from "./machines/bitmap-types.ts";
+import type { MachineActor } from "./machines/machine-actor.ts";
+
+export type BitmapActor = MachineActor<BitmapInput, BitmapContext, BitmapEvent, BitmapEffect>;
+
+export interface BitmapMemory {
+  /** P: what `count` counts. */
+  readonly bits: Recorder;
+  /** The heir: what guests mark while the bitmap is frozen. */
+  readonly successor: Recorder | undefined;
+  /** Whether guests mark at all. */
+  readonly records: boolean;
+}
+
+export interface BitmapState {
+  readonly name: string;
+  readonly disk: string;
+  readonly actor: BitmapActor;
+  memory: BitmapMemory;
+}
+
+/** What of a bitmap stands in the recorder table. */
+export function recorderOf(memory: BitmapMemory): Recorder | undefined {
+  return memory.records ? (memory.successor ?? memory.bits) : undefined;
+}

@@ -1,0 +1,352 @@
+/**
+ * The coordinator: one mailbox for every command that changes state. A command is one draft, carried out in one transition
+ * of the engine; a transaction is a command of several actions. Nothing is awaited between deciding and committing.
+ */
+import { type Engine, type Layer, TransitionTimeout, viewRefusal, NoThread } from "@heirloom/engine";
+import type { BitmapState } from "./bitmap-memory.ts";
+import type { DiskState } from "./disk-state.ts";
+import { Draft, type DraftFold } from "./draft.ts";
+import { HeirloomError, invariant, type Refusal, refusal, RefusalError, unwrap } from "./errors.ts";
+import type { EventStream } from "./event-stream.ts";
+import { JobControl } from "./job-control.ts";
+import type { JobState } from "./job-state.ts";
+import { bitmapMachine } from "./machines/bitmap-machine.ts";
+import type { DiskUser } from "./machines/disk-machine.ts";
+import type { BitmapReference } from "./machines/bitmap-types.ts";
+import { type Inspection, MachineActor } from "./machines/machine-actor.ts";
+import { refuseAction, type TransactionActionKind } from "./machines/transaction-action.ts";
+import { transactionMachine } from "./machines/transaction-machine.ts";
+import { checkBitmapAdd, checkMerge, findBitmap } from "./validation/bitmap-request.ts";
+import { factsOf, type World } from "./world.ts";
+import type { PreparedBackup } from "./prepared-backup.ts";
+import type { View } from "./view.ts";
+
+/** An action with its disks looked up and its targets open. */
+export type Action =
+  | { readonly kind: "abort" }
+  | { readonly kind: "add"; readonly disk: string; readonly name: string; readonly granularity: number | undefined; readonly disabled: boolean }
+  | { readonly kind: "remove" | "clear" | "enable" | "disable"; readonly disk: string; readonly name: string }
+  | { readonly kind: "merge"; readonly disk: string; readonly target: string; readonly sources: readonly BitmapReference[] }
+  | { readonly kind: "backup"; readonly backup: PreparedBackup };
+
+const qmpKind: Readonly<Record<Action["kind"], TransactionActionKind>> = {
+  abort: "abort",
+  add: "block-dirty-bitmap-add",
+  remove: "block-dirty-bitmap-remove",
+  clear: "block-dirty-bitmap-clear",
+  enable: "block-dirty-bitmap-enable",
+  disable: "block-dirty-bitmap-disable",
+  merge: "block-dirty-bitmap-merge",
+  backup: "blockdev-backup",
+};
+
+/** Words for messages: what a person asked for. */
+const operationName: Readonly<Record<Action["kind"], string>> = {
+  abort: "transaction",
+  add: "bitmap add",
+  remove: "bitmap remove",
+  clear: "bitmap clear",
+  enable: "bitmap enable",
+  disable: "bitmap disable",
+  merge: "bitmap merge",
+  backup: "backup",
+};
+
+const transactionsKept = 32;
+
+export class Coordinator {
+  readonly engine: Engine;
+  readonly world: World = { disks: new Map(), jobs: new Map(), groups: new Map(), lettingGo: new Map() };
+  readonly jobs: JobControl;
+  /** Points in time that users read. */
+  readonly views: Map<string, View> = new Map();
+  readonly now: () => number;
+  readonly #freezeDeadlineMs: number;
+  readonly #observeFreeze: ((jobs: ReadonlyArray<{ job: string; disk: string }>) => void) | undefined;
+  #commands = 0;
+  /** The last transactions, for inspection. */
+  readonly #transactions: { inspect(): Inspection<unknown> }[] = [];
+
+  constructor(
+    engine: Engine,
+    events: EventStream,
+    options: {
+      now: () => number;
+      freezeDeadlineMs: number;
+      observeFreeze?: (jobs: ReadonlyArray<{ job: string; disk: string }>) => void;
+    },
+  ) {
+    this.engine = engine;
+    this.now = options.now;
+    this.#freezeDeadlineMs = options.freezeDeadlineMs;
+    this.#observeFreeze = options.observeFreeze;
+    this.jobs = new JobControl(this, events);
+  }
+
+  inspectTransactions(): readonly Inspection<unknown>[] {
+    return this.#transactions.map((transaction) => transaction.inspect());
+  }
+
+  /** A number for a new command; events of one command carry it. */
+  nextCommand(): number {
+    return ++this.#commands;
+  }
+
+  draft(command: number, operation: string): Draft {
+    return new Draft(command, operation, this.world.disks, (length, granularity) => this.engine.recorder(length, granularity));
+  }
+
+  /**
+   * Carries actions out, all or none. @returns the jobs that it started
+   * @throws RefusalError; then nothing has changed
+   */
+  async transaction(actions: readonly Action[], completionMode: "individual" | "grouped"): Promise<JobState[]> {
+    const command = this.nextCommand();
+    const tx = new MachineActor(
+      `transaction-${command}`,
+      transactionMachine,
+      { id: command, actions: actions.map((action) => qmpKind[action.kind]), completionMode },
+      { now: this.now },
+    );
+    this.#transactions.push(tx);
+    if (this.#transactions.length > transactionsKept) this.#transactions.shift();
+    const disks = new Set(actions.flatMap((action) => this.#disksOf(action)));
+    const stacks = [...new Set([...disks].map((disk) => disk.layer.stack))];
+    const group = completionMode === "grouped" ? `group-${command}` : null;
+    const freezes = actions.some((action) => action.kind === "backup");
+    let started: JobState[] = [];
+    try {
+      await this.engine.transitions.run({
+        name: freezes ? "freeze" : actions.length === 1 ? operationName[actions[0].kind] : "transaction",
+        stacks,
+        deadlineMs: this.#freezeDeadlineMs,
+        prepare: () => {
+          const prepared = this.#prepare(command, actions, group, (done) => {
+            if (done === undefined) tx.send({ type: "prepared" });
+            else tx.send({ type: "refused", refusal: done });
+          });
+          return {
+            tables: prepared.draft.tables(),
+            observe: this.#observer(prepared.jobs),
+            committed: ({ closedMs }) => {
+              tx.send({ type: "carriedOut" });
+              prepared.draft.commit();
+              started = prepared.jobs;
+              const later = this.runFolds(prepared.draft.folds);
+              this.jobs.begin(prepared.jobs, closedMs, group, later);
+            },
+            abandoned: () => {
+              prepared.draft.abandon();
+              for (const job of prepared.jobs) this.jobs.discard(job);
+            },
+          };
+        },
+      });
+    } catch (error) {
+      throw this.#asRefusal(error, actions);
+    }
+    return started;
+  }
+
+  /** Somebody has let go of a disk; a detach that waits for it goes on. */
+  unuse(disk: DiskState, user: DiskUser): void {
+    for (const effect of disk.actor.send({ type: "unuse", user })) {
+      if (effect.type === "close") this.#onClose.get(disk)?.();
+    }
+  }
+
+  /** Detaches: at once if nobody uses the disk; else refused, or, forced, when all who are told to end have ended. */
+  detach(disk: DiskState, force: boolean, end: (user: DiskUser) => void): Promise<void> {
+    const plan = disk.actor.plan({ type: "detach", force });
+    if (!plan.ok) return Promise.reject(new RefusalError("detach", plan.refusal));
+    disk.actor.commit(plan);
+    if (plan.effects.some((effect) => effect.type === "close")) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#onClose.set(disk, resolve);
+      for (const effect of plan.effects) if (effect.type === "end") end(effect.user);
+    });
+  }
+  readonly #onClose = new Map<DiskState, () => void>();
+
+  /**
+   * Folds that a draft left to do, in their order, then `folded` for each.
+   * @param uncopied joins what a job did not copy into a bitmap's bits
+   * @returns when the last one is over; undefined if that is now
+   */
+  runFolds(folds: readonly DraftFold[], uncopied?: (bitmap: BitmapState) => void): Promise<void> | undefined {
+    let later: Promise<void> | undefined;
+    for (const fold of folds) {
+      const run = (): Promise<void> | undefined => this.#runFold(fold, uncopied);
+      later = later === undefined ? run() : later.then(run);
+    }
+    return later;
+  }
+
+  #runFold(fold: DraftFold, uncopied: ((bitmap: BitmapState) => void) | undefined): Promise<void> | undefined {
+    const { into, from, bitmap } = fold;
+    const over = (): void => {
+      if (from !== "uncopied") {
+        if (fold.dropFrom) from.drop();
+        from.letGo();
+      }
+      into.letGo();
+      if (bitmap !== undefined && !bitmap.actor.done) bitmap.actor.send({ type: "folded" });
+    };
+    let later: Promise<void> | undefined;
+    if (from !== "uncopied") later = this.engine.fold(into.bitmap, from.bitmap);
+    else if (bitmap !== undefined) {
+      invariant(uncopied !== undefined, "only the end of a job joins what was not copied");
+      uncopied(bitmap);
+    }
+    if (later !== undefined) return later.then(over);
+    over();
+    return undefined;
+  }
+
+  #disksOf(action: Action): DiskState[] {
+    switch (action.kind) {
+      case "abort":
+        return [];
+      case "backup":
+        return [this.disk(action.backup.request.source, "backup")];
+      case "merge":
+        return [action.disk, ...action.sources.map((source) => source.node)].map((name) => this.#lookUp(name, false));
+      default:
+        return [this.#lookUp(action.disk, action.kind === "add")];
+    }
+  }
+
+  #lookUp(name: string, add: boolean): DiskState {
+    const disk = this.world.disks.get(name);
+    if (disk !== undefined) return disk;
+    const desc = add ? `Cannot find device='${name}' nor node-name='${name}'` : `Node '${name}' not found`;
+    throw new RefusalError("bitmap", refusal("ERR_NODE_NOT_FOUND", desc, { node: name }));
+  }
+
+  disk(name: string, operation: string): DiskState {
+    const disk = this.world.disks.get(name);
+    if (disk !== undefined) return disk;
+    throw new RefusalError(
+      operation,
+      refusal("ERR_NODE_NOT_FOUND", `Cannot find device='${name}' nor node-name='${name}'`, { node: name }),
+    );
+  }
+
+  /** Plans all actions in order. On a refusal everything that was made for the earlier ones is given back. */
+  #prepare(
+    command: number,
+    actions: readonly Action[],
+    group: string | null,
+    tell: (refused: Refusal | undefined) => void,
+  ): { draft: Draft; jobs: JobState[] } {
+    const jobs: JobState[] = [];
+    const draft = this.draft(command, "transaction");
+    try {
+      for (const action of actions) {
+        const forbidden = refuseAction(qmpKind[action.kind], group === null ? "individual" : "grouped");
+        if (forbidden !== undefined) throw new RefusalError("transaction", forbidden);
+        this.#plan(draft, action, jobs, group);
+        tell(undefined);
+      }
+      if (!this.engine.pool.canStart(jobs.reduce((sum, job) => sum + job.movers.threads, 0))) {
+        throw new HeirloomError("ERR_NO_THREAD", "backup", "there are not enough threads left for the job; wait until another ends");
+      }
+    } catch (error) {
+      if (error instanceof RefusalError) tell(refusal(error.code, error.desc, error.fields));
+      draft.abandon();
+      for (const job of jobs) this.jobs.discard(job);
+      throw error;
+    }
+    return { draft, jobs };
+  }
+
+  #plan(draft: Draft, action: Action, jobs: JobState[], group: string | null): void {
+    const operation = operationName[action.kind];
+    const facts = factsOf(this.world, draft, [], draft.command);
+    const { command } = draft;
+    switch (action.kind) {
+      case "abort":
+        return;
+      case "add":
+        this.#planAdd(draft, action);
+        return;
+      case "merge":
+        this.#planMerge(draft, action);
+        return;
+      case "backup":
+        jobs.push(this.jobs.plan(draft, action.backup, jobs, group));
+        return;
+      default: {
+        unwrap(operation, findBitmap(facts, action.disk, action.name));
+        const bitmap = this.#bitmapIn(draft, action.disk, action.name);
+        draft.plan(bitmap, { type: action.kind, command });
+      }
+    }
+  }
+
+  #planAdd(draft: Draft, action: Extract<Action, { kind: "add" }>): void {
+    const facts = factsOf(this.world, draft, [], draft.command);
+    const request = {
+      node: action.disk,
+      name: action.name,
+      disabled: action.disabled,
+      ...(action.granularity === undefined ? {} : { granularity: action.granularity }),
+    };
+    const { granularity, size, recording } = unwrap("bitmap add", checkBitmapAdd(request, facts));
+    const disk = this.#lookUp(action.disk, true);
+    const bits = draft.recorder(size, granularity);
+    const actor = new MachineActor(
+      `bitmap ${action.disk}/${action.name}`,
+      bitmapMachine,
+      { node: action.disk, name: action.name, recording },
+      { now: this.now },
+    );
+    draft.add(disk, {
+      name: action.name,
+      disk: action.disk,
+      actor,
+      memory: { bits, successor: undefined, records: recording },
+    });
+  }
+
+  #planMerge(draft: Draft, action: Extract<Action, { kind: "merge" }>): void {
+    const { command } = draft;
+    const facts = factsOf(this.world, draft, [], command);
+    const request = { node: action.disk, target: action.target, sources: action.sources };
+    const { sources } = unwrap("bitmap merge", checkMerge(request, facts));
+    const target = this.#bitmapIn(draft, action.disk, action.target);
+    const into = { node: action.disk, name: action.target };
+    // A bitmap merged into itself is what it was.
+    const others = sources.filter((source) => source.node !== into.node || source.name !== into.name);
+    const distinct = others.filter((source, at) => others.findIndex((one) => one.node === source.node && one.name === source.name) === at);
+    for (const source of distinct) draft.plan(this.#bitmapIn(draft, source.node, source.name), { type: "mergeSource", into, command });
+    draft.plan(target, { type: "mergeTarget", sources: distinct, command });
+  }
+
+  #bitmapIn(draft: Draft, disk: string, name: string): BitmapState {
+    const bitmap = draft.bitmap(this.#lookUp(disk, false), name);
+    invariant(bitmap !== undefined, "the bitmap was looked up before");
+    return bitmap;
+  }
+
+  #observer(jobs: readonly JobState[]): (() => void) | undefined {
+    const observe = this.#observeFreeze;
+    if (observe === undefined || jobs.length === 0) return undefined;
+    return () => observe(jobs.map((job) => ({ job: job.id, disk: job.disk.name })));
+  }
+
+  #asRefusal(error: unknown, actions: readonly Action[]): unknown {
+    const operation = actions.length === 1 ? operationName[actions[0].kind] : "transaction";
+    if (error instanceof TransitionTimeout) {
+      return new RefusalError(operation, refusal("ERR_GATE_HELD", error.message, { operation: error.operation }), { cause: error });
+    }
+    if (error instanceof NoThread) return new HeirloomError("ERR_NO_THREAD", operation, error.message, { cause: error });
+    return error;
+  }
+}
+
+/** Why a layer cannot have a view with this cluster size. */
+export function refuseView(operation: string, layer: Layer, clusterSize: number): void {
+  const reason = viewRefusal(layer.table.length, clusterSize);
+  if (reason !== undefined) throw new RefusalError(operation, refusal("ERR_BITMAP_TOO_LARGE", reason, { clusterSize }));
+}

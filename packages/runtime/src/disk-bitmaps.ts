@@ -1,0 +1,101 @@
+/** The named dirty bitmaps of a disk. */
+import type { Coordinator } from "./coordinator.ts";
+import { refusal, RefusalError } from "./errors.ts";
+import type { BitmapState } from "./bitmap-memory.ts";
+import { bitmapInfo } from "./bitmap-info.ts";
+import type { DiskState } from "./disk-state.ts";
+import type { HistoryEntry } from "./machines/machine-actor.ts";
+import type { BitmapInfo } from "./options.ts";
+
+export interface BitmapAddOptions {
+  /** Bytes, a power of two from 512; 65536 by default. */
+  readonly granularity?: number;
+  /** Does not record until it is enabled. */
+  readonly disabled?: boolean;
+}
+
+/** A bitmap of another disk, or of this one by name. */
+export type BitmapSource = string | { readonly disk: { readonly name: string }; readonly name: string };
+
+export class DiskBitmaps {
+  readonly #coordinator: Coordinator;
+  readonly #disk: DiskState;
+
+  /** @internal */
+  constructor(coordinator: Coordinator, disk: DiskState) {
+    this.#coordinator = coordinator;
+    this.#disk = disk;
+  }
+
+  /** @throws RefusalError: the name is taken or no name, the granularity no power of two or too fine for the disk */
+  async add(name: string, options: BitmapAddOptions = {}): Promise<void> {
+    const { granularity, disabled = false } = options;
+    await this.#coordinator.transaction([{ kind: "add", disk: this.#disk.name, name, granularity, disabled }], "individual");
+  }
+  /** @throws RefusalError while a job, a view or an export has it */
+  async remove(name: string): Promise<void> {
+    await this.#do("remove", name);
+  }
+  /** @throws RefusalError */
+  async clear(name: string): Promise<void> {
+    await this.#do("clear", name);
+  }
+  /** Records from now on. @throws RefusalError */
+  async enable(name: string): Promise<void> {
+    await this.#do("enable", name);
+  }
+  /** Does not record from now on, and keeps what it says. @throws RefusalError */
+  async disable(name: string): Promise<void> {
+    await this.#do("disable", name);
+  }
+  /** Joins what the sources say into `target`, all or none. Granularities may differ. @throws RefusalError */
+  async merge(target: string, sources: readonly BitmapSource[]): Promise<void> {
+    const references = sources.map((source) =>
+      typeof source === "string" ? { node: this.#disk.name, name: source } : { node: source.disk.name, name: source.name },
+    );
+    const action = { kind: "merge", disk: this.#disk.name, target, sources: references } as const;
+    await this.#coordinator.transaction([action], "individual");
+  }
+
+  /** All of them, newest first. */
+  list(): BitmapInfo[] {
+    return [...this.#disk.bitmaps.values()].map((bitmap) => bitmapInfo(bitmap)).reverse();
+  }
+
+  /** @throws RefusalError if there is none of this name */
+  get(name: string): BitmapInfo {
+    return bitmapInfo(this.#find(name));
+  }
+
+  /** States that it went through, and why. @throws RefusalError if there is none of this name */
+  history(name: string): readonly HistoryEntry[] {
+    return this.#find(name).actor.history;
+  }
+
+  /** What it says is dirty, in order; of a frozen one, what it said at the freeze. @throws RefusalError */
+  *extents(name: string): IterableIterator<{ offset: number; length: number }> {
+    const { bits } = this.#find(name).memory;
+    bits.hold();
+    try {
+      yield* bits.bitmap.extents();
+    } finally {
+      bits.letGo();
+    }
+  }
+
+  /** Level-0 words, least significant bit first: what QEMU's debug checksum covers. @throws RefusalError */
+  serialize(name: string): Uint8Array {
+    return this.#find(name).memory.bits.bitmap.serialize();
+  }
+
+  async #do(kind: "remove" | "clear" | "enable" | "disable", name: string): Promise<void> {
+    await this.#coordinator.transaction([{ kind, disk: this.#disk.name, name }], "individual");
+  }
+
+  #find(name: string): BitmapState {
+    const bitmap = this.#disk.bitmaps.get(name);
+    if (bitmap !== undefined) return bitmap;
+    const fields = { node: this.#disk.name, bitmap: name };
+    throw new RefusalError("bitmap", refusal("ERR_BITMAP_NOT_FOUND", `Dirty bitmap '${name}' not found`, fields));
+  }
+}

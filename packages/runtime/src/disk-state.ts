@@ -1,0 +1,20 @@
+/** An attached disk as the coordinator knows it. */
+import type { NodeHandle } from "@heirloom/block";
+import type { Layer } from "@heirloom/engine";
+import type { BitmapState } from "./bitmap-memory.ts";
+import type { DiskContext, DiskEffect, DiskEvent } from "./machines/disk-machine.ts";
+import type { MachineActor } from "./machines/machine-actor.ts";
+
+export type DiskActor = MachineActor<{ readonly name: string }, DiskContext, DiskEvent, DiskEffect>;
+
+export interface DiskState {
+  readonly name: string;
+  readonly layer: Layer;
+  readonly node: NodeHandle;
+  readonly actor: DiskActor;
+  readonly bitmaps: Map<string, BitmapState>;
+  /** Beside which its spill lies, if it is a file's. */
+  readonly directory: string | undefined;
+  /** The disk that it is a window of. */
+  readonly under: DiskState | undefined;
+}

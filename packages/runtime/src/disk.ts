@@ -1,0 +1,131 @@
+/** An attached disk, for its user: guest I/O through the pool, bitmaps, points in time. */
+import { BlockError, errnoName, type NodeHandle } from "@heirloom/block";
+import {
+  type DiskHandle,
+  operationDiscard,
+  operationFlush,
+  operationRead,
+  operationWrite,
+  operationWriteZeroes,
+  requestBytesMax,
+} from "@heirloom/engine";
+import type { Coordinator } from "./coordinator.ts";
+import { DiskBitmaps } from "./disk-bitmaps.ts";
+import type { DiskState } from "./disk-state.ts";
+import { resizeDisk } from "./resize.ts";
+import type { SpillOptions, ViewRequest } from "./options.ts";
+import { View } from "./view.ts";
+
+export class Disk {
+  readonly name: string;
+  readonly bitmaps: DiskBitmaps;
+  /** @internal */
+  readonly state: DiskState;
+  readonly #coordinator: Coordinator;
+  readonly #detach: (force: boolean) => Promise<void>;
+  readonly #spill: SpillOptions;
+
+  /** @internal */
+  constructor(coordinator: Coordinator, state: DiskState, spill: SpillOptions, detach: (force: boolean) => Promise<void>) {
+    this.name = state.name;
+    this.state = state;
+    this.bitmaps = new DiskBitmaps(coordinator, state);
+    this.#coordinator = coordinator;
+    this.#spill = spill;
+    this.#detach = detach;
+  }
+
+  /** Bytes. */
+  get length(): number {
+    return this.state.layer.table.length;
+  }
+
+  /** The open node, for what a driver offers beside the verbs (`setThrottle`, `armFault`, `releaseHang`). */
+  get node(): NodeHandle {
+    return this.state.node;
+  }
+
+  /** Fills `buffer` from `offset` (bytes). @throws BlockError */
+  async read(buffer: Uint8Array, offset: number): Promise<void> {
+    await this.#pieces(operationRead, "read", buffer, offset);
+  }
+  /** Writes all of `buffer`; it must not change until the promise is settled. @throws BlockError */
+  async write(buffer: Uint8Array, offset: number): Promise<void> {
+    await this.#pieces(operationWrite, "write", buffer, offset);
+  }
+  /** @throws BlockError */
+  async discard(offset: number, length: number): Promise<void> {
+    await this.#one(operationDiscard, "discard", offset, length);
+  }
+  /** @param options.unmap allows to give the room back @throws BlockError */
+  async writeZeroes(offset: number, length: number, options: { readonly unmap?: boolean } = {}): Promise<void> {
+    await this.#one(operationWriteZeroes, "write zeroes", offset, length, options.unmap === true ? 1 : 0);
+  }
+  /** Every write that was acknowledged before is on stable storage. @throws BlockError */
+  async flush(): Promise<void> {
+    await this.#one(operationFlush, "flush", 0, 0);
+  }
+
+  /** Bytes; grown space reads as zeroes and is not dirty. @throws RefusalError while jobs, views or handles use the disk */
+  async resize(length: number): Promise<void> {
+    await resizeDisk(this.#coordinator, this.state, length);
+  }
+
+  /**
+   * What the disk holds now, for reading while guests go on. With a bitmap: frozen until the view ends, and the view is
+   * limited to what it says changed.
+   * @example
+   * await using view = disk.view({ bitmap: "daily" });
+   * for await (const { offset, length } of view.extents()) {
+   *   const data = new Uint8Array(length);
+   *   await view.read(data, offset);
+   * }
+   * await view.success();
+   */
+  view(request: ViewRequest = {}): View {
+    return new View(this.#coordinator, this.state, request, this.#spill);
+  }
+
+  /** For one thread of yours, registered with the runtime: post it, and `openDisk` it there. */
+  handle(): DiskHandle {
+    return this.#coordinator.engine.handle(this.state.layer);
+  }
+
+  /** Guest requests and bytes so far. */
+  get traffic(): { readonly requests: number; readonly bytes: number } {
+    return this.#coordinator.engine.traffic(this.state.layer);
+  }
+
+  /** Closes the disk. @throws RefusalError while jobs, views or posted handles live, unless `force` ends them */
+  async detach(options: { readonly force?: boolean } = {}): Promise<void> {
+    await this.#detach(options.force === true);
+  }
+
+  async #pieces(operation: number, name: string, buffer: Uint8Array, offset: number): Promise<void> {
+    if (buffer.length <= requestBytesMax) return this.#one(operation, name, offset, buffer.length, 0, buffer);
+    this.#check(name, offset, buffer.length);
+    const pieces: Promise<void>[] = [];
+    for (let done = 0; done < buffer.length; done += requestBytesMax) {
+      const piece = buffer.subarray(done, done + requestBytesMax);
+      pieces.push(this.#one(operation, name, offset + done, piece.length, 0, piece));
+    }
+    await Promise.all(pieces);
+  }
+
+  async #one(operation: number, name: string, offset: number, length: number, flag = 0, buffer?: Uint8Array): Promise<void> {
+    this.#check(name, offset, length);
+    const { layer } = this.state;
+    const errno = await this.#coordinator.engine.io(layer).request(operation, layer.id, offset, length, buffer, flag);
+    if (errno === 0) return;
+    throw new BlockError("ERR_IO", `${name} on '${this.name}' at offset ${offset}: ${errnoName(errno)}`, { offset, errno });
+  }
+
+  #check(name: string, offset: number, length: number): void {
+    const operation = `${name} on '${this.name}'`;
+    if (this.state.actor.state !== "open") throw new BlockError("ERR_REQUEST", `${operation}: the disk is detached`);
+    const fits = Number.isSafeInteger(offset) && offset >= 0 && Number.isSafeInteger(length) && length >= 0 && offset + length <= this.length;
+    if (fits) return;
+    const message = `${operation}: offset ${offset} and length ${length} must lie within the disk's ${this.length} bytes`;
+    throw new BlockError("ERR_REQUEST", message, { offset, errno: 22 });
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * Events, two ways: an async iterable for whoever holds the runtime, and the diagnostics channel `heirloom:event` for
+ * whoever watches the process. A reader that does not read loses the oldest events, and is told how many.
+ */
+import { channel } from "node:diagnostics_channel";
+import type { RuntimeEvent } from "./options.ts";
+
+const diagnostics = channel("heirloom:event");
+const waitingMax = 10_000;
+
+export class EventStream {
+  readonly #readers = new Set<Reader>();
+  #closed = false;
+
+  emit(event: RuntimeEvent): void {
+    if (diagnostics.hasSubscribers) diagnostics.publish(event);
+    for (const reader of this.#readers) reader.push(event);
+  }
+
+  /** Events from now on, until the runtime closes or the loop is left. */
+  read(signal?: AbortSignal): AsyncIterableIterator<RuntimeEvent> {
+    const reader = new Reader(() => this.#readers.delete(reader));
+    if (this.#closed || signal?.aborted === true) reader.end();
+    else {
+      this.#readers.add(reader);
+      signal?.addEventListener("abort", () => reader.end(), { once: true });
+    }
+    return reader;
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const reader of this.#readers) reader.end();
+  }
+}
+
+class Reader implements AsyncIterableIterator<RuntimeEvent> {
+  readonly #waiting: RuntimeEvent[] = [];
+  readonly #onEnd: () => void;
+  #wake: (() => void) | undefined;
+  #lost = 0;
+  #ended = false;
+
+  constructor(onEnd: () => void) {
+    this.#onEnd = onEnd;
+  }
+
+  push(event: RuntimeEvent): void {
+    if (this.#waiting.length === waitingMax) {
+      this.#waiting.shift();
+      this.#lost++;
+    }
+    this.#waiting.push(event);
+    this.#wake?.();
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#onEnd();
+    this.#wake?.();
+  }
+
+  async next(): Promise<IteratorResult<RuntimeEvent>> {
+    for (;;) {
+      if (this.#lost > 0) {
+        const event = { at: Date.now(), name: "EVENTS_LOST", data: { count: this.#lost } };
+        this.#lost = 0;
+        return { done: false, value: event };
+      }
+      const event = this.#waiting.shift();
+      if (event !== undefined) return { done: false, value: event };
+      if (this.#ended) return { done: true, value: undefined };
+      await new Promise<void>((resolve) => (this.#wake = resolve));
+      this.#wake = undefined;
+    }
+  }
+
+  async return(): Promise<IteratorResult<RuntimeEvent>> {
+    this.#waiting.length = 0;
+    this.end();
+    return { done: true, value: undefined };
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<RuntimeEvent> {
+    return this;
+  }
+}

@@ -1,0 +1,30 @@
+export type { BitmapAddOptions, BitmapSource, DiskBitmaps } from "./disk-bitmaps.ts";
+export { Disk } from "./disk.ts";
+export { HeirloomError, RefusalError, type RefusalCode, type RefusalFields } from "./errors.ts";
+export { Job } from "./job.ts";
+export { bitmapMachine } from "./machines/bitmap-machine.ts";
+export { toMermaid } from "./machines/diagram.ts";
+export { diskMachine } from "./machines/disk-machine.ts";
+export { groupMachine } from "./machines/group-machine.ts";
+export { jobMachine } from "./machines/job-machine.ts";
+export type { HistoryEntry, Inspection } from "./machines/machine-actor.ts";
+export { transactionMachine } from "./machines/transaction-machine.ts";
+export type {
+  AttachOptions,
+  BackupOptions,
+  BitmapInfo,
+  CopiedBackup,
+  DiskSpec,
+  FreezeObservation,
+  JobInfo,
+  JobResult,
+  RuntimeEvent,
+  RuntimeOptions,
+  SpillOptions,
+  TransactionAction,
+  TransactionOptions,
+  ViewRequest,
+} from "./options.ts";
+export { createRuntime, Runtime, type RuntimeInspection } from "./runtime.ts";
+export type { View } from "./view.ts";
+export { type DiskHandle, GuestDisk, openDisk } from "@heirloom/engine";

@@ -1,0 +1,56 @@
+/** A job as the coordinator knows it: its actor, its view, its target. */
+import type { NodeHandle } from "@heirloom/block";
+import type { EngineView, MoverError, MoverOptions } from "@heirloom/engine";
+import type { BitmapState } from "./bitmap-memory.ts";
+import type { DiskState } from "./disk-state.ts";
+import type { JobContext, JobDecision, JobEffect, JobEvent, JobInput } from "./machines/job-types.ts";
+import type { MachineActor } from "./machines/machine-actor.ts";
+import type { CopiedBackup, JobResult } from "./options.ts";
+import type { NormalizedBackup } from "./validation/backup-request.ts";
+
+export type JobActor = MachineActor<JobInput, JobContext, JobEvent, JobEffect>;
+
+/** Where a job writes. */
+export interface JobTarget {
+  readonly name: string;
+  readonly node: NodeHandle;
+  /** Bytes. */
+  readonly length: number;
+  /** Set if it is an attached disk, whose guest the job then is. */
+  readonly disk: DiskState | undefined;
+}
+
+export interface JobState {
+  readonly id: string;
+  readonly actor: JobActor;
+  readonly request: NormalizedBackup;
+  readonly disk: DiskState;
+  readonly bitmap: BitmapState | undefined;
+  readonly target: JobTarget;
+  readonly view: EngineView;
+  readonly movers: Omit<MoverOptions, "speed" | "scan" | "target">;
+  /** Work that must be done when everything is copied and before the success is decided. */
+  readonly onCopied: ((copied: CopiedBackup) => Promise<void>) | undefined;
+  readonly done: Promise<JobResult>;
+  readonly finish: (result: JobResult) => void;
+  /** Clusters of the view's set at the instant. */
+  setClusters: number;
+  /** The first error that a thread reported as final. */
+  error: MoverError | undefined;
+  /** Clusters that count as copied for U (bitmap-mode always): covered by a flush. */
+  safe: Int32Array | undefined;
+  decided: JobDecision | undefined;
+  freezeMs: number;
+  endMs: number;
+}
+
+/** Bytes on the target so far. */
+export function jobOffset(job: JobState): number {
+  return job.view.copiedClusters * job.view.memory.clusterSize;
+}
+
+/** Bytes in all, as known now; a scan makes it smaller. */
+export function jobLength(job: JobState): number {
+  if (!job.request.copies) return job.setClusters * job.view.memory.clusterSize;
+  return Math.max(jobOffset(job), (job.setClusters - job.view.retiredClusters) * job.view.memory.clusterSize);
+}

@@ -1,0 +1,84 @@
+/** A running or ended backup job, for its user. */
+import type { Coordinator } from "./coordinator.ts";
+import { type JobState, jobLength, jobOffset } from "./job-state.ts";
+import { jobStatus } from "./machines/job-refusal.ts";
+import type { HistoryEntry } from "./machines/machine-actor.ts";
+import type { JobInfo, JobResult } from "./options.ts";
+
+export class Job {
+  readonly id: string;
+  /** How it ended; never rejects. `concluded` with `autoDismiss: false` counts as ended. */
+  readonly done: Promise<JobResult>;
+  readonly #coordinator: Coordinator;
+  readonly #state: JobState;
+
+  /** @internal */
+  constructor(coordinator: Coordinator, state: JobState) {
+    this.id = state.id;
+    this.done = state.done;
+    this.#coordinator = coordinator;
+    this.#state = state;
+  }
+
+  get info(): JobInfo {
+    const { actor, request } = this.#state;
+    const { context } = actor;
+    return {
+      id: this.id,
+      type: "backup",
+      status: jobStatus(actor.snapshot),
+      offset: jobOffset(this.#state),
+      length: jobLength(this.#state),
+      speed: context.speed,
+      paused: actor.state === "paused",
+      ioStatus: context.ioStatus,
+      autoFinalize: request.autoFinalize,
+      autoDismiss: request.autoDismiss,
+      error: context.error,
+    };
+  }
+
+  /** States that it went through, and why. */
+  get history(): readonly HistoryEntry[] {
+    return this.#state.actor.history;
+  }
+
+  /** Drops everything; the bitmap is reclaimed. @throws RefusalError once the success is decided */
+  cancel(): void {
+    this.#coordinator.jobs.verb(this.id, "job cancel", { type: "cancel", force: true });
+  }
+  /** The copier stops; what guests overwrite is still carried over. @throws RefusalError */
+  pause(): void {
+    this.#coordinator.jobs.verb(this.id, "job pause", { type: "pause", user: true });
+  }
+  /** @throws RefusalError */
+  resume(): void {
+    this.#coordinator.jobs.verb(this.id, "job resume", { type: "resume", user: true });
+  }
+  /** @param bytesPerSecond 0 is unlimited @throws RefusalError */
+  setSpeed(bytesPerSecond: number): void {
+    this.#coordinator.jobs.verb(this.id, "job set-speed", { type: "setSpeed", speed: bytesPerSecond });
+  }
+  /** With `autoFinalize: false`: the success is decided now. @throws RefusalError unless the job is pending */
+  finalize(): void {
+    this.#coordinator.jobs.verb(this.id, "job finalize", { type: "finalize" });
+  }
+  /** With `autoDismiss: false`: forgets a concluded job. @throws RefusalError */
+  dismiss(): void {
+    this.#coordinator.jobs.verb(this.id, "job dismiss", { type: "dismiss" });
+  }
+
+  /**
+   * Progress until the job has ended, at most every `everyMs` milliseconds; the last value is the end's.
+   * @example for await (const { offset, length } of job.progress()) bar.update(offset / length);
+   */
+  async *progress(everyMs = 100): AsyncGenerator<JobInfo, void, void> {
+    let ended = false;
+    void this.done.then(() => (ended = true));
+    while (!ended) {
+      yield this.info;
+      await Promise.race([this.done, new Promise((resolve) => setTimeout(resolve, everyMs))]);
+    }
+    yield this.info;
+  }
+}

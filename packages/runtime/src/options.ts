@@ -1,0 +1,179 @@
+/** What users give to the runtime, and what it gives back: the words of the public API. */
+import type { NodeSpec } from "@heirloom/block";
+import type { EngineOptions } from "@heirloom/engine";
+import type { BitmapMode, Sync } from "./validation/outcome.ts";
+import type { OnError } from "./validation/backup-request.ts";
+import type { Disk } from "./disk.ts";
+
+export interface RuntimeOptions {
+  readonly engine?: EngineOptions;
+  /** Where spill goes unless a backup says otherwise. */
+  readonly spill?: SpillOptions;
+  /** How long a freeze may try before it is refused, milliseconds; 5000 by default. */
+  readonly freezeDeadlineMs?: number;
+  /** Milliseconds since the epoch; for tests. */
+  readonly now?: () => number;
+  /** For tests: called with the gates closed, at the instant of each freeze. Its time is not counted as the gate's. */
+  readonly observeFreeze?: (freeze: FreezeObservation) => void;
+}
+
+export interface FreezeObservation {
+  readonly jobs: ReadonlyArray<{ readonly job: string; readonly disk: string }>;
+}
+
+export interface SpillOptions {
+  /** Bytes in memory; 32 MiB by default. */
+  readonly memory?: number;
+  /** Bytes of the file at most; 2 GiB by default, never more than the job's set. 0: no file. */
+  readonly file?: number;
+  /** Where the file goes; beside the disk's image by default. */
+  readonly directory?: string;
+  /** A tmpfs is memory, so it is refused unless this is set. */
+  readonly allowTmpfs?: boolean;
+  /** Share of the file system that stays free; 0.05 by default. */
+  readonly floor?: number;
+}
+
+export interface AttachOptions {
+  /** By default `disk0`, `disk1`, ... */
+  readonly name?: string;
+}
+
+/** An image, a device, a driver module; or, with `file` (or the disk itself under it), a window of an attached disk. */
+export type DiskSpec = NodeSpec;
+
+export interface BackupOptions {
+  readonly disk: Disk | string;
+  /** A node to open (and close at the end), or an attached disk. */
+  readonly target: NodeSpec | Disk;
+  /** `incremental` where a bitmap is named, else `full`. */
+  readonly sync?: Sync;
+  readonly bitmap?: string;
+  readonly bitmapMode?: BitmapMode;
+  /** By default `backup0`, `backup1`, ... */
+  readonly jobId?: string;
+  /** Bytes/s; 0, the default, is unlimited. */
+  readonly speed?: number;
+  readonly onSourceError?: OnError;
+  readonly onTargetError?: OnError;
+  readonly autoFinalize?: boolean;
+  readonly autoDismiss?: boolean;
+  /** Bytes of a transfer at most; 0: the default, 1 MiB. */
+  readonly maxChunk?: number;
+  /** Bytes, a power of two: raises the job's cluster size. */
+  readonly minClusterSize?: number;
+  /** Threads of the job at most. */
+  readonly maxWorkers?: number;
+  /** `guest`: the copier yields while guests write. */
+  readonly priority?: "backup" | "guest";
+  /** The target reads as zeroes where nothing was written (a new sparse file): zeroes are not written. */
+  readonly targetIsZero?: boolean;
+  /** Data that is all zeroes is written as zeroes. */
+  readonly detectZeroes?: boolean;
+  /** A guest's write waits at most this long for room in the spill, milliseconds; 20 by default. */
+  readonly guestDelayMax?: number;
+  /** What gives way when the spill is full: the point in time (default), or the guest's write, as in QEMU. */
+  readonly onSpillFull?: "break-snapshot" | "break-guest-write";
+  readonly spill?: SpillOptions;
+  /**
+   * Runs when everything is copied and flushed, before the success is decided: the place to write down what the backup is.
+   * If it throws, the job fails and the bitmap is reclaimed.
+   */
+  readonly onCopied?: (copied: CopiedBackup) => Promise<void>;
+  /** Cancels the job. */
+  readonly signal?: AbortSignal;
+}
+
+/** A backup that has everything on its target, for `onCopied`. */
+export interface CopiedBackup {
+  readonly job: string;
+  /** Bytes. */
+  readonly length: number;
+  readonly clusterSize: number;
+  /** What was copied, in order, cut where the target holds data or zeroes; bytes. */
+  extents(): Promise<ReadonlyArray<{ readonly offset: number; readonly length: number; readonly zero: boolean }>>;
+}
+
+export interface ViewRequest {
+  /** Limits the view to what it says; frozen until the view ends. */
+  readonly bitmap?: string;
+  readonly bitmapMode?: BitmapMode;
+  /** All of the disk can be read; the bitmap only says what changed. */
+  readonly all?: boolean;
+  readonly guestDelayMax?: number;
+  readonly spill?: SpillOptions;
+}
+
+export type TransactionAction =
+  | { readonly type: "abort" }
+  | {
+      readonly type: "bitmap-add";
+      readonly disk: Disk | string;
+      readonly name: string;
+      readonly granularity?: number;
+      readonly disabled?: boolean;
+    }
+  | {
+      readonly type: "bitmap-remove" | "bitmap-clear" | "bitmap-enable" | "bitmap-disable";
+      readonly disk: Disk | string;
+      readonly name: string;
+    }
+  | {
+      readonly type: "bitmap-merge";
+      readonly disk: Disk | string;
+      readonly target: string;
+      readonly sources: ReadonlyArray<string | { readonly disk: Disk | string; readonly name: string }>;
+    }
+  | ({ readonly type: "backup" } & BackupOptions);
+
+export interface TransactionOptions {
+  /** `grouped`: all its backups succeed at one instant, or none does. */
+  readonly completionMode?: "individual" | "grouped";
+}
+
+export interface BitmapInfo {
+  readonly name: string;
+  /** Bytes: dirty granules times granularity; the frozen count while it is frozen. */
+  readonly count: number;
+  readonly granularity: number;
+  readonly recording: boolean;
+  readonly busy: boolean;
+  readonly persistent: boolean;
+  readonly inconsistent: boolean;
+  readonly state: string;
+}
+
+export interface JobInfo {
+  readonly id: string;
+  readonly type: "backup";
+  readonly status: string;
+  /** Bytes done and to do, in whole clusters. */
+  readonly offset: number;
+  readonly length: number;
+  readonly speed: number;
+  readonly paused: boolean;
+  readonly ioStatus: string;
+  readonly autoFinalize: boolean;
+  readonly autoDismiss: boolean;
+  readonly error: string | null;
+}
+
+export interface JobResult {
+  readonly id: string;
+  readonly status: "completed" | "cancelled" | "failed";
+  readonly error: string | null;
+  /** Bytes that went to the target, in whole clusters. */
+  readonly offset: number;
+  readonly length: number;
+  /** Milliseconds that the gates were closed for the freeze, and for the end. */
+  readonly freezeMs: number;
+  readonly endMs: number;
+}
+
+/** What happens, as it happens: job events with the names that QEMU's tools know, and our own. */
+export interface RuntimeEvent {
+  /** Milliseconds since the epoch. */
+  readonly at: number;
+  readonly name: string;
+  readonly data: Readonly<Record<string, unknown>>;
+}

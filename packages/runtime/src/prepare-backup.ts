@@ -1,0 +1,57 @@
+/** From a user's backup options to what the coordinator takes. */
+import { availableParallelism } from "node:os";
+import type { DiskState } from "./disk-state.ts";
+import type { JobTarget } from "./job-state.ts";
+import type { BackupOptions, SpillOptions } from "./options.ts";
+import type { PreparedBackup } from "./prepared-backup.ts";
+import { guestDelayDefault, spillFor } from "./spill-options.ts";
+
+/** Left to guests between two runs of a job with `priority: "guest"`, while they write. */
+const yieldMs = 1;
+
+export function prepareBackup(
+  options: BackupOptions,
+  jobId: string,
+  disk: DiskState,
+  target: JobTarget,
+  spill: SpillOptions,
+): PreparedBackup {
+  const { memory, file, options: spillFile } = spillFor({ ...spill, ...options.spill }, disk);
+  const { bitmap, bitmapMode, maxChunk, minClusterSize, maxWorkers } = options;
+  return {
+    request: {
+      jobId,
+      source: disk.name,
+      target: target.name,
+      sync: options.sync ?? (bitmap === undefined ? "full" : "incremental"),
+      ...(bitmap === undefined ? {} : { bitmap }),
+      ...(bitmapMode === undefined ? {} : { bitmapMode }),
+      ...(maxChunk === undefined ? {} : { maxChunk }),
+      ...(minClusterSize === undefined ? {} : { minClusterSize }),
+      ...(maxWorkers === undefined ? {} : { maxWorkers }),
+      speed: options.speed ?? 0,
+      onSourceError: options.onSourceError ?? "report",
+      onTargetError: options.onTargetError ?? "report",
+      autoFinalize: options.autoFinalize ?? true,
+      autoDismiss: options.autoDismiss ?? true,
+    },
+    target,
+    movers: {
+      targetIsZero: options.targetIsZero ?? false,
+      detectZeroes: options.detectZeroes ?? options.targetIsZero ?? false,
+      threads: Math.min(threadsDefault(), maxWorkers ?? Number.POSITIVE_INFINITY),
+      yieldMs: options.priority === "guest" ? yieldMs : 0,
+    },
+    guestDelayMaxMs: options.guestDelayMax ?? guestDelayDefault,
+    breakGuestWrite: options.onSpillFull === "break-guest-write",
+    spillMemory: memory,
+    spillFile: file,
+    spill: spillFile,
+    onCopied: options.onCopied,
+  };
+}
+
+/** A core is left to the guests. */
+function threadsDefault(): number {
+  return Math.max(1, Math.min(4, availableParallelism() - 1));
+}

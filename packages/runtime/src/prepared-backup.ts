@@ -1,0 +1,17 @@
+/** A backup on its way to the coordinator: the request in QEMU's words, the open target, and what only we have. */
+import type { MoverOptions, SpillFileOptions } from "@heirloom/engine";
+import type { JobTarget } from "./job-state.ts";
+import type { CopiedBackup } from "./options.ts";
+import type { BackupRequest } from "./validation/backup-request.ts";
+
+export interface PreparedBackup {
+  readonly request: BackupRequest & { readonly jobId: string };
+  readonly target: JobTarget;
+  readonly movers: Pick<MoverOptions, "targetIsZero" | "threads" | "detectZeroes" | "yieldMs">;
+  readonly guestDelayMaxMs: number;
+  readonly breakGuestWrite: boolean;
+  readonly spillMemory: number;
+  readonly spillFile: number;
+  readonly spill: SpillFileOptions;
+  readonly onCopied: ((copied: CopiedBackup) => Promise<void>) | undefined;
+}

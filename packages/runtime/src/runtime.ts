@@ -1,0 +1,340 @@
+/**
+ * The embedding API.
+ *
+ * @example
+ * await using runtime = createRuntime();
+ * const disk = await runtime.attach({ driver: "file", filename: "vm.img" });
+ * await disk.bitmaps.add("daily");
+ * const job = await runtime.backup({
+ *   disk,
+ *   bitmap: "daily",
+ *   target: { driver: "file", filename: "backup.raw", create: { length: disk.length } },
+ * });
+ * const { status } = await job.done; // "completed": the bitmap has abdicated to what was written since
+ */
+import { dirname } from "node:path";
+import type { Worker } from "node:worker_threads";
+import type { NodeHandle, NodeSpec } from "@heirloom/block";
+import { Engine } from "@heirloom/engine";
+import { type Action, Coordinator } from "./coordinator.ts";
+import { Disk } from "./disk.ts";
+import type { DiskState } from "./disk-state.ts";
+import { HeirloomError, refusal, RefusalError } from "./errors.ts";
+import { EventStream } from "./event-stream.ts";
+import { Job } from "./job.ts";
+import type { JobTarget } from "./job-state.ts";
+import { diskMachine } from "./machines/disk-machine.ts";
+import { type Inspection, MachineActor } from "./machines/machine-actor.ts";
+import type {
+  AttachOptions,
+  BackupOptions,
+  DiskSpec,
+  RuntimeEvent,
+  RuntimeOptions,
+  TransactionAction,
+  TransactionOptions,
+} from "./options.ts";
+import { prepareBackup } from "./prepare-backup.ts";
+import { windowOf } from "./window.ts";
+import { refuseNodeName } from "./validation/identifier.ts";
+
+export interface RuntimeInspection {
+  readonly disks: ReadonlyArray<Inspection<unknown> & { readonly bitmaps: ReadonlyArray<Inspection<unknown>> }>;
+  readonly jobs: ReadonlyArray<Inspection<unknown>>;
+  readonly groups: ReadonlyArray<Inspection<unknown>>;
+  readonly transactions: ReadonlyArray<Inspection<unknown>>;
+  /** Bytes of shared memory in use, and threads that exist. */
+  readonly memory: { readonly shared: number };
+  readonly threads: number;
+}
+
+/** A runtime: nothing starts before it is used. Close it when done. */
+export function createRuntime(options: RuntimeOptions = {}): Runtime {
+  return new Runtime(options);
+}
+
+export class Runtime {
+  readonly #engine: Engine;
+  readonly #coordinator: Coordinator;
+  readonly #events = new EventStream();
+  readonly #options: RuntimeOptions;
+  readonly #disks = new Map<string, Disk>();
+  #nextDisk = 0;
+  #nextJob = 0;
+  #nextTarget = 0;
+  #closing: Promise<void> | undefined;
+
+  /** Use `createRuntime`. */
+  constructor(options: RuntimeOptions) {
+    this.#options = options;
+    this.#engine = new Engine(options.engine);
+    const observe = options.observeFreeze;
+    this.#coordinator = new Coordinator(this.#engine, this.#events, {
+      now: options.now ?? Date.now,
+      freezeDeadlineMs: options.freezeDeadlineMs ?? 5000,
+      ...(observe === undefined ? {} : { observeFreeze: (jobs) => observe({ jobs }) }),
+    });
+  }
+
+  /**
+   * Opens an image, a device or a driver module as a disk. With `file: otherDisk` (drivers raw, fault, throttle) it is a
+   * window of that disk: both share a gate, and what is written through one is tracked in both.
+   * @throws BlockError, RefusalError
+   */
+  async attach(spec: DiskSpec, options: AttachOptions = {}): Promise<Disk> {
+    this.#refuseClosed("attach");
+    const name = options.name ?? this.#freeDiskName();
+    const taken = refuseNodeName(name, (other) => this.#disks.has(other));
+    if (taken !== undefined) throw new RefusalError("attach", taken);
+    const window = windowOf(spec);
+    const opened = await this.#engine.openNode(window.spec);
+    if (this.#disks.has(name)) {
+      await this.#engine.closeNode(opened.handle);
+      throw new RefusalError("attach", refusal("ERR_NODE_EXISTS", `Duplicate nodes with node-name='${name}'`, { node: name }));
+    }
+    const under = window.under === undefined ? undefined : { layer: window.under.state.layer, offset: window.offset };
+    const layer = this.#engine.addLayer(opened, under);
+    const state: DiskState = {
+      name,
+      layer,
+      node: opened.handle,
+      actor: new MachineActor(`disk ${name}`, diskMachine, { name }, { now: this.#coordinator.now }),
+      bitmaps: new Map(),
+      directory: directoryOf(spec),
+      under: window.under?.state,
+    };
+    const disk = new Disk(this.#coordinator, state, this.#options.spill ?? {}, (force) => this.#detach(disk, force));
+    this.#coordinator.world.disks.set(name, state);
+    this.#disks.set(name, disk);
+    if (under !== undefined) await this.#announceLayer(state);
+    return disk;
+  }
+
+  /** Attached disks, in the order in which they came. */
+  get disks(): readonly Disk[] {
+    return [...this.#disks.values()];
+  }
+
+  /** @throws RefusalError if there is none of this name */
+  disk(name: string): Disk {
+    const disk = this.#disks.get(name);
+    if (disk !== undefined) return disk;
+    throw new RefusalError("disk", refusal("ERR_NODE_NOT_FOUND", `Cannot find device='${name}' nor node-name='${name}'`, { node: name }));
+  }
+
+  /** Starts a backup; it is frozen when this resolves. @throws RefusalError, BlockError; then nothing has changed */
+  async backup(options: BackupOptions): Promise<Job> {
+    const [job] = await this.transaction([{ type: "backup", ...options }]);
+    return job;
+  }
+
+  /** Several commands at one instant, all or none. @returns the jobs of its backups, in order @throws RefusalError, BlockError */
+  async transaction(actions: readonly TransactionAction[], options: TransactionOptions = {}): Promise<Job[]> {
+    this.#refuseClosed("transaction");
+    const prepared: Action[] = [];
+    const opened: NodeHandle[] = [];
+    try {
+      for (const action of actions) prepared.push(await this.#prepare(action, opened));
+      const states = await this.#coordinator.transaction(prepared, options.completionMode ?? "individual");
+      const jobs = states.map((state) => new Job(this.#coordinator, state));
+      actions.filter((action) => action.type === "backup").forEach((action, index) => cancelOn(action.signal, jobs[index]));
+      return jobs;
+    } catch (error) {
+      for (const handle of opened) await this.#engine.closeNode(handle).catch(() => {});
+      throw error;
+    }
+  }
+
+  /** Jobs that exist: running, or concluded and not dismissed. */
+  get jobs(): Job[] {
+    return [...this.#coordinator.world.jobs.values()].map((state) => new Job(this.#coordinator, state));
+  }
+
+  /** Follows a thread of yours, so that its death is noticed: before it opens a disk. */
+  register(worker: Worker): void {
+    this.#engine.register(worker);
+  }
+
+  /** What happens from now on, until the runtime closes. Also on the diagnostics channel `heirloom:event`. */
+  events(options: { readonly signal?: AbortSignal } = {}): AsyncIterableIterator<RuntimeEvent> {
+    return this.#events.read(options.signal);
+  }
+
+  /** State and history of every actor. */
+  inspect(): RuntimeInspection {
+    const { world } = this.#coordinator;
+    return {
+      disks: [...world.disks.values()].map((disk) => ({
+        ...disk.actor.inspect(),
+        bitmaps: [...disk.bitmaps.values()].map((bitmap) => bitmap.actor.inspect()),
+      })),
+      jobs: [...world.jobs.values()].map((job) => job.actor.inspect()),
+      groups: [...world.groups.values()].map((group) => group.inspect()),
+      transactions: this.#coordinator.inspectTransactions(),
+      memory: { shared: this.#engine.arenas.bytesInUse },
+      threads: this.#engine.pool.threads,
+    };
+  }
+
+  /** Cancels jobs, reclaims bitmaps, closes disks, ends threads. One that hangs in a system call is left behind. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #close(): Promise<void> {
+    const disks = [...this.#disks.values()].reverse();
+    const endings = [...this.#coordinator.world.jobs.values()].map((job) => {
+      if (job.actor.can({ type: "cancel", force: true })) this.#coordinator.jobs.send(job, { type: "cancel", force: true });
+      return job.done;
+    });
+    await within(closeMs, Promise.all(endings));
+    for (const disk of disks) await within(closeMs, this.#detach(disk, true));
+    await within(closeMs, this.#coordinator.jobs.released());
+    await this.#engine.close(closeMs);
+    this.#events.close();
+  }
+
+  async #detach(disk: Disk, force: boolean): Promise<void> {
+    const { state } = disk;
+    const { layer } = state;
+    const above = [...this.#disks.values()].find((other) => other.state.under === state);
+    if (above !== undefined) {
+      if (!force) throw new RefusalError("detach", refusal("ERR_DISK_IN_USE", `Disk '${disk.name}' is in use by disk '${above.name}'`, { users: [above.name] }));
+      await this.#detach(above, true);
+    }
+    const handles = this.#engine.openHandles(layer);
+    if (handles > 0 && !force) {
+      const desc = `Disk '${disk.name}' is in use by ${handles} posted handle${handles === 1 ? "" : "s"}`;
+      throw new RefusalError("detach", refusal("ERR_DISK_IN_USE", desc, { users: [`${handles} handles`] }));
+    }
+    await this.#coordinator.detach(state, force, (user) => {
+      const job = user.kind === "job" ? this.#coordinator.world.jobs.get(user.id) : undefined;
+      if (job?.actor.can({ type: "cancel", force: true }) === true) this.#coordinator.jobs.send(job, { type: "cancel", force: true });
+      void this.#coordinator.views.get(user.id)?.fail().catch(() => {});
+    });
+    await this.#dropBitmaps(state);
+    this.#engine.revokeUnopened(layer);
+    await this.#engine.removeLayer(layer);
+    await within(closeMs, this.#coordinator.jobs.released());
+    this.#disks.delete(disk.name);
+    this.#coordinator.world.disks.delete(disk.name);
+    await this.#engine.closeNode(state.node);
+    state.actor.send({ type: "closed" });
+  }
+
+  /** Takes a disk's recorders out of the table; threads that still have it open write on, tracked by nobody. */
+  async #dropBitmaps(state: DiskState): Promise<void> {
+    const draft = this.#coordinator.draft(this.#coordinator.nextCommand(), "detach");
+    await this.#engine.transitions.run({
+      name: "detach",
+      stacks: [state.layer.stack],
+      prepare: () => {
+        for (const bitmap of state.bitmaps.values()) draft.plan(bitmap, { type: "remove", command: draft.command });
+        return { tables: draft.tables(), committed: () => draft.commit() };
+      },
+    });
+  }
+
+  /** The stack has a layer more: its table says so from here on. */
+  async #announceLayer(state: DiskState): Promise<void> {
+    await this.#engine.transitions.run({
+      name: "attach",
+      stacks: [state.layer.stack],
+      prepare: () => ({ tables: new Map() }),
+    });
+  }
+
+  async #prepare(action: TransactionAction, opened: NodeHandle[]): Promise<Action> {
+    switch (action.type) {
+      case "abort":
+        return { kind: "abort" };
+      case "bitmap-add": {
+        const { name, granularity, disabled = false } = action;
+        return { kind: "add", disk: nameOf(action.disk), name, granularity, disabled };
+      }
+      case "bitmap-merge": {
+        const node = nameOf(action.disk);
+        const sources = action.sources.map((source) =>
+          typeof source === "string" ? { node, name: source } : { node: nameOf(source.disk), name: source.name },
+        );
+        return { kind: "merge", disk: node, target: action.target, sources };
+      }
+      case "backup": {
+        const jobId = action.jobId ?? this.#freeJobId();
+        const disk = this.disk(nameOf(action.disk)).state;
+        const target = await this.#openTarget(action.target, opened);
+        return { kind: "backup", backup: prepareBackup(action, jobId, disk, target, this.#options.spill ?? {}) };
+      }
+      default: {
+        const kind = action.type.slice("bitmap-".length) as "remove" | "clear" | "enable" | "disable";
+        return { kind, disk: nameOf(action.disk), name: action.name };
+      }
+    }
+  }
+
+  async #openTarget(target: BackupOptions["target"], opened: NodeHandle[]): Promise<JobTarget> {
+    if (target instanceof Disk) {
+      return { name: target.name, node: target.state.node, length: target.length, disk: target.state };
+    }
+    const { handle, length } = await this.#engine.openNode(target);
+    opened.push(handle);
+    return { name: `#block${this.#nextTarget++}`, node: handle, length, disk: undefined };
+  }
+
+  #freeDiskName(): string {
+    for (;;) {
+      const name = `disk${this.#nextDisk++}`;
+      if (!this.#disks.has(name)) return name;
+    }
+  }
+  #freeJobId(): string {
+    for (;;) {
+      const id = `backup${this.#nextJob++}`;
+      if (!this.#coordinator.world.jobs.has(id)) return id;
+    }
+  }
+
+  #refuseClosed(operation: string): void {
+    if (this.#closing !== undefined) throw new HeirloomError("ERR_RUNTIME_CLOSED", operation, "the runtime is closed");
+  }
+}
+
+/** Closing waits this long for what should end at once. */
+const closeMs = 5000;
+
+async function within(milliseconds: number, work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  await Promise.race([work, new Promise((resolve) => (timer = setTimeout(resolve, milliseconds)))]);
+  clearTimeout(timer);
+}
+
+function nameOf(disk: Disk | string): string {
+  return typeof disk === "string" ? disk : disk.name;
+}
+
+/** Where the image lies; decorators and windows are looked through. */
+function directoryOf(spec: NodeSpec): string | undefined {
+  if (typeof spec.filename === "string") return dirname(spec.filename);
+  if (spec.file instanceof Disk) return spec.file.state.directory;
+  return typeof spec.file === "object" && spec.file !== null ? directoryOf(spec.file as NodeSpec) : undefined;
+}
+
+function cancelOn(signal: AbortSignal | undefined, job: Job): void {
+  if (signal === undefined) return;
+  const cancel = (): void => {
+    try {
+      job.cancel();
+    } catch {
+      // it has ended, or its success is decided: there is nothing to cancel
+    }
+  };
+  if (signal.aborted) cancel();
+  else {
+    signal.addEventListener("abort", cancel, { once: true });
+    void job.done.then(() => signal.removeEventListener("abort", cancel));
+  }
+}

@@ -1,0 +1,199 @@
+/**
+ * A point in time, read by its user: frozen when it is made, given up or used to begin anew when it ends. `success` is
+ * abdicate, `fail` is reclaim, and so is leaving it without a word.
+ */
+import { BlockError, errnoName } from "@heirloom/block";
+import { type EngineView, operationReadView, requestBytesMax } from "@heirloom/engine";
+import type { BitmapState } from "./bitmap-memory.ts";
+import { type Coordinator, refuseView } from "./coordinator.ts";
+import type { DiskState } from "./disk-state.ts";
+import { HeirloomError, refusal, RefusalError } from "./errors.ts";
+import type { SpillOptions, ViewRequest } from "./options.ts";
+import { guestDelayDefault, spillFor } from "./spill-options.ts";
+import { findBitmap } from "./validation/bitmap-request.ts";
+import { bitmapOutcome, outcomeEvent } from "./validation/outcome.ts";
+import { factsOf } from "./world.ts";
+
+interface Standing {
+  readonly id: string;
+  readonly view: EngineView;
+  readonly bitmap: BitmapState | undefined;
+  /** The disk's ring knows the view by it. */
+  readonly number: number;
+}
+
+let views = 0;
+
+export class View {
+  /** Resolves at the freeze. @throws RefusalError */
+  readonly ready: Promise<void>;
+  readonly id: string;
+  readonly #coordinator: Coordinator;
+  readonly #disk: DiskState;
+  readonly #request: ViewRequest;
+  readonly #spill: SpillOptions;
+  #standing: Standing | undefined;
+  #ending: Promise<void> | undefined;
+
+  /** @internal */
+  constructor(coordinator: Coordinator, disk: DiskState, request: ViewRequest, spill: SpillOptions) {
+    this.id = `view${views++}`;
+    this.#coordinator = coordinator;
+    this.#disk = disk;
+    this.#request = request;
+    this.#spill = spill;
+    this.ready = this.#freeze();
+    this.ready.catch(() => {}); // told to whoever uses the view
+  }
+
+  /** Bytes of the disk at the instant. */
+  async length(): Promise<number> {
+    return (await this.#stand()).view.memory.view.length;
+  }
+
+  /** What the bitmap says changed, in order; without a bitmap, all of the disk. */
+  async *extents(): AsyncGenerator<{ offset: number; length: number }, void, void> {
+    const { bitmap, view } = await this.#stand();
+    if (bitmap === undefined) {
+      yield { offset: 0, length: view.memory.view.length };
+      return;
+    }
+    yield* bitmap.memory.bits.bitmap.extents();
+  }
+
+  /** Fills `buffer` with what the disk held at the instant. @throws BlockError: EIO once the view is broken, EINVAL outside it */
+  async read(buffer: Uint8Array, offset: number): Promise<void> {
+    const { number, view } = await this.#stand();
+    if (this.#ending !== undefined) throw new BlockError("ERR_REQUEST", `read of ${this.id}: the view has ended`);
+    const io = this.#coordinator.engine.io(this.#disk.layer);
+    for (let done = 0; done < buffer.length; done += requestBytesMax) {
+      const piece = buffer.subarray(done, done + requestBytesMax);
+      const errno = await io.request(operationReadView, number, offset + done, piece.length, piece);
+      if (errno === 0) continue;
+      const because = view.broken === undefined ? "" : `: the point in time was given up (${view.broken.reason})`;
+      throw new BlockError("ERR_IO", `read of ${this.id} at offset ${offset + done}: ${errnoName(errno)}${because}`, { offset, errno });
+    }
+  }
+
+  /** Everything was read: the bitmap abdicates to what guests wrote since. @throws HeirloomError if the view had broken: it is reclaimed */
+  async success(): Promise<void> {
+    const { view } = await this.#stand();
+    if (this.#ending !== undefined) throw new HeirloomError("ERR_VIEW_ENDED", "view success", `${this.id} has ended`);
+    const { broken } = view;
+    await (this.#ending = this.#end(broken === undefined));
+    if (broken === undefined) return;
+    throw new HeirloomError("ERR_VIEW_BROKEN", "view success", `the point in time was given up (${broken.reason}); the bitmap was reclaimed`);
+  }
+
+  /** The bitmap is reclaimed. */
+  async fail(): Promise<void> {
+    await this.#stand();
+    await (this.#ending ??= this.#end(false));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      await this.ready;
+    } catch {
+      return; // it never stood
+    }
+    await (this.#ending ??= this.#end(false));
+  }
+
+  async #stand(): Promise<Standing> {
+    await this.ready;
+    if (this.#standing === undefined) throw new HeirloomError("ERR_VIEW_ENDED", "view", `${this.id} has ended`);
+    return this.#standing;
+  }
+
+  async #freeze(): Promise<void> {
+    const coordinator = this.#coordinator;
+    const { engine } = coordinator;
+    const disk = this.#disk;
+    const { layer } = disk;
+    const request = this.#request;
+    const { memory, file, options } = spillFor({ ...this.#spill, ...request.spill }, disk);
+    const draft = coordinator.draft(coordinator.nextCommand(), "view");
+    await engine.transitions.run({
+      name: "freeze",
+      stacks: [layer.stack],
+      deadlineMs: 5000,
+      prepare: () => {
+        if (disk.actor.state !== "open") throw new RefusalError("view", refusal("ERR_DISK_STATE", `Disk '${disk.name}' is detached`));
+        refuseView("view", layer, viewClusterSize);
+        const bitmap = this.#planFreeze(draft);
+        const set = bitmap === undefined || request.all === true ? undefined : draft.memoryOf(bitmap).bits;
+        const sizes = { length: layer.table.length, clusterSize: viewClusterSize, spillMemory: memory, spillFile: file };
+        const view = engine.view(
+          layer,
+          { ...sizes, guestDelayMaxMs: request.guestDelayMax ?? guestDelayDefault, breakGuestWrite: false },
+          set,
+          options,
+          () => {},
+        );
+        draft.addView(disk, view);
+        return {
+          tables: draft.tables(),
+          committed: () => {
+            draft.commit();
+            disk.actor.send({ type: "use", user: { kind: "view", id: this.id } });
+            coordinator.views.set(this.id, this);
+            this.#standing = { id: this.id, view, bitmap, number: engine.adoptView(view) };
+          },
+          abandoned: () => {
+            draft.abandon();
+            void view.release();
+          },
+        };
+      },
+    });
+  }
+
+  #planFreeze(draft: ReturnType<Coordinator["draft"]>): BitmapState | undefined {
+    const { bitmap: name, bitmapMode: mode = "on-success" } = this.#request;
+    if (name === undefined) return undefined;
+    const found = findBitmap(factsOf(this.#coordinator.world, draft, [], draft.command), this.#disk.name, name);
+    if (!found.ok) throw new RefusalError("view", found.refusal);
+    const bitmap = draft.bitmap(this.#disk, name);
+    if (bitmap === undefined) return undefined;
+    draft.plan(bitmap, { type: "freeze", user: { kind: "view", id: this.id }, mode, command: draft.command });
+    return bitmap;
+  }
+
+  async #end(success: boolean): Promise<void> {
+    const coordinator = this.#coordinator;
+    const standing = this.#standing;
+    if (standing === undefined) return;
+    const { view, bitmap, number } = standing;
+    const draft = coordinator.draft(coordinator.nextCommand(), "view");
+    const outcome = bitmapOutcome("bitmap", this.#request.bitmapMode ?? "on-success", success ? "success" : "failure");
+    // Without a target nothing is "copied": always after a failure keeps all of the set, as never and on-success do.
+    const event = outcome === undefined ? undefined : outcomeEvent(outcome === "W|U" ? "P|W" : outcome);
+    let folded: Promise<void> | undefined;
+    await coordinator.engine.transitions.run({
+      name: success ? "abdicate" : "reclaim",
+      stacks: [this.#disk.layer.stack],
+      prepare: () => {
+        draft.removeView(this.#disk, view);
+        if (bitmap !== undefined && event !== undefined) draft.plan(bitmap, { ...event, command: draft.command });
+        return {
+          tables: draft.tables(),
+          commit: () => view.stop(),
+          committed: () => {
+            view.wake();
+            draft.commit();
+            folded = coordinator.runFolds(draft.folds);
+          },
+        };
+      },
+    });
+    await folded;
+    this.#standing = undefined;
+    coordinator.views.delete(this.id);
+    await coordinator.engine.io(this.#disk.layer).forget(number);
+    await view.release();
+    coordinator.unuse(this.#disk, { kind: "view", id: this.id });
+  }
+}
+
+const viewClusterSize = 65536;

@@ -1,0 +1,96 @@
+/** What exists: disks, jobs, and targets that a job has not let go of. The facts that checks ask for are read from it. */
+import type { NodeHandle } from "@heirloom/block";
+import type { BitmapState } from "./bitmap-memory.ts";
+import type { DiskState } from "./disk-state.ts";
+import type { Draft } from "./draft.ts";
+import type { JobState, JobTarget } from "./job-state.ts";
+import type { GroupContext, GroupEffect, GroupEvent, GroupInput } from "./machines/group-machine.ts";
+import type { MachineActor } from "./machines/machine-actor.ts";
+import type { BitmapFacts, Facts, NodeFacts } from "./validation/facts.ts";
+
+export type GroupActor = MachineActor<GroupInput, GroupContext, GroupEvent, GroupEffect>;
+
+export interface World {
+  readonly disks: Map<string, DiskState>;
+  readonly jobs: Map<string, JobState>;
+  readonly groups: Map<string, GroupActor>;
+  /** Identity of a target's storage to the id of the job that has ended and still has threads there. */
+  readonly lettingGo: Map<string, string>;
+}
+
+const busyStates: ReadonlySet<string> = new Set(["folding", "frozen", "exported", "removing"]);
+
+/** The facts as the draft of a command sees them: what it planned so far included. */
+export function factsOf(world: World, draft: Draft, targets: readonly JobTarget[], command: number): Facts {
+  return {
+    node(name) {
+      const disk = world.disks.get(name);
+      if (disk !== undefined) return nodeFacts(world, draft, disk, command);
+      const target = targets.find((one) => one.name === name);
+      return target === undefined ? undefined : targetFacts(world, target);
+    },
+    job: (id) => world.jobs.has(id),
+  };
+}
+
+function nodeFacts(world: World, draft: Draft, disk: DiskState, command: number): NodeFacts {
+  const { node } = disk;
+  const job = jobOn(world, node.identity);
+  return {
+    ...nodeOnly(node, disk.layer.table.length),
+    name: disk.name,
+    ...(job === undefined ? {} : { targetBlocked: inUse }),
+    ...lettingGoOf(world, node.identity),
+    bitmap(name) {
+      const bitmap = draft.bitmap(disk, name);
+      return bitmap === undefined ? undefined : bitmapFacts(draft, bitmap, command);
+    },
+    storeRefusal: () => "Operation not supported",
+  };
+}
+
+/**
+ * The job that writes this storage. Two cannot; but what a job writes can be backed up at the same time (QEMU refuses that):
+ * the job is then one of its guests.
+ */
+function jobOn(world: World, identity: string): JobState | undefined {
+  for (const job of world.jobs.values()) if (job.target.node.identity === identity && !job.actor.done && job.actor.state !== "concluded") return job;
+  return undefined;
+}
+
+const inUse = "block device is in use by block job: backup";
+
+function targetFacts(world: World, target: JobTarget): NodeFacts {
+  const blocked = jobOn(world, target.node.identity) === undefined ? {} : { targetBlocked: inUse };
+  return {
+    ...nodeOnly(target.node, target.length),
+    name: target.name,
+    ...blocked,
+    ...lettingGoOf(world, target.node.identity),
+    bitmap: () => undefined,
+    storeRefusal: () => "Operation not supported",
+  };
+}
+
+function nodeOnly(node: NodeHandle, length: number): Pick<NodeFacts, "length" | "clusterSize" | "readOnly" | "identity" | "compression"> {
+  return { length, clusterSize: node.clusterSize, readOnly: node.readOnly, identity: node.identity, compression: false };
+}
+
+function lettingGoOf(world: World, identity: string): { lettingGo?: string } {
+  const lettingGo = world.lettingGo.get(identity);
+  return lettingGo === undefined ? {} : { lettingGo };
+}
+
+function bitmapFacts(draft: Draft, bitmap: BitmapState, command: number): BitmapFacts {
+  const { state, context } = draft.snapshotOf(bitmap);
+  const { bits } = draft.memoryOf(bitmap);
+  const own = state === "folding" && context.foldCommand === command;
+  return {
+    name: bitmap.name,
+    granularity: bits.bitmap.granularity,
+    size: bits.bitmap.length,
+    busy: busyStates.has(state) && !own,
+    readonly: context.readonly,
+    inconsistent: context.broken !== null,
+  };
+}

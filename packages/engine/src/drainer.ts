@@ -25,6 +25,7 @@ export function drain(job: MoverJob, slotsMax: number, bounce: Uint8Array, resul
   const { spill } = view;
   result.drained = 0;
   result.errno = 0;
+  const isOver = (): boolean => view.over();
   let passedOver = 0;
   while (result.drained < slotsMax && !view.over()) {
     const slot = spill.takeFull();
@@ -45,7 +46,7 @@ export function drain(job: MoverJob, slotsMax: number, bounce: Uint8Array, resul
     }
     view.setCopied(cluster >>> 5, 1 << (cluster & 31));
     Atomics.add(job.words, copiedClustersWord, 1);
-    spill.free(slot);
+    spill.freeDrained(slot, isOver);
     view.madeProgress();
     result.drained++;
   }

@@ -18,7 +18,7 @@ import { IoClient } from "./io-client.ts";
 import type { DiskHandle } from "./open-disk.ts";
 import { Pool } from "./pool.ts";
 import { Recorder } from "./recorder.ts";
-import { participantLive, participantReserved, Registry } from "./registry.ts";
+import { participantGone, participantLive, participantReserved, Registry } from "./registry.ts";
 import type { SpillFileOptions } from "./spill-keeper.ts";
 import { type Layer, Stack } from "./stack.ts";
 import { type TaskResult, unwrap } from "./task-result.ts";
@@ -114,6 +114,7 @@ export class Engine {
       table: { length: opened.length, recorders: [], views: [] },
     };
     stack.layers.set(layer.id, layer);
+    if (under === undefined) stack.commit(stack.prepare(new Map())); // nobody knows the gate yet: no transition
     return layer;
   }
 
@@ -183,8 +184,8 @@ export class Engine {
       this.registry.unregisterThread(threadId);
       for (const participant of this.#handles.keys()) {
         if (this.registry.threadOf(participant) !== threadId) continue;
-        const closed = this.registry.state(participant) !== participantLive;
-        this.#vacate(participant, !closed);
+        const gone = this.registry.state(participant) === participantGone;
+        this.#vacate(participant, !gone);
         this.registry.release(participant);
         this.#handles.delete(participant);
       }
@@ -218,7 +219,7 @@ export class Engine {
     let all = true;
     for (const [participant, handle] of this.#handles) {
       if (handle.layer !== layer) continue;
-      if (this.registry.state(participant) === participantReserved && this.registry.goLive(participant, 0)) {
+      if (this.registry.revoke(participant)) {
         this.registry.release(participant);
         this.#handles.delete(participant);
       } else all = false;

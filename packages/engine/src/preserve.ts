@@ -70,13 +70,14 @@ function spillClaimed(view: View, node: BlockNode, base: number, cluster: number
   const errno = node.read(data, base + cluster * view.clusterSize);
   if (errno !== 0) {
     view.break(brokenUnreadable, errno);
-    spill.free(slot);
+    spill.giveBack(slot);
     return preserveDone;
   }
   if (isZero(data)) {
     const zero = spill.takeZero();
     if (zero !== noSlot) {
-      spill.free(slot);
+      spill.giveBack(slot);
+      view.madeProgress(); // somebody may sleep for the room that was not needed
       slot = zero;
     }
   }
@@ -84,12 +85,12 @@ function spillClaimed(view: View, node: BlockNode, base: number, cluster: number
     const failed = spill.store(slot, data);
     if (failed !== 0) {
       view.break(brokenSpillFailed, failed);
-      spill.free(slot);
+      spill.giveBack(slot);
       return preserveDone;
     }
   }
   if (view.over()) {
-    spill.free(slot);
+    spill.giveBack(slot);
     return preserveDone;
   }
   spill.publish(slot, cluster);

@@ -9,7 +9,7 @@
  * | `participantMax` | one more than the highest number in use | main |
  * | registered threads | thread ids of embedders' workers that the pool watches | main |
  * | per participant: `state` | free, reserved, live, gone | main reserves and frees; the thread goes live by compare-exchange |
- * | per participant: `threadId` | `worker_threads.threadId` | the thread, before it goes live |
+ * | per participant: `threadId` | `worker_threads.threadId` | the thread, by compare-exchange, before it goes live; -1 by main to take the number back |
  */
 export const participantCapacity = 512;
 const threadCapacity = 256;
@@ -68,10 +68,16 @@ export class Registry {
 
   /** On the thread: takes a reserved number; false if somebody else took it. */
   goLive(participant: number, threadId: number): boolean {
-    const word = field(participant, stateField);
-    if (Atomics.compareExchange(this.#words, word, participantReserved, participantLive) !== participantReserved) return false;
-    Atomics.store(this.#words, field(participant, threadIdField), threadId);
+    if (Atomics.load(this.#words, field(participant, stateField)) !== participantReserved) return false;
+    // The thread's id first: one that dies right here is found by it.
+    if (Atomics.compareExchange(this.#words, field(participant, threadIdField), 0, threadId) !== 0) return false;
+    Atomics.store(this.#words, field(participant, stateField), participantLive);
     return true;
+  }
+
+  /** Main thread: takes a number back that no thread has taken; false if one has. */
+  revoke(participant: number): boolean {
+    return Atomics.compareExchange(this.#words, field(participant, threadIdField), 0, -1) === 0;
   }
 
   /** On the thread: it will not enter a gate with this number again. */

@@ -97,20 +97,25 @@ export class Spill {
     Atomics.add(this.words, layout.fullWord, 1);
   }
 
-  /** Gives back a slot that was taken and not published, or one that was drained. */
-  free(slot: number): void {
-    const base = slotsStart + slot * slotFields;
-    while (Atomics.load(this.words, base + layout.readersField) !== 0) {
-      Atomics.wait(this.words, base + layout.readersField, Atomics.load(this.words, base + layout.readersField), 1);
+  /** Gives back a slot that was taken and not published. A reader that pins it sees that it is not full: no wait. */
+  giveBack(slot: number): void {
+    Atomics.store(this.words, slotsStart + slot * slotFields + layout.stateField, layout.slotFree);
+    Atomics.add(this.words, this.#freeWordOf(slot), 1);
+  }
+
+  /**
+   * Frees a drained slot, once its readers have unpinned it. `over` ends the wait: a reader that died keeps its pin, and
+   * then the view is over and the slot stays draining until the view's memory is given back.
+   */
+  freeDrained(slot: number, over: () => boolean): void {
+    const readers = slotsStart + slot * slotFields + layout.readersField;
+    for (;;) {
+      const pins = Atomics.load(this.words, readers);
+      if (pins === 0) break;
+      if (over()) return;
+      Atomics.wait(this.words, readers, pins, 1);
     }
-    Atomics.store(this.words, base + layout.stateField, layout.slotFree);
-    const kind =
-      slot < this.#memorySlots
-        ? layout.freeMemoryWord
-        : this.isZeroSlot(slot)
-          ? layout.freeZeroWord
-          : layout.freeFileWord;
-    Atomics.add(this.words, kind, 1);
+    this.giveBack(slot);
   }
 
   /**
@@ -174,6 +179,11 @@ export class Spill {
     );
   }
 
+  #freeWordOf(slot: number): number {
+    if (slot < this.#memorySlots) return layout.freeMemoryWord;
+    return this.isZeroSlot(slot) ? layout.freeZeroWord : layout.freeFileWord;
+  }
+
   #fileOffset(slot: number): number {
     return (slot - this.#memorySlots) * this.#clusterSize;
   }
@@ -184,9 +194,11 @@ export class Spill {
    * File slots grow in number before their count of free ones does, so their number is read after the count (-1).
    */
   #takeOf(freeWord: number, hintWord: number, first: number, fixed: number): number {
-    if (Atomics.sub(this.words, freeWord, 1) <= 0) {
-      Atomics.add(this.words, freeWord, 1);
-      return noSlot;
+    // Never below 0, not even for a moment: whoever looks whether there is room must not see less than there is.
+    for (;;) {
+      const free = Atomics.load(this.words, freeWord);
+      if (free === 0) return noSlot;
+      if (Atomics.compareExchange(this.words, freeWord, free, free - 1) === free) break;
     }
     const count = fixed === -1 ? Atomics.load(this.words, layout.fileSlotsWord) : fixed;
     let at = (Atomics.add(this.words, hintWord, 1) >>> 0) % count;

@@ -24,6 +24,8 @@ import { refuseView } from "./coordinator.ts";
 const errnoNoSpace = 28;
 /** A last flush, so that what is on the target counts for bitmap-mode always, may take this long. */
 const lastFlushMs = 2000;
+/** `done` waits this long for the target to be let go of. */
+const lettingGoMs = 250;
 const runBytesDefault = 1024 * 1024;
 
 export class JobControl {
@@ -389,7 +391,7 @@ export class JobControl {
     for (const disk of disksOf(job)) this.#coordinator.unuse(disk, { kind: "job", id: job.id });
     if (group !== null) this.#tellGroup(group, { type: "memberSettled", job: job.id });
     const { cancelled, error } = job.actor.context;
-    job.finish({
+    const result: JobResult = {
       id: job.id,
       status: outcome === "success" ? "completed" : cancelled ? "cancelled" : "failed",
       error,
@@ -397,7 +399,9 @@ export class JobControl {
       length: jobLength(job),
       freezeMs: job.freezeMs,
       endMs: job.endMs,
-    });
+    };
+    // Whoever waits for the end finds the target free, unless a thread hangs there.
+    void Promise.race([letGo, delay(lettingGoMs)]).then(() => job.finish(result));
   }
 
   #job(id: string): JobState {
@@ -473,4 +477,8 @@ function withResolvers<Value>(): { promise: Promise<Value>; resolve: (value: Val
   let resolve: (value: Value) => void = () => {};
   const promise = new Promise<Value>((fulfil) => (resolve = fulfil));
   return { promise, resolve };
+}
+
+function delay(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds).unref());
 }

@@ -3,7 +3,7 @@
  */
 inline wake_coordinator(me, g) { atomic { if :: waiting == me * GATES + g + 1 -> waiting = 0 :: else fi } }
 
-inline take_posts(me) {
+inline take_posts(me, g) {
     do
     :: port[me]?pg, pn, pt ->
 #if BUG == 22
@@ -27,7 +27,7 @@ inline refresh(me, g) {
     :: seen == own[g]
     :: else ->
        d_step {
-           take_posts(me);
+           take_posts(me, g);
 #if BUG == 3
            table[g] = stash[g * NUMBERS + newest] - 1;
 #else

@@ -46,7 +46,9 @@
 #undef GATES
 #define GATES 2
 #endif
-#define WRITES 2
+#ifndef WRITES
+#define WRITES 2                /* by each thread */
+#endif
 #define NUMBERS 9               /* posts of one gate, from 1 */
 #define SLOT(t, g) slots[(t) * GATES + (g)]
 

@@ -1,0 +1,54 @@
+/**
+ * The benchmark: figures of ours beside their bars, and beside the peers' in the same run where they are installed.
+ *
+ *   npm run bench                      all rows, some ten minutes
+ *   npm run bench -- --only guest      rows whose name contains a word
+ *   npm run bench -- --quick           smaller disks, fewer samples: to see that it runs
+ *   npm run bench -- --json            a line of JSON a figure
+ *
+ * A figure depends on what else the machine does, so what counts is the ratio within one run. A missed bar does not fail the
+ * run (its exit status says only whether everything could be measured): the README says which ones are missed, and by how much.
+ */
+import { availableParallelism, cpus, release } from "node:os";
+import { parseArgs } from "node:util";
+import { missing, versionOf } from "./peers/installed.mjs";
+import { printFigure, printHead } from "./report.mjs";
+
+const modules = ["copy"];
+
+const { values: options } = parseArgs({
+  args: process.argv.slice(2).filter((argument) => argument !== "--"),
+  options: { only: { type: "string", multiple: true }, json: { type: "boolean", default: false }, quick: { type: "boolean", default: false } },
+});
+
+const write = (text) => process.stdout.write(`${text}\n`);
+const rows = [];
+for (const module of modules) rows.push(await import(`./rows/${module}.mjs`));
+const chosen = rows.filter(({ name }) => options.only === undefined || options.only.some((word) => name.includes(word)));
+if (chosen.length === 0) {
+  process.stderr.write(`bench: no row is called '${options.only}'; there are ${rows.map(({ name }) => name).join(", ")}\n`);
+  process.exit(2);
+}
+
+if (!options.json) {
+  write(`Node ${process.version}, ${availableParallelism()} cores (${cpus()[0]?.model.trim()}), Linux ${release()}`);
+  write(`Peers: ${["qemu-storage-daemon", "qemu-io", "fio"].map((program) => versionOf(program) ?? missing(program)).join("; ")}`);
+  if (options.quick) write("--quick: small disks and few samples; do not quote these figures");
+}
+let failed = 0;
+for (const row of chosen) {
+  if (!options.json) {
+    write(`\n# ${row.name}: ${row.title}`);
+    printHead(write);
+  }
+  try {
+    for await (const figure of row.figures({ quick: options.quick })) {
+      if (options.json) write(JSON.stringify(figure));
+      else printFigure(write, figure);
+    }
+  } catch (error) {
+    failed++;
+    process.stderr.write(`bench: row '${row.name}' could not be measured: ${error.stack}\n`);
+  }
+}
+process.exitCode = failed === 0 ? 0 : 1;

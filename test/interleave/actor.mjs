@@ -1,0 +1,145 @@
+/**
+ * What a thread of a scenario works with, made anew for each schedule from the plan that the main thread wrote: the
+ * engine's own classes over the shared memory.
+ */
+import { DiskIo } from "../../packages/engine/dist/disk-io.js";
+import { Gate } from "../../packages/engine/dist/gate.js";
+import { gateBytes } from "../../packages/engine/dist/gate-layout.js";
+import { jobWords } from "../../packages/engine/dist/job-layout.js";
+import { Mover } from "../../packages/engine/dist/mover.js";
+import { readView } from "../../packages/engine/dist/reader.js";
+import { ThreadContext } from "../../packages/engine/dist/thread-context.js";
+import { View } from "../../packages/engine/dist/view.js";
+import * as block from "../../packages/block/dist/index.js";
+import { SharedBitmap } from "../../packages/bitmap/dist/index.js";
+import { header, operation } from "./control-words.mjs";
+import { clusterSize, diskHandle, storage } from "./disks.mjs";
+import { lab, original } from "./lab.mjs";
+
+const { load } = /** @type {typeof Atomics} */ (/** @type {unknown} */ (original));
+export { Gate, SharedBitmap };
+/** What a mover's end is as an event. */
+export const ends = { copied: 1, over: 2, failed: 3 };
+
+/**
+ * @typedef {object} Plan
+ * @property {number} seed
+ * @property {{ arena: number, byteOffset: number }[]} gates
+ * @property {{ length: number, granularity: number, regions: { arena: number, byteOffset: number }[], disk: number, base: number }[]} recorders
+ * @property {{ arena: number, byteOffset: number, disk: number, base: number, image: number }[]} views
+ * @property {{ arena: number, byteOffset: number }[]} jobs
+ * @property {any} extra
+ */
+
+export class Actor {
+  /** @param {Plan} plan @param {import("./oracle.mjs").Oracle} oracle @param {{ registry: SharedArrayBuffer, channel: string, arenas: SharedArrayBuffer[] }} address @param {number} thread */
+  constructor(plan, oracle, address, thread) {
+    this.plan = plan;
+    this.oracle = oracle;
+    this.thread = thread;
+    this.seed = plan.seed;
+    this.context = ThreadContext.of(address);
+    const { arenas } = this.context;
+    this.views = plan.views.map((view) => View.at(view, arenas));
+    this.recorders = plan.recorders.map((one) =>
+      SharedBitmap.from({ ...one, regions: one.regions.map((region) => ({ buffer: arenas.buffer(region.arena), byteOffset: region.byteOffset })) }),
+    );
+    this.jobs = plan.jobs.map((job) => arenas.words(job, jobWords));
+    this.gates = plan.gates.map((gate) => arenas.words(gate, gateBytes / 4));
+    oracle.recorders = plan.recorders.map(({ disk, base }, index) => ({ bitmap: this.recorders[index], disk, base }));
+    oracle.views = plan.views.map(({ disk, base, image }, index) => ({ view: this.views[index], disk, base, image }));
+    oracle.gates = this.gates;
+    storage.beforeWrite = (disk, offset) => oracle.beforeWrite(disk, offset);
+    storage.refuseWrite = () => 0;
+    lab.givenBack = (buffer, offset) => (buffer === 1 && oracle.wasGivenBack(offset) ? `offset ${offset}` : undefined);
+    lab.onForced = (_buffer, offset) => this.#afterForced(offset);
+  }
+
+  /** A guest of a disk. @param {{ disk: number, clusters: number, gate?: number, base?: number, lowest?: number }} where `base` bytes, `lowest` clusters of the lowest node */
+  guest({ disk, clusters, gate = 0, base = 0, lowest }) {
+    return new DiskIo(
+      {
+        node: diskHandle(disk, clusters * clusterSize, false, base),
+        lowest: lowest === undefined ? undefined : diskHandle(disk, lowest * clusterSize),
+        base,
+        gate: this.plan.gates[gate],
+      },
+      this.context,
+      this.thread,
+    );
+  }
+
+  /** A disk below its gate. @param {number} disk @param {number} clusters @param {boolean} [direct] */
+  disk(disk, clusters, direct = false) {
+    return block.connectNode(diskHandle(disk, clusters * clusterSize, direct));
+  }
+
+  /** Sleeps until the main thread says `world.start`. */
+  waitForStart() {
+    lab.park(operation.start);
+    if (((this.oracle.started >>> this.thread) & 1) === 0) lab.sleep(0, -10 - this.thread, Number.POSITIVE_INFINITY);
+  }
+
+  /** The gate itself, as this thread's. */
+  gate(index = 0) {
+    const gate = new Gate(this.gates[index], this.thread);
+    gate.markServed();
+    return gate;
+  }
+
+  /**
+   * A mover of a view's job.
+   * @param {{ source: number, target: number | import("@heirloom/block").BlockNode, clusters: number, sourceGate?: number, kernel?: boolean, copies?: boolean, view?: number, job?: number, runClusters?: number, detectZeroes?: boolean, targetIsZero?: boolean, onTargetError?: string }} options
+   */
+  mover({ source, target, clusters, sourceGate = 0, kernel = false, copies = true, view = 0, job = 0, runClusters = 1, detectZeroes = false, targetIsZero = false, onTargetError = "report" }) {
+    this.gate(sourceGate);
+    const length = clusters * clusterSize;
+    const end = new Mover(
+      {
+        words: this.jobs[job],
+        view: this.views[view],
+        source: block.connectNode(diskHandle(source, length, kernel)),
+        target: typeof target === "number" ? block.connectNode(diskHandle(target, length, kernel)) : target,
+        targetIsZero,
+        runBytesMax: runClusters * clusterSize,
+        detectZeroes,
+        onSourceError: "report",
+        onTargetError: /** @type {"report"} */ (onTargetError),
+        report: () => {},
+      },
+      copies,
+      undefined,
+    );
+    return () => ends[end.run()];
+  }
+
+  /** Reads a cluster of a view. @param {number} view @param {Uint8Array} buffer @param {number} cluster @param {{ source: number, target?: number, clusters: number }} where */
+  readView(view, buffer, cluster, { source, target, clusters }) {
+    const length = clusters * clusterSize;
+    const node = block.connectNode(diskHandle(source, length));
+    const to = target === undefined ? undefined : block.connectNode(diskHandle(target, length));
+    return readView(this.views[view], node, this.plan.views[view].base, to, buffer, cluster * clusterSize);
+  }
+
+  /** This thread was woken by a time-out because nobody else could run: then nobody may have forgotten to wake it. @param {number} offset */
+  #afterForced(offset) {
+    if (lab.words[header.killed] !== 0) return;
+    for (const view of this.views) {
+      if (view.words.byteOffset + 32 * 4 === offset && lab.quietly(() => view.spill.hasRoom() && !view.over())) {
+        lab.fail("a guest sleeps for room in the spill while a slot is free");
+      }
+      const word = (offset - view.busy.byteOffset) / 4;
+      if (word >= 0 && word < view.busy.length && load(view.busy, word) === 0) lab.fail("a thread sleeps for a claim that was released");
+    }
+    for (const gate of this.gates) {
+      const word = (offset - gate.byteOffset) / 4;
+      if (word >= 32 && word < gate.length && load(gate, word) === 0) lab.fail("the gatekeeper sleeps for a slot that is empty");
+    }
+  }
+}
+
+/** A cluster's worth of one number. @param {number} value */
+export function fill(value) {
+  const words = new Int32Array(clusterSize / 4).fill(value);
+  return new Uint8Array(words.buffer);
+}

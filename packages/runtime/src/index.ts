@@ -1,3 +1,5 @@
+export { type ArtefactBackup, type ArtefactOptions, type ArtefactResult, backupToArtefact } from "./artefact.ts";
+export { type Artefact, type ArtefactExtent, artefactFormat, type ArtefactMap, artefactVersion, readArtefact } from "./artefact-map.ts";
 export type { BitmapAddOptions, BitmapSource, DiskBitmaps } from "./disk-bitmaps.ts";
 export { Disk } from "./disk.ts";
 export { HeirloomError, RefusalError, type RefusalCode, type RefusalFields } from "./errors.ts";
@@ -25,6 +27,7 @@ export type {
   TransactionOptions,
   ViewRequest,
 } from "./options.ts";
+export { rebuild, type Rebuilt, type RebuildOptions } from "./rebuild.ts";
 export { createRuntime, Runtime, type RuntimeInspection } from "./runtime.ts";
 export type { View } from "./view.ts";
 export { type DiskHandle, GuestDisk, openDisk } from "@heirloom/engine";

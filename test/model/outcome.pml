@@ -9,6 +9,7 @@
  * The mode (on-success, never, always), the set (all clusters, or what the bitmap says) and where the job is cancelled
  * are chosen at random.
  * Options: GROUP; BREAK    the views may break at any instant
+ *          MODE=n          only on-success (0), never (1) or always (2)
  *          DISABLED        the bitmap does not record: the same table, with nothing written
  *          MERGE, CLEAR    no job: the bitmap is merged into another one, or cleared, while guests write
  *          PROBE=n         1 a success after a break, 2 a cancel between the two transitions of a success,
@@ -398,7 +399,11 @@ proctype coordinator() {
 
 init {
     atomic {
+#ifdef MODE
+        mode = MODE;
+#else
         if :: mode = ON_SUCCESS :: mode = NEVER :: mode = ALWAYS fi;
+#endif
         if :: mode != NEVER -> set[0] = true; set[1] = true :: skip fi;
         disk[0] = 1; parent[0] = true;
         if :: merged[0] = true; merged_before[0] = true :: merged[1] = true; merged_before[1] = true fi;

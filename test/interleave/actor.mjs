@@ -28,6 +28,8 @@ export const ends = { copied: 1, over: 2, failed: 3 };
  * @property {{ length: number, granularity: number, regions: { arena: number, byteOffset: number }[], disk: number, base: number }[]} recorders
  * @property {{ arena: number, byteOffset: number, disk: number, base: number, image: number }[]} views
  * @property {{ arena: number, byteOffset: number }[]} jobs
+ * @property {import("../../packages/engine/dist/disk-io.js").DiskAddress[]} addresses of attached disks
+ * @property {number[]} disks that have a gate
  * @property {any} extra
  */
 
@@ -49,24 +51,16 @@ export class Actor {
     oracle.recorders = plan.recorders.map(({ disk, base }, index) => ({ bitmap: this.recorders[index], disk, base }));
     oracle.views = plan.views.map(({ disk, base, image }, index) => ({ view: this.views[index], disk, base, image }));
     oracle.gates = this.gates;
+    oracle.watched = plan.disks;
     storage.beforeWrite = (disk, offset) => oracle.beforeWrite(disk, offset);
     storage.refuseWrite = () => 0;
     lab.givenBack = (buffer, offset) => (buffer === 1 && oracle.wasGivenBack(offset) ? `offset ${offset}` : undefined);
     lab.onForced = (_buffer, offset) => this.#afterForced(offset);
   }
 
-  /** A guest of a disk. @param {{ disk: number, clusters: number, gate?: number, base?: number, lowest?: number }} where `base` bytes, `lowest` clusters of the lowest node */
-  guest({ disk, clusters, gate = 0, base = 0, lowest }) {
-    return new DiskIo(
-      {
-        node: diskHandle(disk, clusters * clusterSize, false, base),
-        lowest: lowest === undefined ? undefined : diskHandle(disk, lowest * clusterSize),
-        base,
-        gate: this.plan.gates[gate],
-      },
-      this.context,
-      this.thread,
-    );
+  /** A guest of an attached disk. @param {number} [layer] in the order in which they were attached */
+  guest(layer = 0) {
+    return new DiskIo(this.plan.addresses[layer], this.context, this.thread);
   }
 
   /** A disk below its gate. @param {number} disk @param {number} clusters @param {boolean} [direct] */

@@ -23,7 +23,7 @@ await loadDrivers(/** @type {any} */ (diskHandle(0, 0)));
  * @property {(world: World) => any} setup returns what the threads want to know
  * @property {(world: World) => void} main
  * @property {(actor: Actor) => () => number | void} thread
- * @property {(world: World) => void} check
+ * @property {(world: World) => string | void} check returns what kind of end it was, to be counted
  */
 
 /** @param {Parts} parts */
@@ -59,7 +59,7 @@ export function runBatch(scenario, job, parts) {
   const text = new Uint8Array(parts.planText);
   const begin = process.hrtime.bigint();
   const passed = () => Number(process.hrtime.bigint() - begin) / 1e6;
-  const result = { schedules: 0, steps: 0, complete: false, milliseconds: 0, hash: 0, failure: /** @type {any} */ (undefined) };
+  const result = { schedules: 0, steps: 0, complete: false, milliseconds: 0, hash: 0, kinds: /** @type {Record<string, number>} */ ({}), failure: /** @type {any} */ (undefined) };
 
   /** @param {number} seed @param {number} length steps of a schedule without preemptions */
   const one = (seed, length) => {
@@ -83,7 +83,8 @@ export function runBatch(scenario, job, parts) {
     result.hash = (Math.imul(result.hash, 31) + traceHash(words)) | 0;
     if (words[header.failed] === 0) {
       try {
-        scenario.check(world);
+        const kind = `${scenario.check(world) ?? ""}`;
+        result.kinds[kind] = (result.kinds[kind] ?? 0) + 1;
       } catch (error) {
         if (words[header.failed] === 0) result.failure = { message: error instanceof Error ? error.message : String(error) };
       }

@@ -33,6 +33,8 @@ export class Oracle {
     this.views = [];
     /** @type {Int32Array[]} */
     this.gates = [];
+    /** Disks behind these gates. @type {number[]} */
+    this.watched = [];
   }
 
   reset() {
@@ -106,7 +108,7 @@ export class Oracle {
   /** @param {number} disk @param {number} offset */
   #errorOf(disk, offset) {
     const { words } = this;
-    if (words[closedWord] !== 0 && this.gates.every((gate) => load(gate, gateClosed) !== 0)) {
+    if (words[closedWord] !== 0 && this.watched.includes(disk) && this.gates.every((gate) => load(gate, gateClosed) !== 0)) {
       return "a guest writes between the commit of a transition and the opening of the gate";
     }
     for (const [index, { bitmap, disk: of, base }] of this.recorders.entries()) {

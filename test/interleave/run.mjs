@@ -43,8 +43,9 @@ for (const name of names) {
     milliseconds,
   });
   await harness.close();
-  const { schedules, steps, complete, milliseconds: took, failure } = result;
+  const { schedules, steps, complete, milliseconds: took, failure, kinds } = result;
   console.log(`${name}: ${schedules} schedules, ${steps} steps, ${Math.round((schedules / took) * 60_000)} a minute${complete ? ", all paths" : ""}${failure === undefined ? "" : ", FAILED"}`);
+  for (const [kind, count] of Object.entries(kinds)) if (kind !== "") console.log(`  ${count} ${kind}`);
   if (failure !== undefined) {
     failed = true;
     console.log(describeFailure(name, failure, values.full ? Number.POSITIVE_INFINITY : 400));

@@ -72,6 +72,10 @@ export class World {
     this.transitions = new Transitions(this.registry);
     /** @type {Stack[]} */
     this.stacks = [];
+    /** @type {number[]} */
+    this.disks = [];
+    /** @type {import("../../packages/engine/dist/stack.js").Layer[]} */
+    this.layers = [];
     /** @type {{ recorder: Recorder, disk: number, base: number }[]} */
     this.recorders = [];
     /** @type {{ memory: ViewMemory, disk: number, base: number, image: number, stands: boolean }[]} */
@@ -98,6 +102,7 @@ export class World {
   attach(disk, clusters) {
     const stack = new Stack(this.arenas);
     this.stacks.push(stack);
+    this.disks.push(disk);
     return this.layer(stack, disk, clusters, 0);
   }
 
@@ -106,6 +111,8 @@ export class World {
     const id = this.stacks.length * 10 + stack.layers.size;
     const layer = { id, stack, node: diskHandle(disk, clusters * clusterSize, false, base), base, table: { length: clusters * clusterSize, recorders: [], views: [] } };
     stack.layers.set(id, layer);
+    this.layers.push(layer);
+    this.setTable(layer, [], []);
     return { layer, disk, clusters, base };
   }
 
@@ -179,6 +186,8 @@ export class World {
       })),
       views: this.views.map(({ memory, disk, base, image }) => ({ ...place(memory.region), disk, base, image })),
       jobs: this.jobs.map(place),
+      addresses: this.layers.map((layer) => layer.stack.address(layer)),
+      disks: this.disks,
       extra,
     };
   }

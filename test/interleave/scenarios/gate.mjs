@@ -48,7 +48,7 @@ const table = {
     world.transition("two at once", [{ layer, recorders: [recorders[1], recorders[2]], views: [] }]);
   },
   thread(actor) {
-    const disk = actor.guest({ disk: 0, clusters: 2 });
+    const disk = actor.guest();
     return () => {
       for (let round = 0; round < 2; round++) disk.write(fill(actor.thread * 10 + round), (actor.thread - 1) * clusterSize);
     };
@@ -83,7 +83,7 @@ const group = {
     world.transition("freeze of a group", disks.map((/** @type {any} */ { layer }, /** @type {number} */ index) => ({ layer, recorders: [recorders[index]], views: [views[index]] })));
   },
   thread(actor) {
-    const disks = [0, 1].map((disk) => actor.guest({ disk, clusters: 2, gate: disk }));
+    const disks = [0, 1].map((disk) => actor.guest(disk));
     return () => {
       const offset = (actor.thread - 1) * clusterSize;
       for (let round = 1; round <= 2; round++) for (const disk of disks) disk.write(fill(round), offset);

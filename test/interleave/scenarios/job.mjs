@@ -3,6 +3,7 @@
  * ends the view, abdicate or reclaim with its fold, and what must hold afterwards.
  */
 import assert from "node:assert/strict";
+import { fullWord } from "../../../packages/engine/dist/spill-layout.js";
 import { flushedAll, flushingWord } from "../../../packages/engine/dist/job-layout.js";
 import { nextMissing } from "../../../packages/engine/dist/view-scan.js";
 import { ends } from "../actor.mjs";
@@ -21,8 +22,10 @@ const frozenImage = 2;
  * @property {number[] | undefined} [dirty] clusters of the set, undefined for all
  * @property {number} [target] number of the target's disk
  * @property {number[]} [movers] threads of the job
+ * @property {number[]} [drainers] threads of the job that do not end by themselves
  * @property {"wait" | "at once"} [end] whether the job's end waits for its threads, or is a cancel at any moment
  * @property {boolean} [mustSucceed] nothing that may break the view or fail the job can happen
+ * @property {boolean} [mayRefuse] guests' writes may fail
  * @property {object} [view] options of the view: slots of the spill, delay
  */
 
@@ -42,12 +45,12 @@ export function setUpJob(world, { clusters = 2, content = [11, 12, 13, 14], dirt
 }
 
 /** The main thread's part. @param {import("../world.mjs").World} world @param {JobOptions} options */
-export function runJob(world, { movers = [], end = "wait" }) {
+export function runJob(world, { movers = [], drainers = [], end = "wait" }) {
   const { at, bitmap, successor, memory, results } = world.extra;
   const { layer } = at;
   world.transition("freeze", [{ layer, recorders: [successor], views: [memory] }]);
-  world.start(...movers);
-  let left = new Set(movers);
+  world.start(...movers, ...drainers);
+  const left = new Set(movers);
   const count = (/** @type {number} */ event) => {
     const thread = event < 0 ? -1 - event : Math.floor(event / 100);
     if (!left.has(thread)) return;
@@ -70,11 +73,13 @@ export function runJob(world, { movers = [], end = "wait" }) {
     lab.quietly(() => successor.bitmap.equals(successor.bitmap));
     for (const region of successor.descriptor.regions) world.giveBack(region);
   }
+  for (const drainer of drainers) left.add(drainer);
   while (left.size > 0) {
     const event = world.turn();
     if (event === undefined) break;
     count(event);
   }
+  if (process.env["INTERLEAVE_KEEP_VIEWS"] !== undefined) return;
   // All threads of the view have let go of it, and guests are outside of any table that names it.
   world.giveBack(memory.region);
   world.oracle.giveBack(memory.spillWords.byteOffset, memory.spillWords.byteOffset + memory.spillWords.byteLength);
@@ -82,12 +87,13 @@ export function runJob(world, { movers = [], end = "wait" }) {
 }
 
 /** @param {import("../world.mjs").World} world @param {JobOptions} options */
-export function checkJob(world, { target = 3, movers = [], end = "wait", mustSucceed = false, dirty, clusters = 2 }) {
+export function checkJob(world, { target = 3, movers = [], end = "wait", mustSucceed = false, mayRefuse = false, dirty, clusters = 2 }) {
   const { initial, success, memory, results } = world.extra;
   const { view } = memory;
   checkReleased(world);
   checkView(world, target);
   const died = world.deaths > 0;
+  if (!mayRefuse) assert.equal(world.oracle.noted(0), 0, "a guest's write failed");
   if (mustSucceed && !died) assert.equal(view.broken(), 0, "nothing can have broken the view");
   if (mustSucceed && !died && movers.length > 0 && end === "wait") assert.ok(success, `the job had to succeed; its threads ended with ${results}`);
   if (success || results.includes(ends["copied"])) {
@@ -96,7 +102,9 @@ export function checkJob(world, { target = 3, movers = [], end = "wait", mustSuc
       assert.ok(view.isCopied(cluster), `a job that has copied everything has not copied cluster ${cluster}`);
     }
   }
+  const kind = `${success ? "abdicated" : "reclaimed"}${["", ", spill full", ", unreadable", ", a thread died", ", spill failed"][view.broken()]}${world.oracle.noted(0) > 0 ? ", a guest's write failed" : ""}${memory.spillWords[fullWord] > 0 ? ", slots left" : ""}`;
   const written = (/** @type {number} */ recorder) => (/** @type {number} */ cluster) => world.oracle.written(recorder, cluster);
   if (success) checkBitmap(world, 1, written(1), frozenImage);
   else checkBitmap(world, 0, (cluster) => initial.has(cluster) || written(0)(cluster) || written(1)(cluster), checkpointImage);
+  return kind;
 }

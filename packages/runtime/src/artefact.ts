@@ -85,8 +85,9 @@ export async function backupToArtefact(runtime: Runtime, options: ArtefactOption
       sync,
       target: through === undefined ? target : through(target),
       targetIsZero: true,
-      onCopied: async (copied) =>
-        await keep(copied.clusterSize, frozenAt(runtime, copied), true, await extentsOf(copied)),
+      onCopied: async (copied) => {
+        await keep(copied.clusterSize, frozenAt(runtime, copied), true, await extentsOf(copied));
+      },
     });
   } catch (error) {
     await rm(rawPath, { force: true });

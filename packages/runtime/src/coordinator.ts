@@ -18,6 +18,7 @@ import { refuseAction, type TransactionActionKind } from "./machines/transaction
 import { transactionMachine } from "./machines/transaction-machine.ts";
 import { checkBitmapAdd, checkMerge, findBitmap } from "./validation/bitmap-request.ts";
 import { factsOf, type World } from "./world.ts";
+import type { FreezeObservation } from "./options.ts";
 import type { PreparedBackup } from "./prepared-backup.ts";
 import type { View } from "./view.ts";
 
@@ -61,8 +62,9 @@ export class Coordinator {
   /** Points in time that users read. */
   readonly views: Map<string, View> = new Map();
   readonly now: () => number;
-  readonly #freezeDeadlineMs: number;
-  readonly #observeFreeze: ((jobs: ReadonlyArray<{ job: string; disk: string }>) => void) | undefined;
+  /** A freeze is refused after trying for so long. */
+  readonly freezeDeadlineMs: number;
+  readonly #observeFreeze: ((freeze: FreezeObservation) => void) | undefined;
   #commands = 0;
   /** The last transactions, for inspection. */
   readonly #transactions: { inspect(): Inspection<unknown> }[] = [];
@@ -73,12 +75,12 @@ export class Coordinator {
     options: {
       now: () => number;
       freezeDeadlineMs: number;
-      observeFreeze?: (jobs: ReadonlyArray<{ job: string; disk: string }>) => void;
+      observeFreeze?: (freeze: FreezeObservation) => void;
     },
   ) {
     this.engine = engine;
     this.now = options.now;
-    this.#freezeDeadlineMs = options.freezeDeadlineMs;
+    this.freezeDeadlineMs = options.freezeDeadlineMs;
     this.#observeFreeze = options.observeFreeze;
     this.jobs = new JobControl(this, events);
   }
@@ -115,25 +117,26 @@ export class Coordinator {
     const group = completionMode === "grouped" ? `group-${command}` : null;
     const freezes = actions.some((action) => action.kind === "backup");
     let started: JobState[] = [];
+    let folded: Promise<void> | undefined;
     try {
       await this.engine.transitions.run({
         name: freezes ? "freeze" : actions.length === 1 ? operationName[actions[0].kind] : "transaction",
         stacks,
-        deadlineMs: this.#freezeDeadlineMs,
+        deadlineMs: this.freezeDeadlineMs,
         prepare: () => {
-          const prepared = this.#prepare(command, actions, group, (done) => {
+          const prepared = this.#prepare(command, actions, disks, group, (done) => {
             if (done === undefined) tx.send({ type: "prepared" });
             else tx.send({ type: "refused", refusal: done });
           });
           return {
             tables: prepared.draft.tables(),
-            observe: this.#observer(prepared.jobs),
+            observe: this.observer({ jobs: prepared.jobs.map((job) => ({ job: job.id, disk: job.disk.name })), views: [] }),
             committed: ({ closedMs }) => {
               tx.send({ type: "carriedOut" });
               prepared.draft.commit();
               started = prepared.jobs;
-              const later = this.runFolds(prepared.draft.folds);
-              this.jobs.begin(prepared.jobs, closedMs, group, later);
+              folded = this.runFolds(prepared.draft.folds);
+              this.jobs.begin(prepared.jobs, closedMs, group, folded);
             },
             abandoned: () => {
               prepared.draft.abandon();
@@ -143,8 +146,10 @@ export class Coordinator {
         },
       });
     } catch (error) {
-      throw this.#asRefusal(error, actions);
+      const operation = actions.length === 1 ? operationName[actions[0].kind] : "transaction";
+      throw this.asRefusal(error, operation);
     }
+    await folded; // whoever asked finds the bitmaps free
     return started;
   }
 
@@ -236,6 +241,7 @@ export class Coordinator {
   #prepare(
     command: number,
     actions: readonly Action[],
+    held: ReadonlySet<DiskState>,
     group: string | null,
     tell: (refused: Refusal | undefined) => void,
   ): { draft: Draft; jobs: JobState[] } {
@@ -245,9 +251,11 @@ export class Coordinator {
       for (const action of actions) {
         const forbidden = refuseAction(qmpKind[action.kind], group === null ? "individual" : "grouped");
         if (forbidden !== undefined) throw new RefusalError("transaction", forbidden);
+        for (const disk of this.#disksOf(action)) this.refuseClosing(disk, held.has(disk), operationName[action.kind]);
         this.#plan(draft, action, jobs, group);
         tell(undefined);
       }
+      draft.finishRemovals();
       if (!this.engine.pool.canStart(jobs.reduce((sum, job) => sum + job.movers.threads, 0))) {
         throw new HeirloomError("ERR_NO_THREAD", "backup", "there are not enough threads left for the job; wait until another ends");
       }
@@ -279,7 +287,8 @@ export class Coordinator {
       default: {
         unwrap(operation, findBitmap(facts, action.disk, action.name));
         const bitmap = this.#bitmapIn(draft, action.disk, action.name);
-        draft.plan(bitmap, { type: action.kind, command });
+        if (action.kind === "remove") draft.remove(bitmap);
+        else draft.plan(bitmap, { type: action.kind, command });
       }
     }
   }
@@ -329,14 +338,21 @@ export class Coordinator {
     return bitmap;
   }
 
-  #observer(jobs: readonly JobState[]): (() => void) | undefined {
+  /** A test's look at the instant of a freeze. */
+  observer(freeze: FreezeObservation): (() => void) | undefined {
     const observe = this.#observeFreeze;
-    if (observe === undefined || jobs.length === 0) return undefined;
-    return () => observe(jobs.map((job) => ({ job: job.id, disk: job.disk.name })));
+    if (observe === undefined || freeze.jobs.length + freeze.views.length === 0) return undefined;
+    return () => observe(freeze);
   }
 
-  #asRefusal(error: unknown, actions: readonly Action[]): unknown {
-    const operation = actions.length === 1 ? operationName[actions[0].kind] : "transaction";
+  /** A disk that is being detached, or that was detached and attached anew while the command waited for its turn. */
+  refuseClosing(disk: DiskState, held: boolean, operation: string): void {
+    if (held && disk.actor.state === "open") return;
+    throw new RefusalError(operation, refusal("ERR_DISK_STATE", `Disk '${disk.name}' is being detached`, { disk: disk.name }));
+  }
+
+  /** What the engine threw, as what users are told. */
+  asRefusal(error: unknown, operation: string): unknown {
     if (error instanceof TransitionTimeout) {
       return new RefusalError(operation, refusal("ERR_GATE_HELD", error.message, { operation: error.operation }), { cause: error });
     }

@@ -17,4 +17,6 @@ export interface DiskState {
   readonly directory: string | undefined;
   /** The disk that it is a window of. */
   readonly under: DiskState | undefined;
+  /** The attached disks that are windows of it. */
+  readonly above: Set<DiskState>;
 }

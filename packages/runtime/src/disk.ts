@@ -86,8 +86,9 @@ export class Disk {
     return new View(this.#coordinator, this.state, request, this.#spill);
   }
 
-  /** For one thread of yours, registered with the runtime: post it, and `openDisk` it there. */
+  /** For one thread of yours, registered with the runtime: post it, and `openDisk` it there. @throws RefusalError */
   handle(): DiskHandle {
+    this.#coordinator.refuseClosing(this.state, true, "handle");
     return this.#coordinator.engine.handle(this.state.layer);
   }
 
@@ -96,7 +97,11 @@ export class Disk {
     return this.#coordinator.engine.traffic(this.state.layer);
   }
 
-  /** Closes the disk. @throws RefusalError while jobs, views or posted handles live, unless `force` ends them */
+  /**
+   * Closes the disk. With `force` its jobs are cancelled, its views fail, its windows are detached, and threads that have it
+   * open cannot change it any more; the image stays open until they have closed it or ended.
+   * @throws RefusalError without `force` while jobs, views, windows or posted handles live; it names them
+   */
   async detach(options: { readonly force?: boolean } = {}): Promise<void> {
     await this.#detach(options.force === true);
   }
@@ -115,7 +120,10 @@ export class Disk {
   async #one(operation: number, name: string, offset: number, length: number, flag = 0, buffer?: Uint8Array): Promise<void> {
     this.#check(name, offset, length);
     const { layer } = this.state;
-    const errno = await this.#coordinator.engine.io(layer).request(operation, layer.id, offset, length, buffer, flag);
+    const request = this.#coordinator.engine.io(layer).request(operation, layer.id, offset, length, buffer, flag);
+    const errno = await request.catch((cause: unknown) => {
+      throw new BlockError("ERR_IO", `${name} on '${this.name}' at offset ${offset}: the thread that did it ended`, { offset, errno: 5, cause });
+    });
     if (errno === 0) return;
     throw new BlockError("ERR_IO", `${name} on '${this.name}' at offset ${offset}: ${errnoName(errno)}`, { offset, errno });
   }

@@ -48,6 +48,7 @@ export class Draft {
   readonly #drafted = new Map<BitmapState, Drafted>();
   readonly #added = new Map<DiskState, BitmapState[]>();
   readonly #removed = new Set<BitmapState>();
+  readonly #removing: BitmapState[] = [];
   readonly #layers = new Map<DiskState, LayerDraft>();
   readonly #created: Recorder[] = [];
   readonly #dropped: Recorder[] = [];
@@ -119,6 +120,16 @@ export class Draft {
     for (const effect of plan.effects) this.#apply(bitmap, entry, effect);
   }
 
+  /** Removed when the whole command is planned; until then its name is taken and it takes no other action. */
+  remove(bitmap: BitmapState): void {
+    this.plan(bitmap, { type: "removing", command: this.command });
+    this.#removing.push(bitmap);
+  }
+  /** All actions are planned. */
+  finishRemovals(): void {
+    for (const bitmap of this.#removing.splice(0)) this.plan(bitmap, { type: "remove", command: this.command });
+  }
+
   /** What the layers' parts of the table say after the commit. */
   tables(): Map<Layer, LayerTable> {
     const tables = new Map<Layer, LayerTable>();
@@ -152,9 +163,9 @@ export class Draft {
     for (const recorder of this.#dropped) recorder.drop();
   }
 
-  /** The transition was refused or given up. */
+  /** The transition was refused or given up. May be called again. */
   abandon(): void {
-    for (const recorder of this.#created) recorder.drop();
+    for (const recorder of this.#created.splice(0)) recorder.drop();
   }
 
   #apply(bitmap: BitmapState, entry: Drafted, effect: BitmapEffect): void {

@@ -17,13 +17,17 @@ export class EventStream {
     for (const reader of this.#readers) reader.push(event);
   }
 
-  /** Events from now on, until the runtime closes or the loop is left. */
+  /** Events from now on, until the runtime closes, the signal is aborted or the loop is left. */
   read(signal?: AbortSignal): AsyncIterableIterator<RuntimeEvent> {
-    const reader = new Reader(() => this.#readers.delete(reader));
+    const abort = (): void => reader.end();
+    const reader = new Reader(() => {
+      this.#readers.delete(reader);
+      signal?.removeEventListener("abort", abort);
+    });
     if (this.#closed || signal?.aborted === true) reader.end();
     else {
       this.#readers.add(reader);
-      signal?.addEventListener("abort", () => reader.end(), { once: true });
+      signal?.addEventListener("abort", abort, { once: true });
     }
     return reader;
   }
@@ -37,7 +41,8 @@ export class EventStream {
 class Reader implements AsyncIterableIterator<RuntimeEvent> {
   readonly #waiting: RuntimeEvent[] = [];
   readonly #onEnd: () => void;
-  #wake: (() => void) | undefined;
+  /** Whoever waits in `next`: several may. */
+  #wakes: (() => void)[] = [];
   #lost = 0;
   #ended = false;
 
@@ -51,13 +56,17 @@ class Reader implements AsyncIterableIterator<RuntimeEvent> {
       this.#lost++;
     }
     this.#waiting.push(event);
-    this.#wake?.();
+    this.#wake();
   }
 
   end(): void {
     this.#ended = true;
     this.#onEnd();
-    this.#wake?.();
+    this.#wake();
+  }
+
+  #wake(): void {
+    for (const wake of this.#wakes.splice(0)) wake();
   }
 
   async next(): Promise<IteratorResult<RuntimeEvent>> {
@@ -70,8 +79,7 @@ class Reader implements AsyncIterableIterator<RuntimeEvent> {
       const event = this.#waiting.shift();
       if (event !== undefined) return { done: false, value: event };
       if (this.#ended) return { done: true, value: undefined };
-      await new Promise<void>((resolve) => (this.#wake = resolve));
-      this.#wake = undefined;
+      await new Promise<void>((resolve) => this.#wakes.push(resolve));
     }
   }
 

@@ -22,6 +22,7 @@ import { factsOf } from "./world.ts";
 import { refuseView } from "./coordinator.ts";
 
 const errnoNoSpace = 28;
+const errnoIo = 5;
 /** A last flush, so that what is on the target counts for bitmap-mode always, may take this long. */
 const lastFlushMs = 2000;
 /** `done` waits this long for the target to be let go of. */
@@ -32,7 +33,7 @@ export class JobControl {
   readonly #coordinator: Coordinator;
   readonly #events: EventStream;
   /** Ended jobs whose threads have not all let go. */
-  readonly #releasing = new Set<Promise<void>>();
+  readonly #releasing = new Map<Promise<void>, ReadonlySet<DiskState>>();
   /** Members of a group that were told to commit, until all are. */
   readonly #deciding: JobState[] = [];
 
@@ -54,6 +55,7 @@ export class JobControl {
       throw new RefusalError("backup", refusal("ERR_NODE_BUSY", desc, { node: backup.target.name, job: twice.id }));
     }
     const disk = this.#coordinator.disk(request.source, "backup");
+    if (backup.target.disk !== undefined) this.#coordinator.refuseClosing(backup.target.disk, true, "backup");
     refuseView("backup", disk.layer, request.clusterSize);
     const bitmap = request.bitmap === null ? undefined : draft.bitmap(disk, request.bitmap.name);
     const settled = bitmap === undefined || draft.snapshotOf(bitmap).context.folds === 0;
@@ -79,7 +81,7 @@ export class JobControl {
     draft.addView(disk, view);
     const { promise, resolve } = withResolvers<JobResult>();
     const input = { id: request.jobId, speed: request.speed, autoFinalize: request.autoFinalize, autoDismiss: request.autoDismiss, group };
-    return {
+    const job: JobState = {
       id: request.jobId,
       actor: new MachineActor(`job ${request.jobId}`, jobMachine, input, { now }),
       request,
@@ -101,14 +103,20 @@ export class JobControl {
       error: undefined,
       safe: undefined,
       decided: undefined,
+      flushing: undefined,
+      ended: undefined,
       freezeMs: 0,
       endMs: 0,
     };
+    // From here on, and not from the commit: a detach must not come in between.
+    for (const used of disksOf(job)) used.actor.send({ type: "use", user: { kind: "job", id: job.id } });
+    return job;
   }
 
   /** The command was given up: the job's memory goes back. Its target is whoever opened it to close. */
   discard(job: JobState): void {
     void job.view.release();
+    for (const disk of disksOf(job)) this.#coordinator.unuse(disk, { kind: "job", id: job.id });
   }
 
   /**
@@ -125,7 +133,6 @@ export class JobControl {
       job.freezeMs = closedMs;
       job.setClusters = countSet(job);
       world.jobs.set(job.id, job);
-      for (const disk of disksOf(job)) disk.actor.send({ type: "use", user: { kind: "job", id: job.id } });
       this.#emit("BACKUP_STARTED", { job: job.id, disk: job.disk.name, ...why(job) });
       for (const effect of job.actor.initialEffects) this.#carryOut(job, effect);
     }
@@ -134,6 +141,10 @@ export class JobControl {
     };
     if (folds === undefined) start();
     else void folds.then(start);
+    // A forced detach that came while the gate was still held found no job to cancel.
+    for (const job of jobs) {
+      if ([...disksOf(job)].some((disk) => disk.actor.state !== "open")) this.cancelIfPossible(job.id);
+    }
   }
 
   /** A user's verb. @throws RefusalError */
@@ -153,9 +164,15 @@ export class JobControl {
     for (const effect of plan.effects) this.#carryOut(job, effect);
   }
 
-  /** Views of jobs that have ended and whose threads may still be at it. */
-  async released(): Promise<void> {
-    await Promise.all(this.#releasing);
+  /** Resolves when the threads of ended jobs have let go: of this disk, or of all. */
+  async released(disk?: DiskState): Promise<void> {
+    await Promise.all([...this.#releasing].filter(([, disks]) => disk === undefined || disks.has(disk)).map(([letGo]) => letGo));
+  }
+
+  /** Force; nothing if the job is over, or its success decided. */
+  cancelIfPossible(id: string): void {
+    const job = this.#coordinator.world.jobs.get(id);
+    if (job !== undefined) this.#sendIfPossible(job, { type: "cancel", force: true });
   }
 
   #sendIfPossible(job: JobState, event: JobEvent): void {
@@ -234,7 +251,7 @@ export class JobControl {
 
   /** Nothing to copy: no thread is started for it. The target is flushed all the same. */
   async #finishEmpty(job: JobState): Promise<void> {
-    const errno = await this.#coordinator.engine.flushNode(job.target.node).catch(() => 5);
+    const errno = await this.#flush(job);
     if (errno === 0) await this.#allCopied(job);
     else this.#onError(job, { operation: "flush", errno, offset: 0, action: "report" });
   }
@@ -358,6 +375,12 @@ export class JobControl {
     });
   }
 
+  #flush(job: JobState): Promise<number> {
+    const flush = this.#coordinator.engine.flushNode(job.target.node).catch(() => errnoIo);
+    job.flushing = flush;
+    return flush;
+  }
+
   /** Bitmap-mode always keeps what reached the target, if a flush covers it: tried once, for a bounded time. */
   async #coverByFlush(job: JobState): Promise<void> {
     if (job.request.bitmap?.mode !== "always" || job.actor.state === "created") return;
@@ -365,7 +388,7 @@ export class JobControl {
     const snapshot = job.view.copiedSnapshot();
     const { promise, resolve } = withResolvers<number>();
     const timer = setTimeout(() => resolve(-1), lastFlushMs);
-    const errno = await Promise.race([this.#coordinator.engine.flushNode(job.target.node).catch(() => -1), promise]);
+    const errno = await Promise.race([this.#flush(job), promise]);
     clearTimeout(timer);
     if (errno === 0) job.safe = snapshot;
   }
@@ -380,12 +403,13 @@ export class JobControl {
     const { world, engine } = this.#coordinator;
     const { group } = job.actor.context;
     const { identity } = job.target.node;
+    job.ended = { offset: jobOffset(job), length: jobLength(job) };
     world.lettingGo.set(identity, job.id);
-    const letGo = job.view.release().then(async () => {
+    const letGo = Promise.all([job.view.release(), job.flushing]).then(async () => {
+      if (job.target.disk === undefined) await engine.closeNode(job.target.node).catch(() => {});
       world.lettingGo.delete(identity);
-      if (job.target.disk === undefined) await engine.closeNode(job.target.node);
     });
-    this.#releasing.add(letGo);
+    this.#releasing.set(letGo, disksOf(job));
     void letGo.finally(() => this.#releasing.delete(letGo));
     this.send(job, { type: "settled" });
     for (const disk of disksOf(job)) this.#coordinator.unuse(disk, { kind: "job", id: job.id });
@@ -422,6 +446,8 @@ function disksOf(job: JobState): ReadonlySet<DiskState> {
 
 function endEvent(job: JobState, outcome: JobDecision): ReturnType<typeof outcomeEvent> {
   if (job.request.bitmap === null) return undefined;
+  // It never started: nothing of it counts, as if it had been refused.
+  if (outcome === "rolled-back") return { type: "reclaim" };
   const { sync } = job.request;
   const result = bitmapOutcome(sync, job.request.bitmap.mode, outcome === "success" ? "success" : "failure");
   invariant(result !== undefined, "the pair of sync and bitmap-mode was checked");
@@ -448,8 +474,7 @@ function why(job: JobState): Record<string, unknown> {
   const { request, bitmap } = job;
   return {
     sync: request.sync,
-    clusters: job.setClusters,
-    bytes: job.setClusters * job.view.memory.clusterSize,
+    bytes: jobLength(job),
     reason:
       bitmap === undefined
         ? `sync ${request.sync} without a bitmap`

@@ -40,17 +40,26 @@ export interface JobState {
   /** Clusters that count as copied for U (bitmap-mode always): covered by a flush. */
   safe: Int32Array | undefined;
   decided: JobDecision | undefined;
+  /** A flush that the job waits for, or has given up waiting for: its target is in use until it returns. */
+  flushing: Promise<unknown> | undefined;
+  /** Bytes done and in all at the end: the view's memory goes to others after that. */
+  ended: { readonly offset: number; readonly length: number } | undefined;
   freezeMs: number;
   endMs: number;
 }
 
-/** Bytes on the target so far. */
+/** Bytes on the target so far; all of `jobLength` once everything is. */
 export function jobOffset(job: JobState): number {
-  return job.view.copiedClusters * job.view.memory.clusterSize;
+  const { copiedClusters, memory } = job.view;
+  return copiedClusters >= wantedClusters(job) ? jobLength(job) : copiedClusters * memory.clusterSize;
 }
 
-/** Bytes in all, as known now; a scan makes it smaller. */
+/** Bytes in all, in whole clusters of the job (the last one may reach past the disk), as known now; a scan makes it smaller. */
 export function jobLength(job: JobState): number {
-  if (!job.request.copies) return job.setClusters * job.view.memory.clusterSize;
-  return Math.max(jobOffset(job), (job.setClusters - job.view.retiredClusters) * job.view.memory.clusterSize);
+  const { clusterSize } = job.request;
+  return Math.ceil((wantedClusters(job) * job.view.memory.clusterSize) / clusterSize) * clusterSize;
+}
+
+function wantedClusters(job: JobState): number {
+  return Math.max(0, job.setClusters - job.view.retiredClusters);
 }

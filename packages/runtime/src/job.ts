@@ -1,4 +1,5 @@
 /** A running or ended backup job, for its user. */
+import type { NodeHandle } from "@heirloom/block";
 import type { Coordinator } from "./coordinator.ts";
 import { type JobState, jobLength, jobOffset } from "./job-state.ts";
 import { jobStatus } from "./machines/job-refusal.ts";
@@ -18,6 +19,12 @@ export class Job {
     this.done = state.done;
     this.#coordinator = coordinator;
     this.#state = state;
+  }
+
+  /** Where it writes; the node for what its driver offers beside the verbs (`releaseHang`, `setThrottle`). */
+  get target(): { readonly name: string; readonly node: NodeHandle } {
+    const { name, node } = this.#state.target;
+    return { name, node };
   }
 
   get info(): JobInfo {

@@ -17,8 +17,10 @@ export interface RuntimeOptions {
   readonly observeFreeze?: (freeze: FreezeObservation) => void;
 }
 
+/** What is frozen at this instant, all of it at once. */
 export interface FreezeObservation {
   readonly jobs: ReadonlyArray<{ readonly job: string; readonly disk: string }>;
+  readonly views: ReadonlyArray<{ readonly view: string; readonly disk: string }>;
 }
 
 export interface SpillOptions {
@@ -46,9 +48,10 @@ export interface BackupOptions {
   readonly disk: Disk | string;
   /** A node to open (and close at the end), or an attached disk. */
   readonly target: NodeSpec | Disk;
-  /** `incremental` where a bitmap is named, else `full`. */
+  /** By default `full` without a bitmap, else what the bitmap says: `incremental`, or `bitmap` where a mode is given. */
   readonly sync?: Sync;
   readonly bitmap?: string;
+  /** What becomes of the bitmap at the end; `incremental` implies `on-success`. */
   readonly bitmapMode?: BitmapMode;
   /** By default `backup0`, `backup1`, ... */
   readonly jobId?: string;
@@ -80,7 +83,7 @@ export interface BackupOptions {
    * If it throws, the job fails and the bitmap is reclaimed.
    */
   readonly onCopied?: (copied: CopiedBackup) => Promise<void>;
-  /** Cancels the job. */
+  /** Cancels the job. Aborted before the freeze, it is thrown and nothing has changed. */
   readonly signal?: AbortSignal;
 }
 

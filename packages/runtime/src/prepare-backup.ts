@@ -6,8 +6,8 @@ import type { BackupOptions, SpillOptions } from "./options.ts";
 import type { PreparedBackup } from "./prepared-backup.ts";
 import { guestDelayDefault, spillFor } from "./spill-options.ts";
 
-/** Left to guests between two runs of a job with `priority: "guest"`, while they write. */
-const yieldMs = 1;
+/** Left to guests between two runs of a job with `priority: "guest"` at most, while they write. */
+const yieldMsMax = +(process.env.YM ?? 5);
 
 export function prepareBackup(
   options: BackupOptions,
@@ -23,7 +23,7 @@ export function prepareBackup(
       jobId,
       source: disk.name,
       target: target.name,
-      sync: options.sync ?? (bitmap === undefined ? "full" : "incremental"),
+      sync: options.sync ?? (bitmap === undefined ? "full" : bitmapMode === undefined ? "incremental" : "bitmap"),
       ...(bitmap === undefined ? {} : { bitmap }),
       ...(bitmapMode === undefined ? {} : { bitmapMode }),
       ...(maxChunk === undefined ? {} : { maxChunk }),
@@ -40,7 +40,7 @@ export function prepareBackup(
       targetIsZero: options.targetIsZero ?? false,
       detectZeroes: options.detectZeroes ?? options.targetIsZero ?? false,
       threads: Math.min(threadsDefault(), maxWorkers ?? Number.POSITIVE_INFINITY),
-      yieldMs: options.priority === "guest" ? yieldMs : 0,
+      yieldMs: options.priority === "guest" ? yieldMsMax : 0,
     },
     guestDelayMaxMs: options.guestDelayMax ?? guestDelayDefault,
     breakGuestWrite: options.onSpillFull === "break-guest-write",

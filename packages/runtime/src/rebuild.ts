@@ -56,7 +56,7 @@ export async function rebuild(
 ): Promise<Rebuilt> {
   const artefacts: Artefact[] = [];
   // Read again, also those that were read before: the files may have changed since.
-  for (const link of chain) artefacts.push(await readArtefact(typeof link === "string" ? link : link.path));
+  for (const given of chain) artefacts.push(await readArtefact(typeof given === "string" ? given : given.path));
   checkChain(artefacts);
   const { length, time } = artefacts[artefacts.length - 1];
   const pieces = layoutOf(artefacts);

@@ -11,40 +11,69 @@ export async function resizeDisk(coordinator: Coordinator, disk: DiskState, leng
   if (!Number.isSafeInteger(length) || length <= 0) {
     throw new RefusalError("resize", refusal("ERR_INVALID_ARGUMENT", "Parameter 'size' expects a >0 size", { size: String(length) }));
   }
-  refuseInUse(disk);
-  const { engine } = coordinator;
-  const grows = length > disk.layer.table.length;
-  if (grows) await resizeNode(coordinator, disk, length);
+  refuseInUse(coordinator, disk);
+  const before = disk.layer.table.length;
+  if (length > before) {
+    await resizeNode(coordinator, disk, length);
+    await setLength(coordinator, disk, length, "clean");
+    return;
+  }
+  await setLength(coordinator, disk, length, "clean");
+  try {
+    await resizeNode(coordinator, disk, length);
+  } catch (error) {
+    // The bits beyond the end were given up, and what is there is not: it counts as changed.
+    await setLength(coordinator, disk, before, "dirty");
+    throw error;
+  }
+}
+
+async function setLength(coordinator: Coordinator, disk: DiskState, length: number, grown: "clean" | "dirty"): Promise<void> {
   const draft = coordinator.draft(coordinator.nextCommand(), "resize");
-  await engine.transitions.run({
+  let folded: Promise<void> | undefined;
+  const resized = coordinator.engine.transitions.run({
     name: "resize",
     stacks: [disk.layer.stack],
-    deadlineMs: 5000,
+    deadlineMs: coordinator.freezeDeadlineMs,
     prepare: () => {
-      refuseInUse(disk);
+      refuseInUse(coordinator, disk);
+      const before = disk.layer.table.length;
       draft.setLength(disk, length);
       for (const bitmap of disk.bitmaps.values()) {
         const into = { node: disk.name, name: bitmap.name };
         draft.plan(bitmap, { type: "mergeSource", into, command: draft.command });
+        if (grown === "dirty") draft.memoryOf(bitmap).bits.bitmap.set(before, length - before);
       }
       return {
         tables: draft.tables(),
         committed: () => {
           draft.commit();
-          void coordinator.runFolds(draft.folds);
+          folded = coordinator.runFolds(draft.folds);
         },
         abandoned: () => draft.abandon(),
       };
     },
   });
-  if (!grows) await resizeNode(coordinator, disk, length);
+  await resized.catch((error: unknown) => {
+    draft.abandon();
+    throw coordinator.asRefusal(error, "resize");
+  });
+  await folded;
 }
 
-function refuseInUse(disk: DiskState): void {
+function refuseInUse(coordinator: Coordinator, disk: DiskState): void {
+  coordinator.refuseClosing(disk, true, "resize");
   const { users } = disk.actor.context;
-  if (users.length === 0) return;
   const names = users.map((user) => `${user.kind} '${user.id}'`);
+  for (const above of disk.above) names.push(`disk '${above.name}'`);
+  const handles = coordinator.engine.openHandles(disk.layer);
+  if (handles > 0) names.push(handlesText(handles));
+  if (names.length === 0) return;
   throw new RefusalError("resize", refusal("ERR_DISK_IN_USE", `Disk '${disk.name}' is in use by ${names.join(", ")}`, { users: names }));
+}
+
+export function handlesText(handles: number): string {
+  return `${handles} posted handle${handles === 1 ? "" : "s"}`;
 }
 
 async function resizeNode(coordinator: Coordinator, disk: DiskState, length: number): Promise<void> {

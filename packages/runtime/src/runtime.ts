@@ -12,11 +12,13 @@
  * });
  * const { status } = await job.done; // "completed": the bitmap has abdicated to what was written since
  */
+import { statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Worker } from "node:worker_threads";
-import type { NodeHandle, NodeSpec } from "@heirloom/block";
-import { Engine } from "@heirloom/engine";
+import { BlockError, type NodeHandle, type NodeSpec } from "@heirloom/block";
+import { Engine, type OpenedNode } from "@heirloom/engine";
 import { type Action, Coordinator } from "./coordinator.ts";
+import { detachDisk, refuseDetach } from "./detaching.ts";
 import { Disk } from "./disk.ts";
 import type { DiskState } from "./disk-state.ts";
 import { HeirloomError, refusal, RefusalError } from "./errors.ts";
@@ -62,6 +64,7 @@ export class Runtime {
   #nextDisk = 0;
   #nextJob = 0;
   #nextTarget = 0;
+  readonly #detaching = new Map<Disk, Promise<void>>();
   #closing: Promise<void> | undefined;
 
   /** Use `createRuntime`. */
@@ -72,7 +75,7 @@ export class Runtime {
     this.#coordinator = new Coordinator(this.#engine, this.#events, {
       now: options.now ?? Date.now,
       freezeDeadlineMs: options.freezeDeadlineMs ?? 5000,
-      ...(observe === undefined ? {} : { observeFreeze: (jobs) => observe({ jobs }) }),
+      ...(observe === undefined ? {} : { observeFreeze: observe }),
     });
   }
 
@@ -87,10 +90,16 @@ export class Runtime {
     const taken = refuseNodeName(name, (other) => this.#disks.has(other));
     if (taken !== undefined) throw new RefusalError("attach", taken);
     const window = windowOf(spec);
-    const opened = await this.#engine.openNode(window.spec);
-    if (this.#disks.has(name)) {
+    if (window.under !== undefined) this.#coordinator.refuseClosing(window.under.state, true, "attach");
+    const opened = await this.#open(window.spec, "attach");
+    try {
+      this.#refuseClosed("attach");
+      const takenMeanwhile = refuseNodeName(name, (other) => this.#disks.has(other));
+      if (takenMeanwhile !== undefined) throw new RefusalError("attach", takenMeanwhile);
+      if (window.under !== undefined) this.#coordinator.refuseClosing(window.under.state, true, "attach");
+    } catch (error) {
       await this.#engine.closeNode(opened.handle);
-      throw new RefusalError("attach", refusal("ERR_NODE_EXISTS", `Duplicate nodes with node-name='${name}'`, { node: name }));
+      throw error;
     }
     const under = window.under === undefined ? undefined : { layer: window.under.state.layer, offset: window.offset };
     const layer = this.#engine.addLayer(opened, under);
@@ -102,7 +111,9 @@ export class Runtime {
       bitmaps: new Map(),
       directory: directoryOf(spec),
       under: window.under?.state,
+      above: new Set(),
     };
+    window.under?.state.above.add(state);
     const disk = new Disk(this.#coordinator, state, this.#options.spill ?? {}, (force) => this.#detach(disk, force));
     this.#coordinator.world.disks.set(name, state);
     this.#disks.set(name, disk);
@@ -130,11 +141,16 @@ export class Runtime {
 
   /** Several commands at one instant, all or none. @returns the jobs of its backups, in order @throws RefusalError, BlockError */
   async transaction(actions: readonly TransactionAction[], options: TransactionOptions = {}): Promise<Job[]> {
-    this.#refuseClosed("transaction");
+    const operation = actions.length === 1 && actions[0].type === "backup" ? "backup" : "transaction";
+    this.#refuseClosed(operation);
     const prepared: Action[] = [];
     const opened: NodeHandle[] = [];
     try {
-      for (const action of actions) prepared.push(await this.#prepare(action, opened));
+      for (const action of actions) {
+        if (action.type === "backup") action.signal?.throwIfAborted();
+        prepared.push(await this.#prepare(action, opened));
+      }
+      this.#refuseClosed(operation);
       const states = await this.#coordinator.transaction(prepared, options.completionMode ?? "individual");
       const jobs = states.map((state) => new Job(this.#coordinator, state));
       actions.filter((action) => action.type === "backup").forEach((action, index) => cancelOn(action.signal, jobs[index]));
@@ -186,57 +202,42 @@ export class Runtime {
   }
 
   async #close(): Promise<void> {
-    const disks = [...this.#disks.values()].reverse();
-    const endings = [...this.#coordinator.world.jobs.values()].map((job) => {
-      if (job.actor.can({ type: "cancel", force: true })) this.#coordinator.jobs.send(job, { type: "cancel", force: true });
+    const { jobs, world } = this.#coordinator;
+    const endings = [...world.jobs.values()].map((job) => {
+      jobs.cancelIfPossible(job.id);
       return job.done;
     });
     await within(closeMs, Promise.all(endings));
-    for (const disk of disks) await within(closeMs, this.#detach(disk, true));
-    await within(closeMs, this.#coordinator.jobs.released());
-    await this.#engine.close(closeMs);
+    await Promise.allSettled([...this.#disks.values()].map((disk) => this.#detach(disk, true)));
+    await within(detachMs, jobs.released());
+    await this.#engine.close(detachMs);
     this.#events.close();
   }
 
+  /** Refuses at once, or ends with the disk gone, or with a thread that hangs keeping its node open: after a bounded time. */
   async #detach(disk: Disk, force: boolean): Promise<void> {
     const { state } = disk;
-    const { layer } = state;
-    const above = [...this.#disks.values()].find((other) => other.state.under === state);
-    if (above !== undefined) {
-      if (!force) throw new RefusalError("detach", refusal("ERR_DISK_IN_USE", `Disk '${disk.name}' is in use by disk '${above.name}'`, { users: [above.name] }));
-      await this.#detach(above, true);
+    if (!force) {
+      this.#coordinator.refuseClosing(state, true, "detach");
+      refuseDetach(this.#coordinator, state);
     }
-    const handles = this.#engine.openHandles(layer);
-    if (handles > 0 && !force) {
-      const desc = `Disk '${disk.name}' is in use by ${handles} posted handle${handles === 1 ? "" : "s"}`;
-      throw new RefusalError("detach", refusal("ERR_DISK_IN_USE", desc, { users: [`${handles} handles`] }));
+    let gone = this.#detaching.get(disk);
+    if (gone === undefined) {
+      gone = this.#takeAway(disk);
+      this.#detaching.set(disk, gone);
+      gone.catch(() => {}); // told to those who wait for it
     }
-    await this.#coordinator.detach(state, force, (user) => {
-      const job = user.kind === "job" ? this.#coordinator.world.jobs.get(user.id) : undefined;
-      if (job?.actor.can({ type: "cancel", force: true }) === true) this.#coordinator.jobs.send(job, { type: "cancel", force: true });
-      void this.#coordinator.views.get(user.id)?.fail().catch(() => {});
-    });
-    await this.#dropBitmaps(state);
-    this.#engine.revokeUnopened(layer);
-    await this.#engine.removeLayer(layer);
-    await within(closeMs, this.#coordinator.jobs.released());
-    this.#disks.delete(disk.name);
-    this.#coordinator.world.disks.delete(disk.name);
-    await this.#engine.closeNode(state.node);
-    state.actor.send({ type: "closed" });
+    await within(detachMs, gone);
   }
 
-  /** Takes a disk's recorders out of the table; threads that still have it open write on, tracked by nobody. */
-  async #dropBitmaps(state: DiskState): Promise<void> {
-    const draft = this.#coordinator.draft(this.#coordinator.nextCommand(), "detach");
-    await this.#engine.transitions.run({
-      name: "detach",
-      stacks: [state.layer.stack],
-      prepare: () => {
-        for (const bitmap of state.bitmaps.values()) draft.plan(bitmap, { type: "remove", command: draft.command });
-        return { tables: draft.tables(), committed: () => draft.commit() };
-      },
-    });
+  async #takeAway(disk: Disk): Promise<void> {
+    const { state } = disk;
+    const windows = [...this.#disks.values()].filter((other) => other.state.under === state);
+    await Promise.all(windows.map((window) => this.#detaching.get(window) ?? this.#detach(window, true)));
+    await detachDisk(this.#coordinator, state);
+    this.#disks.delete(disk.name);
+    this.#coordinator.world.disks.delete(disk.name);
+    this.#detaching.delete(disk);
   }
 
   /** The stack has a layer more: its table says so from here on. */
@@ -280,9 +281,26 @@ export class Runtime {
     if (target instanceof Disk) {
       return { name: target.name, node: target.state.node, length: target.length, disk: target.state };
     }
-    const { handle, length } = await this.#engine.openNode(target);
+    const { handle, length } = await this.#open(target, "backup");
     opened.push(handle);
     return { name: `#block${this.#nextTarget++}`, node: handle, length, disk: undefined };
+  }
+
+  /** A job that has ended and whose threads hang keeps its target's lock: then it is named, and not the lock. */
+  async #open(spec: NodeSpec, operation: string): Promise<OpenedNode> {
+    try {
+      return await this.#engine.openNode(spec);
+    } catch (error) {
+      const job = error instanceof BlockError && error.code === "ERR_IMAGE_LOCKED" ? this.#lettingGo(spec) : undefined;
+      if (job === undefined) throw error;
+      const desc = `Node '${String(error instanceof BlockError ? error.node : "")}' is busy: job '${job}' has ended and is still letting go of it`;
+      throw new RefusalError(operation, refusal("ERR_TARGET_LETTING_GO", desc, { job }), { cause: error });
+    }
+  }
+
+  #lettingGo(spec: NodeSpec): string | undefined {
+    const identity = imageIdentity(spec);
+    return identity === undefined ? undefined : this.#coordinator.world.lettingGo.get(identity);
   }
 
   #freeDiskName(): string {
@@ -303,13 +321,18 @@ export class Runtime {
   }
 }
 
-/** Closing waits this long for what should end at once. */
-const closeMs = 5000;
+/** Closing waits this long for jobs to end, which they do at once unless a guest's request hangs in the disk. */
+const closeMs = 3000;
+/** A detach waits this long for threads to let go. */
+const detachMs = 1000;
 
 async function within(milliseconds: number, work: Promise<unknown>): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
-  await Promise.race([work, new Promise((resolve) => (timer = setTimeout(resolve, milliseconds)))]);
-  clearTimeout(timer);
+  try {
+    await Promise.race([work, new Promise((resolve) => (timer = setTimeout(resolve, milliseconds)))]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function nameOf(disk: Disk | string): string {
@@ -321,6 +344,16 @@ function directoryOf(spec: NodeSpec): string | undefined {
   if (typeof spec.filename === "string") return dirname(spec.filename);
   if (spec.file instanceof Disk) return spec.file.state.directory;
   return typeof spec.file === "object" && spec.file !== null ? directoryOf(spec.file as NodeSpec) : undefined;
+}
+
+/** The identity that an image has as a node (see @heirloom/block), without opening it. */
+function imageIdentity(spec: NodeSpec): string | undefined {
+  if (typeof spec.filename === "string") {
+    const status = statSync(spec.filename, { throwIfNoEntry: false });
+    if (status === undefined) return undefined;
+    return status.isBlockDevice() ? `device:${status.rdev}` : `file:${status.dev}:${status.ino}`;
+  }
+  return typeof spec.file === "object" && spec.file !== null && !(spec.file instanceof Disk) ? imageIdentity(spec.file as NodeSpec) : undefined;
 }
 
 function cancelOn(signal: AbortSignal | undefined, job: Job): void {

@@ -58,7 +58,13 @@ export class View {
       yield { offset: 0, length: view.memory.view.length };
       return;
     }
-    yield* bitmap.memory.bits.bitmap.extents();
+    const { bits } = bitmap.memory;
+    bits.hold(); // it may abdicate while the loop goes on
+    try {
+      yield* bits.bitmap.extents();
+    } finally {
+      bits.letGo();
+    }
   }
 
   /** Fills `buffer` with what the disk held at the instant. @throws BlockError: EIO once the view is broken, EINVAL outside it */
@@ -114,12 +120,13 @@ export class View {
     const request = this.#request;
     const { memory, file, options } = spillFor({ ...this.#spill, ...request.spill }, disk);
     const draft = coordinator.draft(coordinator.nextCommand(), "view");
-    await engine.transitions.run({
+    const user = { kind: "view", id: this.id } as const;
+    const frozen = engine.transitions.run({
       name: "freeze",
       stacks: [layer.stack],
-      deadlineMs: 5000,
+      deadlineMs: coordinator.freezeDeadlineMs,
       prepare: () => {
-        if (disk.actor.state !== "open") throw new RefusalError("view", refusal("ERR_DISK_STATE", `Disk '${disk.name}' is detached`));
+        coordinator.refuseClosing(disk, true, "view");
         refuseView("view", layer, viewClusterSize);
         const bitmap = this.#planFreeze(draft);
         const set = bitmap === undefined || request.all === true ? undefined : draft.memoryOf(bitmap).bits;
@@ -132,26 +139,36 @@ export class View {
           () => {},
         );
         draft.addView(disk, view);
+        disk.actor.send({ type: "use", user }); // not from the commit on: a detach must not come in between
         return {
           tables: draft.tables(),
+          observe: coordinator.observer({ jobs: [], views: [{ view: this.id, disk: disk.name }] }),
           committed: () => {
             draft.commit();
-            disk.actor.send({ type: "use", user: { kind: "view", id: this.id } });
             coordinator.views.set(this.id, this);
             this.#standing = { id: this.id, view, bitmap, number: engine.adoptView(view) };
+            // A forced detach that came while the gate was still held found no view to end.
+            if (disk.actor.state !== "open") this.#ending = this.#end(false);
           },
           abandoned: () => {
             draft.abandon();
             void view.release();
+            coordinator.unuse(disk, user);
           },
         };
       },
+    });
+    await frozen.catch((error: unknown) => {
+      throw coordinator.asRefusal(error, "view");
     });
   }
 
   #planFreeze(draft: ReturnType<Coordinator["draft"]>): BitmapState | undefined {
     const { bitmap: name, bitmapMode: mode = "on-success" } = this.#request;
-    if (name === undefined) return undefined;
+    if (name === undefined) {
+      if (this.#request.bitmapMode === undefined) return undefined;
+      throw new RefusalError("view", refusal("ERR_BACKUP_BITMAP_MODE", "Cannot specify bitmap sync mode without a bitmap", { bitmapMode: mode }));
+    }
     const found = findBitmap(factsOf(this.#coordinator.world, draft, [], draft.command), this.#disk.name, name);
     if (!found.ok) throw new RefusalError("view", found.refusal);
     const bitmap = draft.bitmap(this.#disk, name);

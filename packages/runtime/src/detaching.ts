@@ -1,0 +1,60 @@
+/**
+ * How a disk goes: its users end, its recorders leave the table, and when every thread has let go, its node is closed. What
+ * a thread that hangs keeps from happening goes on happening behind the scenes; the disk's name stays taken until then.
+ */
+import type { Coordinator } from "./coordinator.ts";
+import type { DiskState } from "./disk-state.ts";
+import { refusal, RefusalError } from "./errors.ts";
+import { handlesText } from "./resize.ts";
+
+/** Between two looks whether a guest's thread has closed its handle or ended. */
+const handleLookMs = 50;
+
+/** Why it cannot be detached without force. */
+export function refuseDetach(coordinator: Coordinator, disk: DiskState): void {
+  const names = disk.actor.context.users.map((user) => `${user.kind} '${user.id}'`);
+  for (const above of disk.above) names.push(`disk '${above.name}'`);
+  const handles = coordinator.engine.openHandles(disk.layer);
+  if (handles > 0) names.push(handlesText(handles));
+  if (names.length === 0) return;
+  throw new RefusalError("detach", refusal("ERR_DISK_IN_USE", `Disk '${disk.name}' is in use by ${names.join(", ")}`, { disk: disk.name, users: names }));
+}
+
+/** Ends jobs and views, and takes the disk away. The windows on it are gone. @returns when its node is closed */
+export async function detachDisk(coordinator: Coordinator, disk: DiskState): Promise<void> {
+  const { engine } = coordinator;
+  await coordinator.detach(disk, true, (user) => {
+    if (user.kind === "job") coordinator.jobs.cancelIfPossible(user.id);
+    else void coordinator.views.get(user.id)?.fail().catch(() => {});
+  });
+  await leaveTable(coordinator, disk);
+  engine.revokeUnopened(disk.layer);
+  await Promise.all([coordinator.jobs.released(disk), handlesClosed(coordinator, disk)]);
+  await engine.removeLayer(disk.layer);
+  await engine.closeNode(disk.node);
+  disk.under?.above.delete(disk);
+  disk.actor.send({ type: "closed" });
+}
+
+/**
+ * The disk's recorders leave the table, and nothing of it can be written any more: a guest's thread that still has it open
+ * is answered EINVAL for what would change it.
+ */
+async function leaveTable(coordinator: Coordinator, disk: DiskState): Promise<void> {
+  const draft = coordinator.draft(coordinator.nextCommand(), "detach");
+  await coordinator.engine.transitions.run({
+    name: "detach",
+    stacks: [disk.layer.stack],
+    prepare: () => {
+      for (const bitmap of disk.bitmaps.values()) draft.plan(bitmap, { type: "remove", command: draft.command });
+      draft.setLength(disk, 0);
+      return { tables: draft.tables(), committed: () => draft.commit() };
+    },
+  });
+}
+
+async function handlesClosed(coordinator: Coordinator, disk: DiskState): Promise<void> {
+  while (coordinator.engine.openHandles(disk.layer) > 0) {
+    await new Promise((resolve) => setTimeout(resolve, handleLookMs).unref());
+  }
+}

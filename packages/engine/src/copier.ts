@@ -8,7 +8,8 @@
  */
 import { type Errno, isZero, type StatusExtent } from "@heirloom/block";
 import type { MoverJob } from "./mover-types.ts";
-import { type HeldRun, kindAbsent, kindData, kindZero, maskOf } from "./target-writer.ts";
+import { type HeldRun, kindAbsent, kindData, kindZero } from "./target-writer.ts";
+import { lowestOf, maskOf, runEnd } from "./masks.ts";
 import type { Run } from "./runs.ts";
 import { claimBytesMax } from "./view-layout.ts";
 
@@ -44,45 +45,28 @@ function readClaimed(job: MoverJob, from: number, to: number, held: HeldRun, kno
   const { view } = job;
   const word = from >>> 5;
   const owned = view.takeCopying(word, maskOf(from, to));
-  let wanted = neededOf(job, from, to, owned);
+  const wanted = view.over() ? 0 : view.neededOf(word, owned);
   const claimed = wanted === 0 ? 0 : view.claim(word, wanted);
   // Again, under the claim: a guest may have preserved one between the look and the claim.
-  const keep = neededOf(job, from, to, claimed);
+  let left = view.over() ? 0 : view.neededOf(word, claimed);
   let got = 0;
   let errno = 0;
-  for (let cluster = from; cluster < to; ) {
-    if ((keep & (1 << (cluster & 31))) === 0) {
-      cluster++;
-      continue;
-    }
-    let end = cluster + 1;
-    while (end < to && (keep & (1 << (end & 31))) !== 0) end++;
-    errno = readSpan(job, cluster, end, held, known);
-    if (errno !== 0) break;
-    got |= maskOf(cluster, end);
-    cluster = end;
+  while (left !== 0 && errno === 0) {
+    const first = lowestOf(left);
+    const span = maskOf(first, runEnd(left, first));
+    errno = readSpan(job, word * 32 + first, word * 32 + runEnd(left, first), held, known);
+    if (errno === 0) got |= span;
+    left &= ~span;
   }
   if (view.over()) got = 0; // what was read may be newer than the break
   if (got !== 0) view.setPreserved(word, got);
   if (claimed !== 0) view.release(word, claimed);
-  wanted = owned & ~got;
-  if (wanted !== 0) {
-    view.dropCopying(word, wanted);
-    for (let cluster = from; cluster < to; cluster++) {
-      if ((wanted & (1 << (cluster & 31))) !== 0) held.kinds[cluster - held.first] = kindAbsent;
-    }
+  const lost = owned & ~got;
+  if (lost !== 0) view.dropCopying(word, lost);
+  for (let bits = claimed & ~got; bits !== 0; bits &= bits - 1) {
+    held.kinds[word * 32 + lowestOf(bits) - held.first] = kindAbsent;
   }
   return errno;
-}
-
-function neededOf(job: MoverJob, from: number, to: number, mask: number): number {
-  if (mask === 0 || job.view.over()) return 0;
-  let needed = 0;
-  for (let cluster = from; cluster < to; cluster++) {
-    const bit = 1 << (cluster & 31);
-    if ((mask & bit) !== 0 && job.view.needed(cluster)) needed |= bit;
-  }
-  return needed;
 }
 
 /** Reads neighbours into their places, or notes them as zeroes. */

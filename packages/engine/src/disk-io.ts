@@ -13,7 +13,6 @@ import { Gate } from "./gate.ts";
 import * as layout from "./gate-layout.ts";
 import { decodeTable, tableArenaCount, type TableLayer } from "./table.ts";
 import type { ThreadContext } from "./thread-context.ts";
-import type { View } from "./view.ts";
 import { brokenSpillFull } from "./view-layout.ts";
 
 /** No operation holds the gate longer than a write of this many bytes does. */
@@ -49,6 +48,7 @@ export class DiskIo implements BlockNode {
   readonly #context: ThreadContext;
   #generation = 0;
   #layers: readonly TableLayer[] = [];
+  #hasViews = false;
   #arenasWanted = 0;
   readonly #limits: RequestLimits;
 
@@ -173,6 +173,7 @@ export class DiskIo implements BlockNode {
         this.#gate.leave();
         return EINVAL;
       }
+      const seen = this.#hasViews ? this.#gate.progressSeen() : 0; // before the look for room
       const full = preserveForViews(this.#layers, this.#lowest, this.#base + offset, length);
       if (full === undefined) {
         markRecorders(this.#layers, this.#base + offset, length);
@@ -181,24 +182,14 @@ export class DiskIo implements BlockNode {
       }
       const now = performance.now();
       if (deadline === 0) deadline = now + full.guestDelayMaxMs;
-      if (now < deadline) {
-        this.#waitForSpill(full, deadline - now);
-        continue;
-      }
-      if (full.breakGuestWrite) {
-        this.#gate.leave();
-        return timedOut;
-      }
-      full.break(brokenSpillFull); // still inside, before the device is written; then from the top of this turn
+      const refuses = now >= deadline && full.breakGuestWrite;
+      // Still inside, before the device is written; then from the top.
+      if (now >= deadline && !refuses) full.break(brokenSpillFull);
       this.#gate.leave();
+      // Outside of the gate nothing of the view may be touched: it may be over, and its memory somebody else's.
+      if (refuses) return timedOut;
+      if (now < deadline) this.#gate.park(seen, deadline - now);
     }
-  }
-
-  #waitForSpill(view: View, timeoutMs: number): void {
-    this.#gate.leave();
-    const seen = view.progressSeen();
-    // Looked at after `seen`: a slot that got free before is found here, one that gets free later moves the count.
-    if (!view.spill.hasRoom() && !view.over()) view.waitForProgress(seen, timeoutMs);
   }
 
   #waitForAdmission(kind: RequestKind, length: number): void {
@@ -223,6 +214,7 @@ export class DiskIo implements BlockNode {
     this.#arenasWanted = Math.max(this.#arenasWanted, tableArenaCount(table));
     if (!arenas.knows(this.#arenasWanted)) return false;
     this.#layers = decodeTable(table, arenas);
+    this.#hasViews = this.#layers.some((layer) => layer.views.length > 0);
     this.#length = this.#layers.find((layer) => layer.layer === this.#layer)?.length ?? 0;
     this.#generation = generation;
     return true;

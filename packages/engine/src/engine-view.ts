@@ -65,14 +65,14 @@ export class EngineView {
   constructor(
     parts: EngineParts,
     layer: Layer,
-    options: ViewOptions,
+    options: Omit<ViewOptions, "gate">,
     set: Recorder | undefined,
     spill: SpillFileOptions,
     onSpillRefused: (error: Error) => void,
   ) {
     this.#parts = parts;
     this.layer = layer;
-    this.memory = new ViewMemory(parts.arenas, options, set);
+    this.memory = new ViewMemory(parts.arenas, { ...options, gate: layer.stack.gateRegion }, set);
     this.#jobRegion = parts.arenas.allocate(jobLayout.jobWords * 4);
     this.#jobWords = new Int32Array(this.#jobRegion.buffer, this.#jobRegion.byteOffset, jobLayout.jobWords);
     this.#keeper = new SpillKeeper(parts.pool, this.memory, spill, onSpillRefused);

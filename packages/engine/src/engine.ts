@@ -144,7 +144,7 @@ export class Engine {
       .then(unwrap, () => into.fold(from)); // a helper that died: bits are only ever set, so it is done again
   }
 
-  view(layer: Layer, options: ViewOptions, set: Recorder | undefined, spill: SpillFileOptions, onSpillRefused: (error: Error) => void): EngineView {
+  view(layer: Layer, options: Omit<ViewOptions, "gate">, set: Recorder | undefined, spill: SpillFileOptions, onSpillRefused: (error: Error) => void): EngineView {
     return new EngineView(this.#parts, layer, options, set, spill, onSpillRefused);
   }
 

@@ -6,11 +6,14 @@
  * | `closed` | 1 while a transition is under way | main | every thread, after its slot |
  * | `generation` | number of the table in force | main, gate closed and empty | every thread, inside |
  * | `tableArena`, `tableOffset`, `tableLength` | where that table lies (offset in 8 bytes, length in numbers) | main, as above | as above |
+ * | `progress` | counted up when a spill of the stack's views got room; guests sleep on it | drainers, guests, main | parked guests |
+ * | `parked` | how many guests sleep on `progress` | guests | whoever makes progress |
  * | slot `operation` | what the participant is inside for, 0 if outside | its thread; main after its exit | main |
  * | slot `served` | 1 once it may have touched the disk or one of its views | its thread | main, after its exit |
  * | slot `requests`, `bytes` (KiB) | guest requests so far, wrapping; no atomics: one writer | its thread | copiers, main |
  *
- * `closed`, `generation` and each slot have a cache line of their own.
+ * `closed`, `generation`, `progress` and each slot have a cache line of their own. What a guest sleeps on outside of the gate
+ * lies here and not in the view: a view's memory may be given to somebody else while the guest sleeps.
  */
 import { participantCapacity } from "./registry.ts";
 
@@ -19,7 +22,9 @@ export const generationWord = 16;
 export const tableArenaWord = 17;
 export const tableOffsetWord = 18;
 export const tableLengthWord = 19;
-export const slotsWord = 32;
+export const progressWord = 32;
+export const parkedWord = 33;
+export const slotsWord = 48;
 export const slotWords = 16;
 export const operationField = 0;
 export const servedField = 1;

@@ -9,7 +9,17 @@
  * the coordinator waits with the value that it saw, so it cannot miss the change. A thread waits on `closed` with the
  * value 1; the coordinator stores 0 and then notifies, in the same call that closed it.
  */
-import { closedWord, generationWord, kibibytesField, operationField, requestsField, servedField, slotWord } from "./gate-layout.ts";
+import {
+  closedWord,
+  generationWord,
+  kibibytesField,
+  operationField,
+  parkedWord,
+  progressWord,
+  requestsField,
+  servedField,
+  slotWord,
+} from "./gate-layout.ts";
 
 export class Gate {
   readonly words: Int32Array;
@@ -47,6 +57,18 @@ export class Gate {
     return Atomics.load(this.words, generationWord);
   }
 
+  /** Inside, before a look for room in a spill: what `park` waits to see move. */
+  progressSeen(): number {
+    return Atomics.load(this.words, progressWord);
+  }
+
+  /** Outside: sleeps until some spill of the stack got room after `seen` was read, or the time is over. */
+  park(seen: number, timeoutMs: number): void {
+    Atomics.add(this.words, parkedWord, 1);
+    Atomics.wait(this.words, progressWord, seen, timeoutMs);
+    Atomics.sub(this.words, parkedWord, 1);
+  }
+
   /** From now on this thread's death breaks the views of the disk. Said once, before the first touch. */
   markServed(): void {
     Atomics.store(this.words, this.#served, 1);
@@ -57,4 +79,13 @@ export class Gate {
     this.words[this.#requests] = (this.words[this.#requests] + 1) | 0;
     this.words[this.#kibibytes] = (this.words[this.#kibibytes] + ((length + 1023) >>> 10)) | 0;
   }
+}
+
+/**
+ * A spill of the stack got room, or a view is over. The count moves first: a guest that is about to sleep sees it, or is
+ * counted as parked and woken.
+ */
+export function makeProgress(gateWords: Int32Array): void {
+  Atomics.add(gateWords, progressWord, 1);
+  if (Atomics.load(gateWords, parkedWord) > 0) Atomics.notify(gateWords, progressWord);
 }

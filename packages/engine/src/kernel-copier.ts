@@ -7,38 +7,63 @@
  */
 import { copyFully, type DirectFile, type Errno } from "@heirloom/block";
 import { type KnownExtent, knownZero } from "./copier.ts";
+import { countOf, lowestOf, maskOf, runEnd } from "./masks.ts";
 import { copiedClustersWord } from "./job-layout.ts";
 import type { MoverJob } from "./mover-types.ts";
 import type { Run } from "./runs.ts";
-import { maskOf } from "./target-writer.ts";
+
 
 /** @returns errno of the kernel's copy, or of zeroes written; the clusters in question are left for another try */
 export function copyRunInKernel(job: MoverJob, run: Run, from: DirectFile, to: DirectFile, known: KnownExtent): Errno {
   const end = run.first + run.count;
   let cluster = run.first;
   while (cluster < end && !job.view.over()) {
-    const first = cluster;
-    // Neighbours that are ours and needed; their `copying` is taken as we go.
-    while (cluster < end && takeIfNeeded(job, cluster)) cluster++;
-    if (cluster === first) {
-      cluster++;
+    const first = takeNeeded(job, cluster, end);
+    if (first.count === 0) {
+      cluster = first.next;
       continue;
     }
-    const errno = copySpan(job, first, cluster, from, to, known);
-    settleSpan(job, first, cluster, errno === 0);
+    const errno = copySpan(job, first.start, first.start + first.count, from, to, known);
+    settleSpan(job, first.start, first.start + first.count, errno === 0);
     if (errno !== 0) return errno;
+    cluster = first.next;
   }
   return 0;
 }
 
-function takeIfNeeded(job: MoverJob, cluster: number): boolean {
+const taken = { start: 0, count: 0, next: 0 };
+
+/**
+ * Takes `copying` for the first stretch of needed clusters in `[cluster, end)`, across words. `next` is where to go on: a
+ * stretch ends before a cluster that is not needed or that another thread works on.
+ */
+function takeNeeded(job: MoverJob, cluster: number, end: number): typeof taken {
   const { view } = job;
-  const word = cluster >>> 5;
-  const bit = 1 << (cluster & 31);
-  if (view.takeCopying(word, bit) === 0) return false;
-  if (view.needed(cluster)) return true;
-  view.dropCopying(word, bit);
-  return false;
+  taken.start = cluster;
+  taken.count = 0;
+  taken.next = cluster;
+  while (taken.next < end) {
+    const word = taken.next >>> 5;
+    const upTo = Math.min(end, (word + 1) * 32);
+    const owned = view.takeCopying(word, maskOf(taken.next, upTo));
+    const wanted = view.neededOf(word, owned);
+    if (wanted === 0) {
+      if (owned !== 0) view.dropCopying(word, owned);
+      if (taken.count === 0) taken.next = upTo;
+      return taken;
+    }
+    const low = lowestOf(wanted);
+    const high = runEnd(wanted, low);
+    const gap = word * 32 + low !== taken.next;
+    const kept = gap && taken.count > 0 ? 0 : maskOf(low, high);
+    if (owned !== kept) view.dropCopying(word, owned & ~kept);
+    if (kept === 0) return taken;
+    if (taken.count === 0) taken.start = word * 32 + low;
+    taken.count += high - low;
+    taken.next = word * 32 + high;
+    if (taken.next < upTo) return taken;
+  }
+  return taken;
 }
 
 function copySpan(job: MoverJob, first: number, end: number, from: DirectFile, to: DirectFile, known: KnownExtent): Errno {
@@ -79,12 +104,8 @@ function settleSpan(job: MoverJob, first: number, end: number, arrived: boolean)
         view.waitForClaim(word, left);
         continue;
       }
-      let still = 0;
-      for (let one = cluster; one < upTo; one++) {
-        const bit = 1 << (one & 31);
-        if ((got & bit) !== 0 && view.needed(one)) still |= bit;
-      }
-      if (still !== 0 && !view.over()) {
+      const still = view.over() ? 0 : view.neededOf(word, got);
+      if (still !== 0) {
         view.setPreserved(word, still);
         view.setCopied(word, still);
         copied |= still;
@@ -93,13 +114,7 @@ function settleSpan(job: MoverJob, first: number, end: number, arrived: boolean)
       left &= ~got;
     }
     view.dropCopying(word, all);
-    if (copied !== 0) Atomics.add(job.words, copiedClustersWord, popcount(copied));
+    if (copied !== 0) Atomics.add(job.words, copiedClustersWord, countOf(copied));
     cluster = upTo;
   }
-}
-
-function popcount(bits: number): number {
-  let count = 0;
-  for (let left = bits; left !== 0; left &= left - 1) count++;
-  return count;
 }

@@ -20,8 +20,8 @@ import { nextMissing } from "./view-scan.ts";
 /** How a mover ended; what it means for the job is the coordinator's to say. */
 export type MoverEnd = "copied" | "over" | "failed";
 
-/** Sleeps of a mover with nothing to do: it is woken for work, and looks again at what nobody announces. */
-const idleMs = 20;
+/** Sleeps of a mover with nothing to do: it is woken when the spill is half full, and looks by itself this often. */
+const idleMs = 10;
 /** After an error that is ignored, the next try comes after this, doubled up to the maximum: a permanent one must not spin. */
 const retryMsMin = 1;
 const retryMsMax = 200;
@@ -48,7 +48,8 @@ export class Mover {
     this.#job = job;
     this.#copies = copies;
     this.#activity = activity;
-    this.#runClusters = Math.max(1, Math.floor(job.runBytesMax / job.view.clusterSize));
+    const runBytes = activity === undefined ? job.runBytesMax : Math.min(job.runBytesMax, yieldingRunBytes);
+    this.#runClusters = Math.max(1, Math.floor(runBytes / job.view.clusterSize));
     this.#kernel = job.source.direct !== undefined && job.target.direct !== undefined && capabilities().copyFileRange;
     this.#held = {
       first: 0,
@@ -179,7 +180,9 @@ export class Mover {
   }
 }
 
+/** Runs of a job that yields to guests are short, so that it does not take a core from them for long. */
+const yieldingRunBytes = 256 * 1024;
 /** Slots drained before the next look at everything else. */
-const drainBatch = 16;
+const drainBatch = 64;
 /** Told by a step that found everything copied. */
 const done = -1;

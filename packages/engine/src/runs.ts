@@ -1,5 +1,6 @@
 /** Claiming runs: the threads of a job share one cursor, so each takes the next run of needed clusters that nobody has. */
 import { cursorWord } from "./job-layout.ts";
+import { maskOf, runEnd } from "./masks.ts";
 import type { View } from "./view.ts";
 import { nextNeeded } from "./view-scan.ts";
 
@@ -17,8 +18,7 @@ export function takeRun(view: View, job: Int32Array, clustersMax: number, run: R
       if (from >= view.clusters || Atomics.compareExchange(job, cursorWord, from, view.clusters) === from) return false;
       continue;
     }
-    let end = first + 1;
-    while (end < first + clustersMax && end < view.clusters && view.needed(end)) end++;
+    const end = runOfNeeded(view, first, Math.min(view.clusters, first + clustersMax));
     if (Atomics.compareExchange(job, cursorWord, from, end) !== from) continue;
     run.first = first;
     run.count = end - first;
@@ -29,4 +29,17 @@ export function takeRun(view: View, job: Int32Array, clustersMax: number, run: R
 /** Begins another pass, if the last one has ended. */
 export function passAgain(view: View, job: Int32Array): void {
   Atomics.compareExchange(job, cursorWord, view.clusters, 0);
+}
+
+/** Where the run of needed clusters that begins at `first` ends, at most `limit`. */
+function runOfNeeded(view: View, first: number, limit: number): number {
+  let end = first + 1;
+  while (end < limit) {
+    const word = end >>> 5;
+    const upTo = Math.min(limit, (word + 1) * 32);
+    const needed = view.neededOf(word, maskOf(end, upTo));
+    end = Math.min(upTo, word * 32 + runEnd(needed, end & 31));
+    if (end < upTo) break;
+  }
+  return end;
 }

@@ -37,16 +37,16 @@ export class Spill {
     return Atomics.load(this.words, layout.fullWord);
   }
 
-  /** Whether a slot with room for data is free at this moment. */
-  hasRoom(): boolean {
-    return Atomics.load(this.words, layout.freeMemoryWord) > 0 || Atomics.load(this.words, layout.freeFileWord) > 0;
+  /** Less than half of the memory is free: movers should come now, and not when they look next. */
+  isPressing(): boolean {
+    return Atomics.load(this.words, layout.freeMemoryWord) * 2 < this.#memorySlots;
   }
 
   /** A filling slot with room for a cluster, or `noSlot`. */
   take(): number {
     const memory = this.#takeOf(layout.freeMemoryWord, layout.hintMemoryWord, 0, this.#memorySlots);
     if (memory !== noSlot) {
-      if (Atomics.load(this.words, layout.freeMemoryWord) * 2 < this.#memorySlots) this.#wantFile(false);
+      if (this.#fileSlotsMax > 0 && this.isPressing()) this.#wantFile(false);
       return memory;
     }
     const file = this.#takeOf(layout.freeFileWord, layout.hintFileWord, this.#memorySlots, -1);

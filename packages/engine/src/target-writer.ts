@@ -4,6 +4,7 @@
  */
 import type { Errno } from "@heirloom/block";
 import { copiedClustersWord } from "./job-layout.ts";
+import { maskOf } from "./masks.ts";
 import type { MoverJob } from "./mover-types.ts";
 
 /** What a cluster in a buffer is. */
@@ -63,10 +64,4 @@ export function markCopied(job: MoverJob, first: number, count: number): void {
     cluster = upTo;
   }
   Atomics.add(job.words, copiedClustersWord, count);
-}
-
-/** Bits of the clusters `[from, to)` of one word. */
-export function maskOf(from: number, to: number): number {
-  const count = to - from;
-  return count === 32 ? -1 : ((1 << count) - 1) << (from & 31);
 }

@@ -6,9 +6,9 @@
  * |---|---|---|---|
  * | `stopped` | 1 after the transition that ended the view | main, gate closed | all |
  * | `broken` | 0, or why the view cannot be kept | whoever breaks it, by compare-exchange, once | all |
- * | `progress` | counted up when a slot of the spill got free; guests sleep on it | drainers | guests |
  * | `work` | counted up when there may be something to do; movers sleep on it | guests, main | movers |
- * | `waiting` | how many guests sleep on `progress` | guests | drainers |
+ * | `sleeping` | how many sleep on `work` | movers, readers | whoever wakes them |
+ * | `claimWaiters` | how many sleep, or are about to, for somebody's claim | they | whoever releases one |
  * | `brokenErrno` | errno of the read that broke it | before `broken` | main |
  *
  * | bits | say | set by | cleared by |
@@ -22,9 +22,9 @@
 export const stoppedWord = 0;
 export const brokenWord = 16;
 export const brokenErrnoWord = 17;
-export const progressWord = 32;
-export const waitingWord = 33;
-export const workWord = 48;
+export const workWord = 32;
+export const sleepingWord = 33;
+export const claimWaitersWord = 48;
 /** Words of the header; the descriptor follows. */
 export const headerWords = 64;
 

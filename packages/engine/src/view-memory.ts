@@ -2,7 +2,7 @@
  * A view's memory, on the main thread: laid out before the freeze, given back when every thread of the view has let go.
  */
 import assert from "node:assert";
-import type { Arenas, Region } from "./arena.ts";
+import type { Arenas, Region, RegionReference } from "./arena.ts";
 import { putBitmap } from "./descriptors.ts";
 import { NumberWriter } from "./numbers.ts";
 import type { Recorder } from "./recorder.ts";
@@ -14,6 +14,8 @@ import { zeroMemory } from "./zero-memory.ts";
 export interface ViewOptions {
   /** Bytes of the disk. */
   readonly length: number;
+  /** Of the disk's stack. */
+  readonly gate: RegionReference;
   /** Bytes of the job's cluster; a power of two from 4096. */
   readonly clusterSize: number;
   readonly guestDelayMaxMs: number;
@@ -46,7 +48,7 @@ export class ViewMemory {
     this.#arenas = arenas;
     this.set = set;
     set?.hold();
-    this.clusterSize = Math.min(options.clusterSize, layout.claimBytesMax);
+    this.clusterSize = viewClusterSize(options.length, options.clusterSize);
     this.clusters = Math.ceil(options.length / this.clusterSize);
     assert(this.clusters <= layout.clustersMax, "the number of clusters was checked");
     const memorySlots = Math.max(1, Math.floor(options.spillMemory / this.clusterSize));
@@ -62,8 +64,9 @@ export class ViewMemory {
     this.spillWords[spillLayout.freeZeroWord] = zeroSlots;
     this.spillWords[spillLayout.fileDescriptorWord] = -1;
     const row = new NumberWriter();
-    row.put(0, this.clusterSize, this.clusters, options.length, Math.max(options.clusterSize, this.clusterSize));
+    row.put(0, this.clusterSize, this.clusters, options.length, options.clusterSize);
     row.put(Math.ceil(options.guestDelayMaxMs), options.breakGuestWrite ? 1 : 0);
+    row.put(options.gate.arena, options.gate.byteOffset);
     row.put(this.#spillMemory.arena, this.#spillMemory.byteOffset);
     row.put(this.#spillRegion.arena, this.#spillRegion.byteOffset);
     row.put(memorySlots, this.fileSlotsMax, zeroSlots);
@@ -91,13 +94,28 @@ export class ViewMemory {
   }
 }
 
+/** Bits of an array of a view as long as smaller clusters are to be had: 2 MiB each. */
+const clustersWanted = 2 ** 24;
+const clusterSizeMin = 4096;
+
+/**
+ * Bytes of a view's own cluster. A guest that overwrites 4 KiB pays for what is read before, so the smaller the better: 4 KiB
+ * up to a disk of 64 GiB, then as large as keeps the view small, at most the job's cluster and what one claim may read.
+ */
+function viewClusterSize(length: number, jobClusterSize: number): number {
+  const most = Math.min(jobClusterSize, layout.claimBytesMax);
+  let size = Math.min(clusterSizeMin, most);
+  while (size < most && Math.ceil(length / size) > clustersWanted) size *= 2;
+  return size;
+}
+
 /** Why a disk of this length cannot have a view with this cluster size; undefined if it can. */
-export function viewRefusal(length: number, clusterSize: number): string | undefined {
-  const size = Math.min(clusterSize, layout.claimBytesMax);
-  if (Math.ceil(length / size) <= layout.clustersMax) return undefined;
-  let fits = size;
+export function viewRefusal(length: number, jobClusterSize: number): string | undefined {
+  const most = Math.min(jobClusterSize, layout.claimBytesMax);
+  if (Math.ceil(length / most) <= layout.clustersMax) return undefined;
+  let fits = most;
   while (Math.ceil(length / fits) > layout.clustersMax) fits *= 2;
   return fits <= layout.claimBytesMax
-    ? `a disk of ${length} bytes has too many clusters of ${clusterSize}; use a cluster size of at least ${fits}`
+    ? `a disk of ${length} bytes has too many clusters of ${jobClusterSize}; use a cluster size of at least ${fits}`
     : `a disk of ${length} bytes is too large for a point-in-time view (at most ${layout.clustersMax * layout.claimBytesMax} bytes)`;
 }

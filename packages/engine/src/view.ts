@@ -8,8 +8,11 @@
 import type { SharedBitmap } from "@heirloom/bitmap";
 import type { RegionReference } from "./arena.ts";
 import type { ArenaLookup } from "./arena-map.ts";
+import { makeProgress } from "./gate.ts";
+import { slotsWord } from "./gate-layout.ts";
 import { getBitmap, getReference } from "./descriptors.ts";
 import { NumberReader } from "./numbers.ts";
+import { lowestOf } from "./masks.ts";
 import { Spill } from "./spill.ts";
 import { spillWords } from "./spill-layout.ts";
 import * as layout from "./view-layout.ts";
@@ -38,6 +41,10 @@ export class View {
   /** Undefined: every cluster. */
   readonly set: SharedBitmap | undefined;
   readonly spill: Spill;
+  /** Clusters of a unit of the set; a power of two. */
+  readonly #perUnit: number;
+  /** The disk's gate, which outlives the view: parked guests sleep on a word of it. */
+  readonly #gate: Int32Array;
 
   private constructor(reference: RegionReference, arenas: ArenaLookup) {
     const buffer = arenas.buffer(reference.arena);
@@ -50,8 +57,11 @@ export class View {
     this.clusters = row.get();
     this.length = row.get();
     this.setUnit = row.get();
+    this.#perUnit = this.setUnit / this.clusterSize;
     this.guestDelayMaxMs = row.get();
     this.breakGuestWrite = row.get() !== 0;
+    const gate = getReference(row);
+    this.#gate = new Int32Array(arenas.buffer(gate.arena), gate.byteOffset, slotsWord);
     const spillMemory = getReference(row);
     const spillReference = getReference(row);
     const memorySlots = row.get();
@@ -113,6 +123,25 @@ export class View {
     return (Atomics.load(this.retired, word) & bit) === 0 && this.inSet(cluster);
   }
 
+  /** Those of `mask` in a word that are needed: the set is asked once for each of its units. */
+  neededOf(word: number, mask: number): number {
+    const open = mask & ~(Atomics.load(this.preserved, word) | Atomics.load(this.retired, word));
+    return open === 0 || this.set === undefined ? open : this.#inSetOf(word, open);
+  }
+
+  #inSetOf(word: number, mask: number): number {
+    if (this.#perUnit >= 32) return this.inSet(word * 32) ? mask : 0;
+    const unitMask = this.#perUnit === 1 ? 1 : (1 << this.#perUnit) - 1;
+    let found = 0;
+    for (let left = mask; left !== 0; ) {
+      const bit = lowestOf(left);
+      const unit = unitMask << (bit & -this.#perUnit);
+      if (this.inSet(word * 32 + bit)) found |= left & unit;
+      left &= ~unit;
+    }
+    return found;
+  }
+
   isPreserved(cluster: number): boolean {
     return (Atomics.load(this.preserved, cluster >>> 5) & (1 << (cluster & 31))) !== 0;
   }
@@ -135,13 +164,16 @@ export class View {
 
   release(word: number, mask: number): void {
     Atomics.and(this.busy, word, ~mask);
-    Atomics.notify(this.busy, word);
+    // A waiter counts itself before it looks at the word for the last time: either it finds the bit clear, or it is counted.
+    if (Atomics.load(this.words, layout.claimWaitersWord) !== 0) Atomics.notify(this.busy, word);
   }
 
   /** Sleeps a bounded time for a claim that another thread holds. The observed word makes a missed wake-up impossible. */
   waitForClaim(word: number, mask: number): void {
+    Atomics.add(this.words, layout.claimWaitersWord, 1);
     const observed = Atomics.load(this.busy, word);
     if ((observed & mask) !== 0 && !this.over()) Atomics.wait(this.busy, word, observed, claimWaitMs);
+    Atomics.sub(this.words, layout.claimWaitersWord, 1);
   }
 
   setPreserved(word: number, mask: number): void {
@@ -159,38 +191,30 @@ export class View {
     Atomics.and(this.copying, word, ~mask);
   }
 
-  /** A guest put something into the spill, or main has something to say: movers look. */
+  /** The spill fills up, or main has something to say: movers look now. (They look at the spill by themselves every few ms.) */
   wakeMovers(): void {
     Atomics.add(this.words, layout.workWord, 1);
-    Atomics.notify(this.words, layout.workWord);
+    if (Atomics.load(this.words, layout.sleepingWord) !== 0) Atomics.notify(this.words, layout.workWord);
   }
   workSeen(): number {
     return Atomics.load(this.words, layout.workWord);
   }
   /** Sleeps until `wakeMovers` was called after `seen` was read, or the time is over. */
   waitForWork(seen: number, timeoutMs: number): void {
+    // Counted before the sleep: whoever moves `work` after this sees it and notifies; before this, the wait does not begin.
+    Atomics.add(this.words, layout.sleepingWord, 1);
     Atomics.wait(this.words, layout.workWord, seen, timeoutMs);
+    Atomics.sub(this.words, layout.sleepingWord, 1);
   }
 
-  progressSeen(): number {
-    return Atomics.load(this.words, layout.progressWord);
-  }
-  /** A guest's sleep for room in the spill; outside of the gate. */
-  waitForProgress(seen: number, timeoutMs: number): void {
-    Atomics.add(this.words, layout.waitingWord, 1);
-    Atomics.wait(this.words, layout.progressWord, seen, timeoutMs);
-    Atomics.sub(this.words, layout.waitingWord, 1);
-  }
-  /** A slot got free. The count moves first, so a guest that is about to sleep sees it or is woken. */
+  /** A slot of the spill got free. */
   madeProgress(): void {
-    Atomics.add(this.words, layout.progressWord, 1);
-    if (Atomics.load(this.words, layout.waitingWord) > 0) Atomics.notify(this.words, layout.progressWord);
+    makeProgress(this.#gate);
   }
 
   /** Everybody who sleeps for this view looks again (sleepers on claims within `claimWaitMs`). */
   wakeAll(): void {
     this.wakeMovers();
-    Atomics.add(this.words, layout.progressWord, 1);
-    Atomics.notify(this.words, layout.progressWord);
+    makeProgress(this.#gate);
   }
 }

@@ -7,7 +7,7 @@
  */
 import { requestsField, slotWord } from "./gate-layout.ts";
 
-/** Left to guests for each request that they made in a millisecond, before the next run: 350,000 requests/s cost it 7 ms. */
+/** Left to guests for each request that they made in a millisecond, before the next run: at 50,000 requests/s and more, a millisecond. */
 const msPerRequestRate = 0.02;
 
 export class GuestActivity {

@@ -7,7 +7,7 @@ import type { PreparedBackup } from "./prepared-backup.ts";
 import { guestDelayDefault, spillFor } from "./spill-options.ts";
 
 /** Left to guests between two runs of a job with `priority: "guest"` at most, while they write. */
-const yieldMsMax = +(process.env.YM ?? 5);
+const yieldMsMax = 1;
 
 export function prepareBackup(
   options: BackupOptions,

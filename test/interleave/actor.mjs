@@ -4,7 +4,7 @@
  */
 import { DiskIo } from "../../packages/engine/dist/disk-io.js";
 import { Gate } from "../../packages/engine/dist/gate.js";
-import { gateBytes } from "../../packages/engine/dist/gate-layout.js";
+import { gateBytes, progressWord, slotsWord } from "../../packages/engine/dist/gate-layout.js";
 import { jobWords } from "../../packages/engine/dist/job-layout.js";
 import { Mover } from "../../packages/engine/dist/mover.js";
 import { readView } from "../../packages/engine/dist/reader.js";
@@ -119,15 +119,15 @@ export class Actor {
   #afterForced(offset) {
     if (lab.words[header.killed] !== 0) return;
     for (const view of this.views) {
-      if (view.words.byteOffset + 32 * 4 === offset && lab.quietly(() => view.spill.hasRoom() && !view.over())) {
-        lab.fail("a guest sleeps for room in the spill while a slot is free");
-      }
       const word = (offset - view.busy.byteOffset) / 4;
       if (word >= 0 && word < view.busy.length && load(view.busy, word) === 0) lab.fail("a thread sleeps for a claim that was released");
     }
     for (const gate of this.gates) {
       const word = (offset - gate.byteOffset) / 4;
-      if (word >= 32 && word < gate.length && load(gate, word) === 0) lab.fail("the gatekeeper sleeps for a slot that is empty");
+      if (word >= slotsWord && word < gate.length && load(gate, word) === 0) lab.fail("the gatekeeper sleeps for a slot that is empty");
+      if (word !== progressWord) continue;
+      const crowded = lab.quietly(() => this.views.some((view) => !view.over() && !view.spill.hasRoom()));
+      if (this.views.length > 0 && !crowded) lab.fail("a guest sleeps for room in the spill while there is room in every view");
     }
   }
 }

@@ -1,5 +1,6 @@
 /** What must hold of what a schedule has left. Each check throws with a sentence. */
 import assert from "node:assert/strict";
+import { operationField, slotWord } from "../../packages/engine/dist/gate-layout.js";
 import * as spillLayout from "../../packages/engine/dist/spill-layout.js";
 import { clusterSize, diskBytes, storage } from "./disks.mjs";
 import { lab } from "./lab.mjs";
@@ -73,7 +74,7 @@ export function checkReleased(world) {
     assert.equal(spillWords[spillLayout.fullWord], full, `view ${index}: count of full slots`);
   }
   for (const stack of world.stacks) {
-    for (let participant = 0; participant < 8; participant++) assert.equal(stack.words[32 + participant * 16], 0, `slot of thread ${participant} is not empty`);
+    for (let participant = 0; participant < 8; participant++) assert.equal(stack.words[slotWord(participant, operationField)], 0, `slot of thread ${participant} is not empty`);
   }
 }
 

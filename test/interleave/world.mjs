@@ -78,7 +78,7 @@ export class World {
     this.layers = [];
     /** @type {{ recorder: Recorder, disk: number, base: number }[]} */
     this.recorders = [];
-    /** @type {{ memory: ViewMemory, disk: number, base: number, image: number, stands: boolean }[]} */
+    /** @type {{ memory: ViewMemory, disk: number, base: number, image: number, stands: boolean, stopped: boolean, woken: boolean }[]} */
     this.views = [];
     /** @type {import("../../packages/engine/dist/arena.js").Region[]} */
     this.jobs = [];
@@ -137,14 +137,15 @@ export class World {
 
   /**
    * A view with its spill.
-   * @param {{ disk: number, clusters: number, base: number }} of
+   * @param {{ layer: import("../../packages/engine/dist/stack.js").Layer, disk: number, clusters: number, base: number }} of
    * @param {{ set?: Recorder, slots?: number, fileSlots?: number, zeroSlots?: number, delayMs?: number, breakGuestWrite?: boolean, image?: number, jobClusters?: number, spillDisk?: number }} options
    */
-  view({ disk, clusters, base }, { set, slots = 4, fileSlots = 0, zeroSlots = 2, delayMs = 0, breakGuestWrite = false, image = 0, jobClusters = 1, spillDisk = 7 }) {
+  view({ layer, disk, clusters, base }, { set, slots = 4, fileSlots = 0, zeroSlots = 2, delayMs = 0, breakGuestWrite = false, image = 0, jobClusters = 1, spillDisk = 7 }) {
     const memory = new ViewMemory(
       this.arenas,
       {
         length: clusters * clusterSize,
+        gate: layer.stack.gateRegion,
         clusterSize: jobClusters * clusterSize,
         guestDelayMaxMs: delayMs,
         breakGuestWrite,
@@ -161,7 +162,7 @@ export class World {
       memory.spillWords[spillLayout.fileSlotsWord] = memory.fileSlotsMax;
       memory.spillWords[spillLayout.freeFileWord] = memory.fileSlotsMax;
     }
-    this.views.push({ memory, disk, base, image, stands: false });
+    this.views.push({ memory, disk, base, image, stands: false, stopped: false, woken: false });
     return memory;
   }
 
@@ -235,14 +236,21 @@ export class World {
       this.poll();
       timer?.();
     }
-    for (const { memory, stands } of this.views) if (!stands && memory.view.stopped()) memory.view.wakeAll();
+    for (const view of this.views) {
+      if (!view.stopped || view.woken) continue;
+      view.woken = true;
+      view.memory.view.wakeAll();
+    }
     return settled === 1;
   }
 
   /** A view that left its table is stopped, in the same transition. @param {number} index @param {World["views"][number]} view */
   #stopLeft(index, view) {
     const inTable = this.stacks.some((stack) => [...stack.layers.values()].some((layer) => layer.table.views.includes(view.memory)));
-    if (view.stands && !inTable) Atomics.store(view.memory.view.words, viewLayout.stoppedWord, 1);
+    if (view.stands && !inTable) {
+      Atomics.store(view.memory.view.words, viewLayout.stoppedWord, 1);
+      view.stopped = true;
+    }
     if (!view.stands && inTable) this.oracle.take(view.image, view.disk);
     view.stands = inTable;
     this.oracle.setStanding(index, inTable);

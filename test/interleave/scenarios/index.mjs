@@ -1,6 +1,8 @@
 /** All scenarios. */
+import { bitmapScenarios } from "./bitmap.mjs";
 import { gateScenarios } from "./gate.mjs";
+import { layerScenarios } from "./layers.mjs";
 import { viewScenarios } from "./view.mjs";
 
 /** @type {import("../batch.mjs").Scenario[]} */
-export const scenarios = [...gateScenarios, ...viewScenarios];
+export const scenarios = [...gateScenarios, ...viewScenarios, ...layerScenarios, ...bitmapScenarios];

@@ -1,72 +1,5 @@
-/** Guests, copiers and drainers around one view. */
-import { fill } from "../actor.mjs";
-import { clusterSize } from "../disks.mjs";
-import { checkJob, runJob, setUpJob } from "./job.mjs";
-
-/**
- * @typedef {(actor: import("../actor.mjs").Actor) => () => number | void} Part
- * @typedef {import("./job.mjs").JobOptions} JobOptions
- */
-
-/** @param {string} name @param {JobOptions & { mortal?: number[] }} options @param {Record<string, Part>} parts @returns {import("../batch.mjs").Scenario} */
-function backup(name, options, parts) {
-  const named = (/** @type {string} */ name) => Object.keys(parts).flatMap((part, index) => (part.startsWith(name) ? [index + 1] : []));
-  const all = { movers: named("copier"), drainers: named("drainer"), ...options };
-  return {
-    name,
-    threads: ["main", ...Object.keys(parts)],
-    ...(options.mortal === undefined ? {} : { mortal: options.mortal }),
-    setup(world) {
-      setUpJob(world, all);
-      return null;
-    },
-    main: (world) => runJob(world, all),
-    thread: (actor) => Object.values(parts)[actor.thread - 1](actor),
-    check: (world) => checkJob(world, all),
-  };
-}
-
-/** A guest that writes these clusters, a range of them where a pair is given. @param {(number | [number, number])[]} clusters */
-function guest(clusters) {
-  return /** @type {Part} */ (
-    (actor) => {
-      const io = actor.guest();
-      return () => {
-        let failed = 0;
-        for (const [round, one] of clusters.entries()) {
-          const [first, count] = typeof one === "number" ? [one, 1] : one;
-          const value = actor.thread * 1000 + round;
-          const data = new Uint8Array(count * clusterSize);
-          for (let at = 0; at < count; at++) data.set(fill(value), at * clusterSize);
-          if (io.write(data, first * clusterSize) !== 0) failed++;
-        }
-        actor.oracle.note(0, actor.oracle.noted(0) + failed);
-      };
-    }
-  );
-}
-
-/** A guest that discards, then writes zeroes. @type {Part} */
-const clearing = (actor) => {
-  const io = actor.guest();
-  return () => {
-    io.discard(0, clusterSize);
-    io.writeZeroes(clusterSize, clusterSize, true);
-  };
-};
-
-/** @param {Partial<Parameters<import("../actor.mjs").Actor["mover"]>[0]>} [options] */
-function copier(options = {}) {
-  return /** @type {Part} */ (
-    (actor) => {
-      const run = actor.mover({ source: 0, target: 3, clusters: 2, ...options });
-      return () => {
-        actor.waitForStart();
-        return run();
-      };
-    }
-  );
-}
+/** Guests, copiers, drainers and readers around one view. */
+import { backup, clearing, copier, guest, reader } from "./parts.mjs";
 
 const kernel = copier({ kernel: true });
 const drainer = copier({ copies: false });
@@ -95,4 +28,9 @@ export const viewScenarios = [
   backup("set", { view: roomy, dirty: [1], mustSucceed: true, clusters: 3 }, { guest: guest([[0, 3]]), copier: copier({ clusters: 3 }) }),
   backup("death-of-a-guest", { view: single, mortal: [1] }, { "guest A": guest([[0, 2]]), "guest B": guest([0, 1]), copier: copier({ runClusters: 2 }) }),
   backup("death-of-a-copier", { view: roomy, mortal: [2, 3] }, { guest: guest([0, 1]), "copier A": copier(), "copier B": kernel }),
+  backup("reader", { view: roomy, end: "at once", clusters: 1, content: [11] }, { guest: guest([0, 0]), reader: reader([0, 0]) }),
+  backup("reader-and-drainer", { view: single }, { guest: guest([0, 1]), "reader of the view": reader([0, 1], 3), drainer }),
+  backup("reader-and-copier", { view: single }, { guest: guest([0, 1]), "reader of the view": reader([0, 1], 3), copier: copier() }),
+  backup("reader-and-breaks", { view: { slots: 1, delayMs: 0 } }, { guest: guest([[0, 2]]), "guest B": guest([0]), "reader of the view": reader([0, 1, 0], 3) }),
+  backup("death-of-a-reader", { view: single, mortal: [3] }, { "guest A": guest([0]), "guest B": guest([1, 0]), "reader of the view": reader([0, 1], 3), drainer }),
 ];

@@ -14,7 +14,7 @@ import { parseArgs } from "node:util";
 import { missing, versionOf } from "./peers/installed.mjs";
 import { printFigure, printHead } from "./report.mjs";
 
-const modules = ["copy"];
+const modules = ["copy", "guest", "gate", "marking", "empty", "memory", "micro"];
 
 const { values: options } = parseArgs({
   args: process.argv.slice(2).filter((argument) => argument !== "--"),

@@ -12,7 +12,7 @@ import { cluster, granulesIn, granulesOf, MiB, pattern, refusalOf, Scene, seeded
 const clusters = 24;
 const length = clusters * cluster - 512; // the last cluster is not whole
 const frozen = { image: new Uint8Array(0), file: "" };
-const scene = new Scene({ observeFreeze: () => (frozen.image = readFileSync(frozen.file)) });
+const scene = new Scene({ observeFreeze: () => (frozen.image = readFileSync(frozen.file)) }, true);
 afterAll(() => scene.close());
 
 type Sync = NonNullable<BackupOptions["sync"]>;
@@ -119,7 +119,6 @@ async function run(sync: Sync, mode: Mode, end: End, recording: boolean, seed: n
   if (row === undefined) throw new Error("no such row");
   const random = seeded(seed);
   const nth = end === "failure at the first write" ? 1 : 3;
-  // Zeroes are requests too: `any` but reads and flushes would be simpler, were there a kind for it.
   const hang = { nth, once: true, action: { hang: true } } as const;
   const round = await prepare([{ kind: "write", ...hang }], recording, sync, random);
   const { node } = round.target;

@@ -50,12 +50,14 @@ export interface JobState {
 
 /** Bytes on the target so far; all of `jobLength` once everything is. */
 export function jobOffset(job: JobState): number {
+  if (job.ended !== undefined) return job.ended.offset;
   const { copiedClusters, memory } = job.view;
   return copiedClusters >= wantedClusters(job) ? jobLength(job) : copiedClusters * memory.clusterSize;
 }
 
 /** Bytes in all, in whole clusters of the job (the last one may reach past the disk), as known now; a scan makes it smaller. */
 export function jobLength(job: JobState): number {
+  if (job.ended !== undefined) return job.ended.length;
   const { clusterSize } = job.request;
   return Math.ceil((wantedClusters(job) * job.view.memory.clusterSize) / clusterSize) * clusterSize;
 }

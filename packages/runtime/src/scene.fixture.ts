@@ -3,7 +3,7 @@
  * model of bits. A scene is closed whatever becomes of its test.
  */
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { FaultRule, NodeSpec } from "@heirloom/block";
@@ -36,13 +36,15 @@ export function pattern(length: number, seed: number): Uint8Array {
 
 export class Scene {
   readonly runtime: Runtime;
-  readonly directory: string = mkdtempSync(join(tmpdir(), "heirloom-runtime-"));
+  readonly directory: string;
   /** What happened so far. */
   readonly events: RuntimeEvent[] = [];
   readonly #waiting = new Set<() => void>();
   #files = 0;
 
-  constructor(options: RuntimeOptions = {}) {
+  /** @param inMemory files on a tmpfs, where there is one: for many jobs, each of which flushes its target */
+  constructor(options: RuntimeOptions = {}, inMemory = false) {
+    this.directory = mkdtempSync(join(inMemory && existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "heirloom-runtime-"));
     this.runtime = createRuntime(options);
     void this.#follow();
   }
@@ -119,8 +121,8 @@ export class Scene {
   }
 }
 
-export async function inScene(body: (scene: Scene) => Promise<void>, options: RuntimeOptions = {}): Promise<void> {
-  const scene = new Scene(options);
+export async function inScene(body: (scene: Scene) => Promise<void>, options: RuntimeOptions = {}, inMemory = false): Promise<void> {
+  const scene = new Scene(options, inMemory);
   try {
     await body(scene);
   } finally {

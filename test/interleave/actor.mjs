@@ -8,6 +8,7 @@ import { gateBytes, progressWord, slotsWord } from "../../packages/engine/dist/g
 import { jobWords } from "../../packages/engine/dist/job-layout.js";
 import { Mover } from "../../packages/engine/dist/mover.js";
 import { readView } from "../../packages/engine/dist/reader.js";
+import { freeFileWord, freeMemoryWord } from "../../packages/engine/dist/spill-layout.js";
 import { ThreadContext } from "../../packages/engine/dist/thread-context.js";
 import { View } from "../../packages/engine/dist/view.js";
 import * as block from "../../packages/block/dist/index.js";
@@ -26,7 +27,7 @@ export const ends = { copied: 1, over: 2, failed: 3 };
  * @property {number} seed
  * @property {{ arena: number, byteOffset: number }[]} gates
  * @property {{ length: number, granularity: number, regions: { arena: number, byteOffset: number }[], disk: number, base: number }[]} recorders
- * @property {{ arena: number, byteOffset: number, disk: number, base: number, image: number }[]} views
+ * @property {{ arena: number, byteOffset: number, disk: number, base: number, image: number, target: number }[]} views
  * @property {{ arena: number, byteOffset: number }[]} jobs
  * @property {import("../../packages/engine/dist/disk-io.js").DiskAddress[]} addresses of attached disks
  * @property {number[]} disks that have a gate
@@ -49,12 +50,16 @@ export class Actor {
     this.jobs = plan.jobs.map((job) => arenas.words(job, jobWords));
     this.gates = plan.gates.map((gate) => arenas.words(gate, gateBytes / 4));
     oracle.recorders = plan.recorders.map(({ disk, base }, index) => ({ bitmap: this.recorders[index], disk, base }));
-    oracle.views = plan.views.map(({ disk, base, image }, index) => ({ view: this.views[index], disk, base, image }));
+    oracle.views = plan.views.map(({ disk, base, image, target }, index) => ({ view: this.views[index], disk, base, image, target }));
     oracle.gates = this.gates;
     oracle.watched = plan.disks;
     storage.beforeWrite = (disk, offset) => oracle.beforeWrite(disk, offset);
     storage.refuseWrite = () => 0;
     lab.givenBack = (buffer, offset) => (buffer === 1 && oracle.wasGivenBack(offset) ? `offset ${offset}` : undefined);
+    lab.afterOr = (offset) => {
+      const error = lab.quietly(() => oracle.copiedError(offset));
+      if (error !== undefined) lab.fail(error);
+    };
     lab.onForced = (_buffer, offset) => this.#afterForced(offset);
   }
 
@@ -126,7 +131,7 @@ export class Actor {
       const word = (offset - gate.byteOffset) / 4;
       if (word >= slotsWord && word < gate.length && load(gate, word) === 0) lab.fail("the gatekeeper sleeps for a slot that is empty");
       if (word !== progressWord) continue;
-      const crowded = lab.quietly(() => this.views.some((view) => !view.over() && !view.spill.hasRoom()));
+      const crowded = lab.quietly(() => this.views.some((view) => !view.over() && load(view.spill.words, freeMemoryWord) <= 0 && load(view.spill.words, freeFileWord) <= 0));
       if (this.views.length > 0 && !crowded) lab.fail("a guest sleeps for room in the spill while there is room in every view");
     }
   }

@@ -3,7 +3,7 @@ import { Worker } from "node:worker_threads";
 import { controlBytes } from "./control-words.mjs";
 import { diskBytes, disksMax, imagesMax, oracleBytes, registryBytes } from "./sizes.mjs";
 
-/** @typedef {{ file: string, find: string, replace: string }} Fault */
+/** @typedef {{ edits: [string, string, string][] }} Fault */
 
 export class Harness {
   /** @type {Worker[]} */ workers = [];

@@ -4,7 +4,7 @@
  * loaded.
  */
 const blockUrl = new URL("./block-io.mjs", import.meta.url).href;
-/** @type {{ file: string, find: string, replace: string } | undefined} */
+/** @type {{ edits: [string, string, string][] } | undefined} */
 let fault;
 
 /** @param {typeof fault} data */
@@ -20,17 +20,20 @@ export function resolve(specifier, context, next) {
 
 /** @param {string} url @param {object} context @param {Function} next */
 export function load(url, context, next) {
-  if (fault === undefined || !url.endsWith(fault.file)) return next(url, context);
+  if (fault === undefined || !fault.edits.some(([file]) => url.endsWith(file))) return next(url, context);
   const loaded = next(url, context);
-  return typeof loaded.then === "function" ? loaded.then(plant) : plant(loaded);
+  return typeof loaded.then === "function" ? loaded.then((/** @type {{ source: string | Uint8Array }} */ module) => plant(url, module)) : plant(url, loaded);
 }
 
-/** @param {{ source: string | Uint8Array }} loaded */
-function plant(loaded) {
+/** @param {string} url @param {{ source: string | Uint8Array }} loaded */
+function plant(url, loaded) {
   if (fault === undefined) return loaded;
-  const source = typeof loaded.source === "string" ? loaded.source : new TextDecoder().decode(loaded.source);
-  const parts = source.split(new RegExp(fault.find, "s"));
-  const pattern = new RegExp(fault.find, "s");
-  if (!pattern.test(source)) throw new Error(`the planted fault does not fit ${fault.file} any more: /${fault.find}/ is not found (${parts.length})`);
-  return { ...loaded, source: source.replace(pattern, fault.replace) };
+  let source = typeof loaded.source === "string" ? loaded.source : new TextDecoder().decode(loaded.source);
+  for (const [file, find, replace] of fault.edits) {
+    if (!url.endsWith(file)) continue;
+    const pattern = new RegExp(find);
+    if (!pattern.test(source)) throw new Error(`the planted fault does not fit ${file} any more: /${find}/ is not found`);
+    source = source.replace(pattern, replace);
+  }
+  return { ...loaded, source };
 }

@@ -34,8 +34,10 @@ export function instrument() {
       if (buffer === 0) return make(array, index, value, other);
       lab.forgetLoads();
       lab.park(what, buffer, at);
+      const offset = at;
       const result = make(array, index, value, other);
       lab.note(result);
+      if (what === operation.or) lab.afterOr(offset);
       return result;
     };
   }

@@ -29,6 +29,7 @@ class Lab {
   /** Ranges whose words nobody fights over: no steps. @type {{ buffer: number, from: number, to: number }[]} */ quiet = [];
   /** Ranges that were given back: a step in one is an error. Shared by all, see world.mjs. @type {(buffer: number, offset: number) => string | undefined} */ givenBack = () => undefined;
   /** @type {Uint8Array} */ failureText = new Uint8Array(0);
+  /** Told of each bit that was set: at this moment it must be true. @type {(offset: number) => void} */ afterOr = () => {};
   #same = 0;
   #sameAt = 0;
   #sameBuffer = -1;

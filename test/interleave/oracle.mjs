@@ -29,7 +29,7 @@ export class Oracle {
     this.images = new Uint8Array(images);
     /** By number, what each bitmap and view is; every thread has its own sight of them. @type {{ bitmap: any, disk: number, base: number }[]} */
     this.recorders = [];
-    /** @type {{ view: any, disk: number, base: number, image: number }[]} */
+    /** @type {{ view: any, disk: number, base: number, image: number, target: number }[]} */
     this.views = [];
     /** @type {Int32Array[]} */
     this.gates = [];
@@ -123,6 +123,22 @@ export class Oracle {
       const cluster = Math.floor(at / view.clusterSize);
       if (this.isOver(view) || this.isPreserved(view, cluster) || !view.inSet(cluster)) continue;
       return `I2: cluster ${cluster} is overwritten while view ${index} stands and still needs it`;
+    }
+    return undefined;
+  }
+
+  /** Whatever is said to be copied is on the target, as it was at the instant (I2). @param {number} offset of a word that was just set */
+  copiedError(offset) {
+    for (const [index, { view, base, image, target }] of this.views.entries()) {
+      const word = (offset - view.copied.byteOffset) / 4;
+      if (word < 0 || word >= view.copied.length) continue;
+      for (let cluster = word * 32; cluster < Math.min(view.clusters, word * 32 + 32); cluster++) {
+        if (((view.copied[word] >>> (cluster & 31)) & 1) === 0) continue;
+        const from = target * diskBytes + cluster * clusterSize;
+        const held = storage.bytes.subarray(from, from + clusterSize);
+        const expected = this.imageOf(image, base / clusterSize + cluster);
+        if (Buffer.compare(held, expected) !== 0) return `I2: view ${index} says that cluster ${cluster} is copied, but the target holds ${held[0]}|${held[clusterSize - 4]}; at the instant it was ${expected[0]} (first bytes)`;
+      }
     }
     return undefined;
   }

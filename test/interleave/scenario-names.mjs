@@ -30,6 +30,7 @@ export const scenarioThreads = {
   "death-of-a-copier": 4,
   reader: 3,
   "reader-and-drainer": 4,
+  "reader-of-a-file": 4,
   "reader-and-copier": 4,
   "reader-and-breaks": 4,
   "death-of-a-reader": 5,

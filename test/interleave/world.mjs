@@ -78,7 +78,7 @@ export class World {
     this.layers = [];
     /** @type {{ recorder: Recorder, disk: number, base: number }[]} */
     this.recorders = [];
-    /** @type {{ memory: ViewMemory, disk: number, base: number, image: number, stands: boolean, stopped: boolean, woken: boolean }[]} */
+    /** @type {{ memory: ViewMemory, disk: number, base: number, image: number, target: number, stands: boolean, stopped: boolean, woken: boolean }[]} */
     this.views = [];
     /** @type {import("../../packages/engine/dist/arena.js").Region[]} */
     this.jobs = [];
@@ -138,9 +138,9 @@ export class World {
   /**
    * A view with its spill.
    * @param {{ layer: import("../../packages/engine/dist/stack.js").Layer, disk: number, clusters: number, base: number }} of
-   * @param {{ set?: Recorder, slots?: number, fileSlots?: number, zeroSlots?: number, delayMs?: number, breakGuestWrite?: boolean, image?: number, jobClusters?: number, spillDisk?: number }} options
+   * @param {{ set?: Recorder, slots?: number, fileSlots?: number, zeroSlots?: number, delayMs?: number, breakGuestWrite?: boolean, image?: number, jobClusters?: number, spillDisk?: number, target?: number }} options
    */
-  view({ layer, disk, clusters, base }, { set, slots = 4, fileSlots = 0, zeroSlots = 2, delayMs = 0, breakGuestWrite = false, image = 0, jobClusters = 1, spillDisk = 7 }) {
+  view({ layer, disk, clusters, base }, { set, slots = 4, fileSlots = 0, zeroSlots = 2, delayMs = 0, breakGuestWrite = false, image = 0, jobClusters = 1, spillDisk = 7, target = 3 }) {
     const memory = new ViewMemory(
       this.arenas,
       {
@@ -162,7 +162,7 @@ export class World {
       memory.spillWords[spillLayout.fileSlotsWord] = memory.fileSlotsMax;
       memory.spillWords[spillLayout.freeFileWord] = memory.fileSlotsMax;
     }
-    this.views.push({ memory, disk, base, image, stands: false, stopped: false, woken: false });
+    this.views.push({ memory, disk, base, image, target, stands: false, stopped: false, woken: false });
     return memory;
   }
 
@@ -185,7 +185,7 @@ export class World {
         disk,
         base,
       })),
-      views: this.views.map(({ memory, disk, base, image }) => ({ ...place(memory.region), disk, base, image })),
+      views: this.views.map(({ memory, disk, base, image, target }) => ({ ...place(memory.region), disk, base, image, target })),
       jobs: this.jobs.map(place),
       addresses: this.layers.map((layer) => layer.stack.address(layer)),
       disks: this.disks,
@@ -287,7 +287,7 @@ export class World {
       const event = lab.turn();
       if (event === undefined) return;
       if (event < 0) this.died(-1 - event);
-      else this.events.push(event);
+      this.events.push(event);
     }
   }
 

@@ -4,6 +4,7 @@
  * let go.
  */
 import assert from "node:assert";
+import { once } from "node:events";
 import { MessageChannel } from "node:worker_threads";
 import type { BitmapHandle } from "@heirloom/bitmap";
 import type { NodeHandle } from "@heirloom/block";
@@ -179,9 +180,9 @@ export class EngineView {
   #startMover(options: MoverOptions, report: (error: MoverError) => void): LongTask<MoverEnd> {
     const { port1, port2 } = new MessageChannel();
     port1.on("message", report);
-    port1.unref();
+    const closed = once(port1, "close");
     try {
-      return this.#parts.pool.start<MoverEnd>("move", (participant) => {
+      const mover = this.#parts.pool.start<MoverEnd>("move", (participant) => {
         const task: MoverTask = {
           engine: this.#parts.address(),
           participant,
@@ -202,6 +203,8 @@ export class EngineView {
         };
         return { task, transfer: [port2] };
       });
+      // What it reported comes before its port closes, with the task or with the thread; its end may come sooner.
+      return { participant: mover.participant, ended: mover.ended.finally(() => closed) };
     } catch (error) {
       port1.close();
       throw error;

@@ -30,7 +30,7 @@ import type { ViewOptions } from "./view-memory.ts";
 export interface EngineOptions {
   /** Threads for jobs and for the main thread's I/O at most; 256 by default. */
   readonly threadsMax?: number;
-  /** Threads that open, close, flush at most; 4 by default. */
+  /** Threads that open, close, flush at most; 16 by default: one that hangs in a device must not keep the others. */
   readonly helpersMax?: number;
   /** Threads that serve the main thread's I/O at most; a disk stays with one of them. 2 by default. */
   readonly ioThreadsMax?: number;
@@ -66,7 +66,7 @@ export class Engine {
     this.#channel.unref();
     this.arenas = new Arenas((arena, buffer) => this.#announce([{ arena, buffer }], arena + 1));
     this.#ioThreadsMax = options.ioThreadsMax ?? 2;
-    const { threadsMax = 256, helpersMax = 4, idleTimeoutMs = 10_000 } = options;
+    const { threadsMax = 256, helpersMax = 16, idleTimeoutMs = 10_000 } = options;
     this.pool = new Pool(this.registry, { threadsMax, helpersMax, idleTimeoutMs }, (participant, died) =>
       this.#vacate(participant, died),
     );

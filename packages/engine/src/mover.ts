@@ -50,7 +50,8 @@ export class Mover {
     this.#activity = activity;
     const runBytes = activity === undefined ? job.runBytesMax : Math.min(job.runBytesMax, yieldingRunBytes);
     this.#runClusters = Math.max(1, Math.floor(runBytes / job.view.clusterSize));
-    this.#kernel = job.source.direct !== undefined && job.target.direct !== undefined && capabilities().copyFileRange;
+    const direct = job.source.direct !== undefined && job.target.direct !== undefined;
+    this.#kernel = direct && !job.detectZeroes && capabilities().copyFileRange;
     this.#held = {
       first: 0,
       count: 0,
@@ -131,7 +132,7 @@ export class Mover {
     const { source, target } = this.#job;
     if (source.direct === undefined || target.direct === undefined) return 0;
     // Whatever the kernel could not do, the copy through a buffer can, or says properly why not.
-    if (copyRunInKernel(this.#job, this.#run, source.direct, target.direct, this.#known) !== 0) this.#kernel = false;
+    if (copyRunInKernel(this.#job, this.#run, source.direct, target.direct) !== 0) this.#kernel = false;
     return 0;
   }
 

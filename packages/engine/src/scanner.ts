@@ -42,40 +42,31 @@ function scanClusters(job: MoverJob, by: ScanBy, from: number, to: number): void
   const { view } = job;
   let cluster = from;
   while (cluster < to && !view.over()) {
-    const end = Math.min(to, Math.max(cluster + 1, runEnd(job, by, cluster)));
-    if (!isIn) for (let one = cluster; one < end; one++) retire(job, one);
+    const offset = cluster * view.clusterSize;
+    const unit = offset - (offset % view.setUnit);
+    const outside = by.kind === "bitmap" ? cleanUntil(job, by.bitmap, unit) : unallocatedUntil(job, unit);
+    const next = outside > unit ? outside : Math.min(unit + view.setUnit, view.length);
+    const end = Math.min(to, Math.max(cluster + 1, Math.ceil(next / view.clusterSize)));
+    if (outside > unit) for (let one = cluster; one < end; one++) retire(job, one);
     cluster = end;
   }
 }
 
-let isIn = false;
-const extent: StatusExtent = { length: 0, zero: false, allocated: false };
+/** Where the whole clean units from `unit` on end, bytes; `unit` itself if any byte of it is dirty. */
+function cleanUntil({ view }: MoverJob, bitmap: SharedBitmap, unit: number): number {
+  const dirty = bitmap.nextDirty(unit);
+  return dirty === -1 ? view.length : dirty - (dirty % view.setUnit);
+}
 
-/** Where the run that begins at `cluster` ends; sets `isIn`. A cluster is in if any byte of its unit is. */
-function runEnd(job: MoverJob, by: ScanBy, cluster: number): number {
-  const { view } = job;
-  const offset = cluster * view.clusterSize;
-  const unit = offset - (offset % view.setUnit);
-  const unitEnd = Math.min(unit + view.setUnit, view.length);
-  if (by.kind === "bitmap") {
-    const dirty = by.bitmap.nextDirty(unit);
-    isIn = dirty !== -1 && dirty < unitEnd;
-    const next = isIn ? unitEnd : dirty === -1 ? view.length : dirty - (dirty % view.setUnit);
-    return Math.ceil(next / view.clusterSize);
-  }
+/** Where the whole units without allocation from `unit` on end; what nobody knows of counts as allocated. */
+function unallocatedUntil({ view, source }: MoverJob, unit: number): number {
+  const extent: StatusExtent = { length: 0, zero: false, allocated: false };
   let at = unit;
-  isIn = false;
-  while (at < unitEnd && !isIn) {
-    if (job.source.status(at, view.length - at, extent) !== 0) {
-      isIn = true; // unknown counts as allocated
-      break;
-    }
-    if (extent.allocated) isIn = true;
-    else at += extent.length;
+  while (at < view.length) {
+    if (source.status(at, view.length - at, extent) !== 0 || extent.allocated) break;
+    at += extent.length;
   }
-  if (isIn) return Math.ceil(unitEnd / view.clusterSize);
-  const whole = at >= view.length ? view.length : at - (at % view.setUnit);
-  return Math.ceil(Math.max(unitEnd, whole) / view.clusterSize);
+  return at >= view.length ? view.length : at - (at % view.setUnit);
 }
 
 function retire(job: MoverJob, cluster: number): void {

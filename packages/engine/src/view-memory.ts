@@ -18,6 +18,8 @@ export interface ViewOptions {
   readonly gate: RegionReference;
   /** Bytes of the job's cluster; a power of two from 4096. */
   readonly clusterSize: number;
+  /** Requests to source and target must be multiples of it; a power of two. */
+  readonly alignment: number;
   readonly guestDelayMaxMs: number;
   readonly breakGuestWrite: boolean;
   /** Bytes of spill in memory, rounded to clusters. */
@@ -48,7 +50,7 @@ export class ViewMemory {
     this.#arenas = arenas;
     this.set = set;
     set?.hold();
-    this.clusterSize = viewClusterSize(options.length, options.clusterSize);
+    this.clusterSize = viewClusterSize(options.length, options.clusterSize, options.alignment);
     this.clusters = Math.ceil(options.length / this.clusterSize);
     assert(this.clusters <= layout.clustersMax, "the number of clusters was checked");
     const memorySlots = Math.max(1, Math.floor(options.spillMemory / this.clusterSize));
@@ -102,16 +104,19 @@ const clusterSizeMin = 4096;
  * Bytes of a view's own cluster. A guest that overwrites 4 KiB pays for what is read before, so the smaller the better: 4 KiB
  * up to a disk of 64 GiB, then as large as keeps the view small, at most the job's cluster and what one claim may read.
  */
-function viewClusterSize(length: number, jobClusterSize: number): number {
+function viewClusterSize(length: number, jobClusterSize: number, alignment: number): number {
   const most = Math.min(jobClusterSize, layout.claimBytesMax);
-  let size = Math.min(clusterSizeMin, most);
+  let size = Math.min(Math.max(clusterSizeMin, alignment), most);
   while (size < most && Math.ceil(length / size) > clustersWanted) size *= 2;
   return size;
 }
 
 /** Why a disk of this length cannot have a view with this cluster size; undefined if it can. */
-export function viewRefusal(length: number, jobClusterSize: number): string | undefined {
+export function viewRefusal(length: number, jobClusterSize: number, alignment: number): string | undefined {
   const most = Math.min(jobClusterSize, layout.claimBytesMax);
+  if (alignment > most || most % alignment !== 0) {
+    return `source and target must take requests aligned to ${most} bytes or less, a power of two, not ${alignment}`;
+  }
   if (Math.ceil(length / most) <= layout.clustersMax) return undefined;
   let fits = most;
   while (Math.ceil(length / fits) > layout.clustersMax) fits *= 2;

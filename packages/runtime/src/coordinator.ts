@@ -362,7 +362,7 @@ export class Coordinator {
 }
 
 /** Why a layer cannot have a view with this cluster size. */
-export function refuseView(operation: string, layer: Layer, clusterSize: number): void {
-  const reason = viewRefusal(layer.table.length, clusterSize);
+export function refuseView(operation: string, layer: Layer, clusterSize: number, alignment: number): void {
+  const reason = viewRefusal(layer.table.length, clusterSize, alignment);
   if (reason !== undefined) throw new RefusalError(operation, refusal("ERR_BITMAP_TOO_LARGE", reason, { clusterSize }));
 }

@@ -56,7 +56,8 @@ export class JobControl {
     }
     const disk = this.#coordinator.disk(request.source, "backup");
     if (backup.target.disk !== undefined) this.#coordinator.refuseClosing(backup.target.disk, true, "backup");
-    refuseView("backup", disk.layer, request.clusterSize);
+    const alignment = Math.max(disk.node.alignment, backup.target.node.alignment);
+    refuseView("backup", disk.layer, request.clusterSize, alignment);
     const bitmap = request.bitmap === null ? undefined : draft.bitmap(disk, request.bitmap.name);
     const settled = bitmap === undefined || draft.snapshotOf(bitmap).context.folds === 0;
     if (bitmap !== undefined && request.bitmap !== null) {
@@ -69,6 +70,7 @@ export class JobControl {
       {
         length: disk.layer.table.length,
         clusterSize: request.clusterSize,
+        alignment,
         guestDelayMaxMs: backup.guestDelayMaxMs,
         breakGuestWrite: backup.breakGuestWrite,
         spillMemory: backup.spillMemory,

@@ -71,7 +71,7 @@ export interface BackupOptions {
   readonly priority?: "backup" | "guest";
   /** The target reads as zeroes where nothing was written (a new sparse file): zeroes are not written. */
   readonly targetIsZero?: boolean;
-  /** Data that is all zeroes is written as zeroes. */
+  /** Data that is all zeroes is looked for and written as zeroes; files are then not copied by the kernel. Off by default. */
   readonly detectZeroes?: boolean;
   /** A guest's write waits at most this long for room in the spill, milliseconds; 20 by default. */
   readonly guestDelayMax?: number;

@@ -38,7 +38,7 @@ export function prepareBackup(
     target,
     movers: {
       targetIsZero: options.targetIsZero ?? false,
-      detectZeroes: options.detectZeroes ?? options.targetIsZero ?? false,
+      detectZeroes: options.detectZeroes ?? false,
       threads: Math.min(threadsDefault(), maxWorkers ?? Number.POSITIVE_INFINITY),
       yieldMs: options.priority === "guest" ? yieldMsMax : 0,
     },

@@ -127,10 +127,10 @@ export class View {
       deadlineMs: coordinator.freezeDeadlineMs,
       prepare: () => {
         coordinator.refuseClosing(disk, true, "view");
-        refuseView("view", layer, viewClusterSize);
+        refuseView("view", layer, viewClusterSize, disk.node.alignment);
         const bitmap = this.#planFreeze(draft);
         const set = bitmap === undefined || request.all === true ? undefined : draft.memoryOf(bitmap).bits;
-        const sizes = { length: layer.table.length, clusterSize: viewClusterSize, spillMemory: memory, spillFile: file };
+        const sizes = { length: layer.table.length, clusterSize: viewClusterSize, alignment: disk.node.alignment, spillMemory: memory, spillFile: file };
         const view = engine.view(
           layer,
           { ...sizes, guestDelayMaxMs: request.guestDelayMax ?? guestDelayDefault, breakGuestWrite: false },

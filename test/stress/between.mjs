@@ -1,0 +1,83 @@
+/** What happens to a disk between two rounds, while nobody writes: it is resized, or detached and attached again. */
+import * as board from "./board.mjs";
+import { granuleCount } from "./granules.mjs";
+import { sleep } from "./job-run.mjs";
+import { firstWrong } from "./granules.mjs";
+
+/** Grown space is clean and reads as zeroes; a shrunk bitmap keeps its partial last granule. @param {import("./round.mjs").Round} round @param {{ disk: number, length: number }} plan */
+export async function resize(round, plan) {
+  const { epoch } = round;
+  const disk = epoch.disks[plan.disk];
+  const before = disk.length;
+  await disk.disk.resize(plan.length);
+  if (disk.disk.length !== plan.length || disk.length !== plan.length) round.fail("a resize has another length as its result", { disk: disk.name, plan, has: disk.length });
+  Atomics.store(epoch.control, board.lengthFlag(disk.index), plan.length);
+  forget(epoch, disk, Math.min(before, plan.length));
+  for (const model of epoch.bitmaps.values()) {
+    if (model.ref.disk !== disk.index) continue;
+    const granules = new Uint8Array(granuleCount(plan.length, model.granularity));
+    granules.set(model.granules.subarray(0, granules.length));
+    model.granules = granules;
+    model.length = plan.length;
+    if (model.checkpoint !== undefined) model.checkpoint = resized(model.checkpoint, plan.length);
+    const wrong = firstWrong(granules, model.says(disk.disk.bitmaps.serialize(model.ref.name)));
+    if (wrong !== undefined) round.fail("a resized bitmap says something else", { bitmap: model.label, before, length: plan.length, granularity: model.granularity, ...wrong });
+  }
+}
+
+/** What lay beyond is gone. @param {import("./epoch.mjs").Epoch} epoch @param {import("./test-disk.mjs").TestDisk} disk @param {number} from */
+function forget(epoch, disk, from) {
+  const shared = epoch.shared.disks[disk.index];
+  new Uint8Array(shared.expected).fill(0, from);
+  new Int32Array(shared.acked).fill(0, Math.floor(from / board.sectorBytes));
+}
+
+/** @param {Uint8Array} image @param {number} length */
+function resized(image, length) {
+  const copy = Buffer.alloc(length);
+  copy.set(image.subarray(0, length));
+  return copy;
+}
+
+export class Reattach {
+  /** @param {import("./round.mjs").Round} round @param {import("./test-disk.mjs").TestDisk} disk */
+  constructor(round, disk) {
+    this.round = round;
+    this.disk = disk;
+  }
+
+  /** Refused while threads have it open; then it goes, with its bitmaps, and comes back without. */
+  async run() {
+    const { round, disk } = this;
+    const { epoch } = round;
+    if (epoch.crew.dead.length === 0) {
+      const refused = await codeOf(disk.disk.detach());
+      if (refused !== "ERR_DISK_IN_USE") round.fail("a disk was detached though threads have it open", { disk: disk.name, refused });
+    }
+    epoch.crew.takeAway(disk.index);
+    let code;
+    for (let tries = 0; tries < 200; tries++) {
+      code = await codeOf(disk.disk.detach());
+      if (code === undefined) break;
+      await sleep(10);
+    }
+    if (code !== undefined) {
+      round.fail("a disk that nobody has open is not detached", { disk: disk.name, code });
+      return;
+    }
+    disk.attached = undefined;
+    for (const label of epoch.bitmaps.keys()) if (label.startsWith(`${disk.index}/`)) epoch.bitmaps.delete(label);
+    await epoch.attach(disk);
+    for (const writer of epoch.crew.members.keys()) epoch.crew.give(writer, [disk]);
+  }
+}
+
+/** @param {Promise<unknown>} work @returns {Promise<string | undefined>} */
+async function codeOf(work) {
+  try {
+    await work;
+    return undefined;
+  } catch (error) {
+    return /** @type {{ code?: string }} */ (error).code ?? String(error);
+  }
+}

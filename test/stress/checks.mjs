@@ -1,0 +1,145 @@
+/** What is checked when all is quiet: bitmaps against the model, images against what guests wrote, groups, memory. */
+import * as board from "./board.mjs";
+import { clean, dirty } from "./granules.mjs";
+import { firstDifference } from "./guest.mjs";
+import { sleep } from "./job-run.mjs";
+import { SharedSectors } from "./sectors.mjs";
+import { sharedOwner } from "./stripes.mjs";
+
+/**
+ * @param {import("./round.mjs").Round} round @param {import("./replay.mjs").Replay} replay
+ * @param {{ disk: number, offset: number, length: number }[]} cutOff requests that a death cut off
+ */
+export async function checkQuiet(round, replay, cutOff) {
+  const { epoch } = round;
+  const images = epoch.disks.map((disk) => disk.image());
+  for (const disk of epoch.disks) {
+    checkBitmaps(round, replay, disk, images[disk.index]);
+    if (!disk.mirror) checkGuests(round, disk, images[disk.index], cutOff.filter((one) => one.disk === disk.index));
+  }
+  checkLedgers(round, images);
+  await checkMemory(round);
+}
+
+/** I1, I5. @param {import("./round.mjs").Round} round @param {import("./replay.mjs").Replay} replay @param {import("./test-disk.mjs").TestDisk} disk @param {Uint8Array} image */
+function checkBitmaps(round, replay, disk, image) {
+  const { epoch } = round;
+  const infos = disk.disk.bitmaps.list();
+  const models = [...epoch.bitmaps.values()].filter((model) => model.ref.disk === disk.index);
+  if (infos.length !== models.length) round.fail("bitmaps are there that should not be, or the other way round", { disk: disk.name, has: infos.map(({ name }) => name), expected: models.map((model) => model.ref.name) });
+  for (const model of models) {
+    const info = infos.find(({ name }) => name === model.ref.name);
+    if (info === undefined) continue;
+    const actual = model.says(disk.disk.bitmaps.serialize(info.name));
+    replay.judge(model, actual, image);
+    const count = actual.reduce((sum, one) => sum + (one === dirty ? model.granularity : 0), 0);
+    const wrong = info.count !== count || info.recording !== model.recording || info.busy || info.granularity !== model.granularity;
+    if (wrong) round.fail("I5: a bitmap with no job is not as it should be", { bitmap: model.label, info, count, recording: model.recording });
+    model.granules = actual;
+    epoch.tally.checked("I1");
+    epoch.tally.checked("I5");
+  }
+}
+
+/** I3 for all of the disk. @param {import("./round.mjs").Round} round @param {import("./test-disk.mjs").TestDisk} disk @param {Uint8Array} image @param {{ offset: number, length: number }[]} cutOff */
+function checkGuests(round, disk, image, cutOff) {
+  const { shared } = round.epoch;
+  const expected = new Uint8Array(shared.disks[disk.index].expected);
+  const sectors = new SharedSectors(shared.disks[disk.index], shared.writers);
+  // Of what was cut off nobody knows; from now on it is what it is.
+  for (const { offset, length } of cutOff) expected.set(image.subarray(offset, offset + length), offset);
+  for (const stripe of disk.plan.stripes) {
+    const end = Math.min(stripe.offset + stripe.length, image.length);
+    if (end <= stripe.offset) continue;
+    const data = image.subarray(stripe.offset, end);
+    if (stripe.owner >= 0) {
+      const at = firstDifference(data, expected.subarray(stripe.offset, end));
+      if (at !== -1) round.fail("I3: the image is not what its writer wrote", { disk: disk.name, writer: stripe.owner, at: stripe.offset + at, image: data[at] });
+    } else if (stripe.owner === sharedOwner) {
+      const length = data.length - (data.length % board.sectorBytes);
+      const whole = Uint8Array.prototype.slice.call(data, 0, length);
+      const wrong = sectors.check(whole, stripe.offset, sectors.before(stripe.offset, length));
+      if (wrong !== undefined) round.fail("I3: a shared sector of the image is not the last write", { disk: disk.name, at: wrong.offset, why: wrong.text });
+    }
+  }
+  round.epoch.tally.checked("I3");
+}
+
+/** I6: every set of images of one instant is one cut. @param {import("./round.mjs").Round} round @param {Uint8Array[]} images now */
+function checkLedgers(round, images) {
+  const { epoch } = round;
+  const check = (/** @type {Map<number, Uint8Array>} */ set, /** @type {string} */ what) => {
+    const counters = epoch.guestDisks.flatMap((disk, at) => {
+      const image = set.get(disk.index);
+      return image === undefined ? [] : [{ disk: disk.name, counter: Buffer.from(image.buffer, image.byteOffset).readUInt32LE(epoch.ledgerPlaces?.[at] ?? 0) }];
+    });
+    for (let at = 0; at < counters.length; at++) {
+      const wrong = counters.slice(at + 1).some(({ counter }) => counter > counters[at].counter || counter < counters[at].counter - 1);
+      if (wrong) round.fail("I6: images of one instant are not one cut", { what, counters });
+    }
+    if (counters.length > 1) epoch.tally.checked("I6");
+  };
+  check(new Map(images.entries()), "quiet disks");
+  const groups = new Map();
+  for (const run of round.runs) {
+    const instant = epoch.instants.get(run.plan.id);
+    if (!run.grouped || run.result?.status !== "completed" || instant === undefined) continue;
+    groups.set(instant.at, (groups.get(instant.at) ?? new Map()).set(run.plan.disk, restoredOf(run)));
+  }
+  for (const restored of groups.values()) check(restored, "a restored group");
+}
+
+/** @param {import("./job-run.mjs").JobRun} run @returns {Uint8Array} */
+function restoredOf(run) {
+  const target = run.targetImage();
+  if (run.plan.sync === "full" || run.plan.sync === "top") return target;
+  const base = Buffer.from(run.checkpoint ?? run.frozen ?? target);
+  for (const { offset, length } of run.extents ?? []) target.copy(base, offset, offset, offset + length);
+  return base;
+}
+
+/** I8: shared memory comes back to what it was with the same disks and bitmaps. @param {import("./round.mjs").Round} round */
+async function checkMemory(round) {
+  const { epoch } = round;
+  const key = JSON.stringify([...epoch.bitmaps.values()].map((model) => [model.ref.disk, model.granularity, model.length, model.recording]).sort());
+  if (epoch.leaked) epoch.idleMemory.clear();
+  const before = epoch.idleMemory.get(key);
+  let now = epoch.runtime.inspect().memory.shared;
+  let same = 0;
+  for (let tries = 0; tries < 400 && (before === undefined ? same < 3 : now > before); tries++) {
+    await sleep(before === undefined ? 5 : 10);
+    const next = epoch.runtime.inspect().memory.shared;
+    same = next === now ? same + 1 : 0;
+    now = next;
+  }
+  if (before !== undefined && now > before && !epoch.leaked) round.fail("I8: shared memory does not come back", { idleBefore: before, idleNow: now });
+  epoch.idleMemory.set(key, Math.min(now, before ?? now));
+  epoch.tally.checked("I8");
+}
+
+/** Upper bound of what a disk's bitmaps and views may take: I8's ceilings, each piece rounded up to a power of two. @param {import("./round.mjs").Round} round @returns {number} bytes */
+export function memoryCeiling(round) {
+  const { epoch } = round;
+  const piece = (/** @type {number} */ bytes) => 2 ** Math.ceil(Math.log2(Math.max(512, bytes)));
+  let sum = 0;
+  for (const disk of epoch.disks) {
+    sum += piece(64 * 1024) + 2 * piece(16 * 1024); // gate, table in force, table to come
+    const models = [...epoch.bitmaps.values()].filter((model) => model.ref.disk === disk.index);
+    // Its bits with their summaries, its heir, and an old layer that is folded.
+    for (const model of models) sum += 3 * 3 * piece(1024 + model.granules.length / 8);
+  }
+  for (const job of round.jobs) {
+    const { lengthMax } = epoch.disks[job.disk].plan;
+    const { spill } = /** @type {{ spill: { memory: number, file: number } }} */ (job.options);
+    const clusters = Math.ceil(lengthMax / 65536);
+    sum += piece(4096 + (5 * clusters) / 8) + piece(spill.memory) + piece(256 * 1024 + (spill.file / 65536) * 16) + 2 * piece(4096);
+  }
+  if (round.plan.view !== undefined) sum += piece(round.plan.view.spillMemory) + piece(1024 * 1024);
+  for (const { actions } of round.plan.transactions) for (const action of actions) if ("command" in action) sum += 1024 * 1024;
+  return sum;
+}
+
+/** @param {Uint8Array} granules @returns {boolean} */
+export function anyDirty(granules) {
+  return granules.some((one) => one !== clean);
+}

@@ -1,0 +1,13 @@
+/**
+ * The code under test, by its public API and nothing else. `HEIRLOOM_PACKAGES` names another folder of packages: that is how
+ * `mutations.mjs` runs the same stress against code with a planted fault.
+ */
+import { pathToFileURL } from "node:url";
+
+const given = process.env.HEIRLOOM_PACKAGES;
+const packages = given === undefined ? new URL("../../packages/", import.meta.url) : new URL(`${pathToFileURL(given)}/`);
+
+/** @type {typeof import("../../packages/runtime/dist/index.js")} */
+export const runtimeApi = await import(new URL("runtime/dist/index.js", packages).href);
+/** @type {typeof import("../../packages/block/dist/index.js")} */
+export const blockApi = await import(new URL("block/dist/index.js", packages).href);

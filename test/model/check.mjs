@@ -21,7 +21,12 @@ const RUN_MS_MAX = 600_000;
 /** Runs a program to its end in `cwd`: its output and exit code, 124 where it was ended for its time. */
 function execute(command, args, cwd) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd, stdio: ["ignore", "pipe", "pipe"], timeout: RUN_MS_MAX, killSignal: "SIGKILL" });
+    const child = spawn(command, args, {
+      cwd,
+      stdio: ["ignore", "pipe", "pipe"],
+      timeout: RUN_MS_MAX,
+      killSignal: "SIGKILL",
+    });
     let output = "";
     const take = (chunk) => (output += chunk);
     child.stdout.setEncoding("utf8").on("data", take);
@@ -47,7 +52,19 @@ async function check({ model, options, expected, quick }) {
     // A fault is found within a second of search: there, compiling costs more than it saves.
     const steps = [
       ["spin", ["-a", ...options, join(here, model)]],
-      ["cc", [expected === "" ? "-O1" : "-O0", "-w", "-DSAFETY", "-DCOLLAPSE", `-DMEMLIM=${MEMORY_MIB_MAX}`, "-o", "pan", "pan.c"]],
+      [
+        "cc",
+        [
+          expected === "" ? "-O1" : "-O0",
+          "-w",
+          "-DSAFETY",
+          "-DCOLLAPSE",
+          `-DMEMLIM=${MEMORY_MIB_MAX}`,
+          "-o",
+          "pan",
+          "pan.c",
+        ],
+      ],
       [join(scratch, "pan"), [`-m${DEPTH_MAX}`, quick ? "-w22" : "-w25"]],
     ];
     let outcome = { output: "", code: 0 };
@@ -67,7 +84,12 @@ async function check({ model, options, expected, quick }) {
 
 function line({ model, options, expected }, { ok, report, seconds }) {
   const wanted = expected === "" ? "holds" : `must fail with ${expected}`;
-  const found = report === undefined ? `no complete search, see ${join(tmpdir(), "heirloom-model.log")}` : report.error === "" ? "no error" : report.error;
+  const found =
+    report === undefined
+      ? `no complete search, see ${join(tmpdir(), "heirloom-model.log")}`
+      : report.error === ""
+        ? "no error"
+        : report.error;
   const verdict = ok ? (expected === "" ? "holds" : "caught") : `${wanted}; found: ${found}`;
   const states = String(report?.states ?? "?").padStart(9);
   return `${ok ? "ok   " : "WRONG"} ${model.padEnd(15)} ${options.join(" ").padEnd(46)} ${states} states ${seconds.toFixed(1).padStart(6)} s  ${verdict}`;
@@ -78,14 +100,21 @@ async function main() {
     options: { quick: { type: "boolean", default: false }, jobs: { type: "string", default: "2" } },
     allowPositionals: true,
   });
-  for (const [program, flag, debian] of [["spin", "-V", "spin"], ["cc", "--version", "gcc"]]) {
+  for (const [program, flag, debian] of [
+    ["spin", "-V", "spin"],
+    ["cc", "--version", "gcc"],
+  ]) {
     if (spawnSync(program, [flag]).status !== 0) {
-      console.error(`model check: ${program} is not installed (on Debian: apt install ${debian}), so no model was checked.`);
+      console.error(
+        `model check: ${program} is not installed (on Debian: apt install ${debian}), so no model was checked.`,
+      );
       return 2;
     }
   }
   const word = positionals.join(" ");
-  const queue = runs.filter((run) => (run.quick || !values.quick) && `${run.model} ${run.options.join(" ")}`.includes(word));
+  const queue = runs.filter(
+    (run) => (run.quick || !values.quick) && `${run.model} ${run.options.join(" ")}`.includes(word),
+  );
   const start = performance.now();
   const total = queue.length;
   let wrong = 0;

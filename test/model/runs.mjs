@@ -182,6 +182,16 @@ const split = (options) => options.split(" ").filter((option) => option !== "");
 /** Every run: `{ model, options, quick, expected }`, where `expected` is "" (no error) or a piece of the error's text. */
 export const runs = [
   ...holds.map(([model, options, quick]) => ({ model, options: split(options), quick: quick === true, expected: "" })),
-  ...faults.map(([model, number, options, expected]) => ({ model, options: [`-DBUG=${number}`, ...split(options)], quick: true, expected })),
-  ...probes.map(([model, number, options]) => ({ model, options: [`-DPROBE=${number}`, ...split(options)], quick: true, expected: `${number}!=${number}` })),
+  ...faults.map(([model, number, options, expected]) => ({
+    model,
+    options: [`-DBUG=${number}`, ...split(options)],
+    quick: true,
+    expected,
+  })),
+  ...probes.map(([model, number, options]) => ({
+    model,
+    options: [`-DPROBE=${number}`, ...split(options)],
+    quick: true,
+    expected: `${number}!=${number}`,
+  })),
 ];

@@ -15,6 +15,8 @@ import { HeirloomError } from "./errors.ts";
 export interface RebuildOptions {
   /** Replaces an existing file; refused otherwise. */
   readonly overwrite?: boolean;
+  /** False: does not wait until the image is on stable storage, for one that is only looked at. */
+  readonly durable?: boolean;
   readonly signal?: AbortSignal;
   /** Bytes of data copied, and to copy. */
   readonly onProgress?: (done: number, total: number) => void;
@@ -64,7 +66,7 @@ export async function rebuild(
   try {
     const data = await writeImage(temporary, length, artefacts, pieces, options);
     options.signal?.throwIfAborted();
-    await putInPlace(temporary, target, options.overwrite === true);
+    await putInPlace(temporary, target, options);
     return { path: target, length, data, time };
   } catch (error) {
     if (error instanceof HeirloomError || options.signal?.aborted === true) throw error;
@@ -165,7 +167,7 @@ async function writeImage(
   length: number,
   chain: readonly Artefact[],
   pieces: readonly Piece[],
-  { signal, onProgress }: RebuildOptions,
+  { signal, onProgress, durable = true }: RebuildOptions,
 ): Promise<number> {
   const image = await open(path, "wx", 0o644);
   const sources: FileHandle[] = [];
@@ -188,7 +190,7 @@ async function writeImage(
         onProgress?.(done, total);
       }
     }
-    await image.sync();
+    if (durable) await image.sync();
     return written;
   } finally {
     for (const source of sources) await source.close();
@@ -228,9 +230,10 @@ async function writeSparse(image: FileHandle, buffer: Buffer, offset: number): P
 }
 
 /** `link` refuses a name that is taken, in one step; `rename` replaces it. */
-async function putInPlace(temporary: string, target: string, overwrite: boolean): Promise<void> {
-  if (overwrite) await rename(temporary, target);
+async function putInPlace(temporary: string, target: string, options: RebuildOptions): Promise<void> {
+  if (options.overwrite === true) await rename(temporary, target);
   else await link(temporary, target);
+  if (options.durable === false) return;
   const directory = await open(dirname(target), "r");
   try {
     await directory.sync();

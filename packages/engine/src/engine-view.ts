@@ -4,7 +4,6 @@
  * let go.
  */
 import assert from "node:assert";
-import { once } from "node:events";
 import { MessageChannel } from "node:worker_threads";
 import type { BitmapHandle } from "@heirloom/bitmap";
 import type { NodeHandle } from "@heirloom/block";
@@ -12,7 +11,7 @@ import type { Arenas, Region } from "./arena.ts";
 import type { DiskAddress } from "./disk-io.ts";
 import * as jobLayout from "./job-layout.ts";
 import type { MoverEnd } from "./mover.ts";
-import type { MoverTask } from "./mover-task.ts";
+import type { MoverMessage, MoverTask } from "./mover-task.ts";
 import type { ErrorPolicy, MoverError } from "./mover-types.ts";
 import { setSpeed } from "./pacing.ts";
 import type { LongTask, Pool } from "./pool.ts";
@@ -179,8 +178,14 @@ export class EngineView {
 
   #startMover(options: MoverOptions, report: (error: MoverError) => void): LongTask<MoverEnd> {
     const { port1, port2 } = new MessageChannel();
-    port1.on("message", report);
-    const closed = once(port1, "close");
+    const reported = new Promise<void>((resolve) => {
+      port1.on("message", (message: MoverMessage) => {
+        if (message !== "end") return report(message);
+        port1.close();
+        resolve();
+      });
+      port1.once("close", () => resolve()); // its thread is gone
+    });
     try {
       const mover = this.#parts.pool.start<MoverEnd>("move", (participant) => {
         const task: MoverTask = {
@@ -203,8 +208,8 @@ export class EngineView {
         };
         return { task, transfer: [port2] };
       });
-      // What it reported comes before its port closes, with the task or with the thread; its end may come sooner.
-      return { participant: mover.participant, ended: mover.ended.finally(() => closed) };
+      // What it reported comes by another way than its end, which may overtake it.
+      return { participant: mover.participant, ended: mover.ended.finally(() => reported) };
     } catch (error) {
       port1.close();
       throw error;

@@ -5,15 +5,33 @@
  * One that is not needed any more was preserved by a guest, and the drainer, which waits while `copying` is set, writes
  * over whatever the kernel put there.
  */
-import { copyFully, type DirectFile, ENXIO, type Errno, seekData } from "@heirloom/block";
+import { fstatSync } from "node:fs";
+import { capabilities, copyFully, type DirectFile, ENXIO, type Errno, seekData } from "@heirloom/block";
 import { countOf, lowestOf, maskOf, runEnd } from "./masks.ts";
 import { copiedClustersWord } from "./job-layout.ts";
 import type { MoverJob } from "./mover-types.ts";
 import type { Run } from "./runs.ts";
 
 
+/** What the kernel copies between. */
+export interface KernelCopy {
+  readonly from: DirectFile;
+  readonly to: DirectFile;
+  /** The source has holes to look for: a file with room for all of its bytes has none, and a look costs 1 us and more. */
+  readonly sparse: boolean;
+}
+
+/** Undefined where the kernel cannot copy, or must not: zeroes are to be looked for. */
+export function kernelCopyOf(job: MoverJob): KernelCopy | undefined {
+  const { direct: from } = job.source;
+  const { direct: to } = job.target;
+  if (from === undefined || to === undefined || job.detectZeroes || !capabilities().copyFileRange) return undefined;
+  const { blocks } = fstatSync(from.fd);
+  return { from, to, sparse: blocks * 512 < from.shift + job.view.length };
+}
+
 /** @returns errno of the kernel's copy, or of zeroes written; the clusters in question are left for another try */
-export function copyRunInKernel(job: MoverJob, run: Run, from: DirectFile, to: DirectFile): Errno {
+export function copyRunInKernel(job: MoverJob, run: Run, copy: KernelCopy): Errno {
   const end = run.first + run.count;
   let cluster = run.first;
   while (cluster < end && !job.view.over()) {
@@ -22,7 +40,7 @@ export function copyRunInKernel(job: MoverJob, run: Run, from: DirectFile, to: D
       cluster = first.next;
       continue;
     }
-    const errno = copySpan(job, first.start, first.start + first.count, from, to);
+    const errno = copySpan(job, first.start, first.start + first.count, copy);
     settleSpan(job, first.start, first.start + first.count, errno === 0);
     if (errno !== 0) return errno;
     cluster = first.next;
@@ -65,13 +83,14 @@ function takeNeeded(job: MoverJob, cluster: number, end: number): typeof taken {
   return taken;
 }
 
-function copySpan(job: MoverJob, first: number, end: number, from: DirectFile, to: DirectFile): Errno {
+function copySpan(job: MoverJob, first: number, end: number, copy: KernelCopy): Errno {
   const { view } = job;
+  const { from, to, sparse } = copy;
   const stop = Math.min(end * view.clusterSize, view.length);
   let offset = first * view.clusterSize;
   while (offset < stop) {
-    const hole = holeAt(from, offset, stop);
-    const piece = hole > 0 ? hole : dataAt(from, offset, stop);
+    const hole = sparse ? holeAt(from, offset, stop) : 0;
+    const piece = hole > 0 ? hole : sparse ? dataAt(from, offset, stop) : stop - offset;
     let errno: Errno;
     if (hole > 0) errno = job.targetIsZero ? 0 : job.target.writeZeroes(offset, piece, true);
     else errno = copyFully(from.fd, offset + from.shift, to.fd, offset + to.shift, piece);

@@ -1,4 +1,5 @@
 /** The long task of one of a job's threads: connects what the job needs and runs a mover. */
+import assert from "node:assert";
 import type { MessagePort } from "node:worker_threads";
 import { type BitmapHandle, SharedBitmap } from "@heirloom/bitmap";
 import { type BlockNode, connectNode, loadDrivers, type NodeHandle } from "@heirloom/block";
@@ -37,11 +38,22 @@ export interface MoverTask {
   readonly port: MessagePort;
 }
 
+/** What comes by the port of a mover: errors as it meets them, and the last word. */
+export type MoverMessage = MoverError | "end";
+
 export async function move(task: MoverTask): Promise<MoverEnd> {
+  const say = (message: MoverMessage): void => task.port.postMessage(message);
+  try {
+    return (await makeMover(task, say)).run();
+  } finally {
+    say("end");
+  }
+}
+
+async function makeMover(task: MoverTask, say: (message: MoverMessage) => void): Promise<Mover> {
   const context = ThreadContext.of(task.engine);
-  if (!context.goLive(task.participant)) return "failed";
+  assert(context.goLive(task.participant), "a mover's number is reserved for it");
   context.arenas.catchUp(task.arenaCount);
-  const { port } = task;
   await loadDrivers(task.source.node);
   const gateWords = context.arenas.words(task.source.gate, gateBytes / 4);
   // A mover never enters its source's gate, but its death breaks the views there.
@@ -49,7 +61,7 @@ export async function move(task: MoverTask): Promise<MoverEnd> {
   const target = await connectTarget(task, context);
   const activity =
     task.yieldMs > 0 ? new GuestActivity(gateWords, () => context.registry.participantMax, task.yieldMs) : undefined;
-  const mover = new Mover(
+  return new Mover(
     {
       words: context.arenas.words(task.job, jobWords),
       view: View.at(task.view, context.arenas),
@@ -61,14 +73,11 @@ export async function move(task: MoverTask): Promise<MoverEnd> {
       scan: scanBy(task.scan),
       onSourceError: task.onSourceError,
       onTargetError: task.onTargetError,
-      report: (error: MoverError) => port.postMessage(error),
+      report: say,
     },
     task.copies,
     activity,
   );
-  const end = mover.run();
-  port.close();
-  return end;
 }
 
 function scanBy(scan: MoverTask["scan"]): ScanBy | undefined {

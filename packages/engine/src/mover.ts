@@ -3,13 +3,12 @@
  * between; paused or held back by a speed limit it goes on draining. It returns when everything is copied and flushed, or
  * when the view is over, or when the job failed.
  */
-import { capabilities } from "@heirloom/block";
 import { type KnownExtent, readRun } from "./copier.ts";
 import { drain, type DrainResult } from "./drainer.ts";
 import { meetError } from "./error-policy.ts";
 import { GuestActivity } from "./guest-activity.ts";
 import { failedWord, flushedAll, flushingWord, pausedByTarget, pausedWord } from "./job-layout.ts";
-import { copyRunInKernel } from "./kernel-copier.ts";
+import { copyRunInKernel, type KernelCopy, kernelCopyOf } from "./kernel-copier.ts";
 import type { MoverJob } from "./mover-types.ts";
 import { chargeRun, startWait } from "./pacing.ts";
 import { passAgain, type Run, takeRun } from "./runs.ts";
@@ -36,7 +35,7 @@ export class Mover {
   readonly #runClusters: number;
   readonly #activity: GuestActivity | undefined;
   readonly #copies: boolean;
-  #kernel: boolean;
+  #kernel: KernelCopy | undefined;
   #holding = false;
   #retryMs = retryMsMin;
 
@@ -50,8 +49,7 @@ export class Mover {
     this.#activity = activity;
     const runBytes = activity === undefined ? job.runBytesMax : Math.min(job.runBytesMax, yieldingRunBytes);
     this.#runClusters = Math.max(1, Math.floor(runBytes / job.view.clusterSize));
-    const direct = job.source.direct !== undefined && job.target.direct !== undefined;
-    this.#kernel = direct && !job.detectZeroes && capabilities().copyFileRange;
+    this.#kernel = copies ? kernelCopyOf(job) : undefined;
     this.#held = {
       first: 0,
       count: 0,
@@ -106,7 +104,7 @@ export class Mover {
     if (wait > 0) return Math.min(wait, idleMs);
     if (!takeRun(job.view, job.words, this.#runClusters, this.#run)) return this.#passEnded();
     chargeRun(job.words, this.#run.count * job.view.clusterSize);
-    if (this.#kernel) return this.#copyInKernel();
+    if (this.#kernel !== undefined) return this.#copyInKernel(this.#kernel);
     const errno = readRun(job, this.#run, this.#room(), this.#known);
     this.#holding = this.#held.kinds.some((kind, at) => at < this.#held.count && kind !== kindAbsent);
     if (errno !== 0 && !job.view.over()) this.#meet("read", errno, this.#run.first * job.view.clusterSize);
@@ -128,11 +126,9 @@ export class Mover {
     return 0;
   }
 
-  #copyInKernel(): number {
-    const { source, target } = this.#job;
-    if (source.direct === undefined || target.direct === undefined) return 0;
+  #copyInKernel(kernel: KernelCopy): number {
     // Whatever the kernel could not do, the copy through a buffer can, or says properly why not.
-    if (copyRunInKernel(this.#job, this.#run, source.direct, target.direct) !== 0) this.#kernel = false;
+    if (copyRunInKernel(this.#job, this.#run, kernel) !== 0) this.#kernel = undefined;
     return 0;
   }
 

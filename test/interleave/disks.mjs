@@ -73,6 +73,28 @@ export function diskOf(fd) {
   return fd - fdBase;
 }
 
+/** @param {number} fd */
+export function isDisk(fd) {
+  return fd >= fdBase;
+}
+/** Blocks of 512 bytes that hold data. @param {number} disk */
+export function blocksOf(disk) {
+  let blocks = 0;
+  for (let at = 0; at < diskBytes; at += 512) if (!isZeroAt(disk, at, 512)) blocks++;
+  return blocks;
+}
+/** As SEEK_DATA: the first cluster with data at or after `offset`, -1 where there is none. @param {number} disk @param {number} offset */
+export function nextData(disk, offset) {
+  ioStep("disk status", disksBuffer, disk * diskBytes + offset);
+  for (let at = offset; at < diskBytes; at = at - (at % clusterSize) + clusterSize) if (!isZeroAt(disk, at - (at % clusterSize), clusterSize)) return at;
+  return -1;
+}
+/** @param {number} disk @param {number} offset @param {number} length */
+function isZeroAt(disk, offset, length) {
+  const from = disk * diskBytes + offset;
+  return storage.bytes.subarray(from, from + length).every((byte) => byte === 0);
+}
+
 /** A node's handle for one of these disks. @param {number} disk @param {number} length bytes @param {boolean} [direct] @param {number} [shift] bytes: a window */
 export function diskHandle(disk, length, direct = false, shift = 0) {
   return { driver: import.meta.url, readOnly: false, alignment: 1, clusterSize: 0, identity: `interleave:${disk}`, state: { disk, length, direct, shift }, children: [] };
@@ -128,8 +150,8 @@ class Disk {
   }
   /** @param {number} offset */
   #isZero(offset) {
-    const from = this.disk * diskBytes + this.shift + offset - (offset % clusterSize);
-    return storage.bytes.subarray(from, from + clusterSize).every((byte) => byte === 0);
+    const at = this.shift + offset;
+    return isZeroAt(this.disk, at - (at % clusterSize), clusterSize);
   }
 }
 

@@ -1,9 +1,12 @@
 /**
- * Module hooks of the workers. The engine is loaded from its own dist, as it ships; only its import of `@heirloom/block` is
- * answered by block-io.mjs (system calls that are steps), and a planted fault patches the source of one module while it is
+ * Module hooks of the workers. The engine is loaded from its own dist, as it ships; only its imports of `@heirloom/block`
+ * and `node:fs` are answered by block-io.mjs and file-system.mjs (system calls that are steps), and a planted fault patches the source of one module while it is
  * loaded.
  */
-const blockUrl = new URL("./block-io.mjs", import.meta.url).href;
+const answers = new Map([
+  ["@heirloom/block", new URL("./block-io.mjs", import.meta.url).href],
+  ["node:fs", new URL("./file-system.mjs", import.meta.url).href],
+]);
 /** @type {{ edits: [string, string, string][] } | undefined} */
 let fault;
 
@@ -14,7 +17,8 @@ export function initialize(data) {
 
 /** @param {string} specifier @param {{ parentURL?: string }} context @param {Function} next */
 export function resolve(specifier, context, next) {
-  if (specifier === "@heirloom/block" && context.parentURL?.includes("/packages/engine/dist/")) return { url: blockUrl, shortCircuit: true };
+  const url = context.parentURL?.includes("/packages/engine/dist/") ? answers.get(specifier) : undefined;
+  if (url !== undefined) return { url, shortCircuit: true };
   return next(specifier, context);
 }
 

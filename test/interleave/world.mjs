@@ -147,6 +147,7 @@ export class World {
         length: clusters * clusterSize,
         gate: layer.stack.gateRegion,
         clusterSize: jobClusters * clusterSize,
+        alignment: clusterSize,
         guestDelayMaxMs: delayMs,
         breakGuestWrite,
         spillMemory: slots * clusterSize * jobClusters,

@@ -30,7 +30,7 @@ export const viewScenarios = [
   backup("death-of-a-copier", { view: roomy, mortal: [2, 3] }, { guest: guest([0, 1]), "copier A": copier(), "copier B": kernel }),
   backup("reader", { view: roomy, end: "at once", clusters: 1, content: [11] }, { guest: guest([0, 0]), reader: reader([0, 0]) }),
   backup("reader-and-drainer", { view: single }, { guest: guest([0, 1]), "reader of the view": reader([0, 1], 3), drainer }),
-  backup("reader-of-a-file", { view: { slots: 1, fileSlots: 1, delayMs: 20 }, clusters: 3 }, { guest: guest([0, 1, 2]), "reader of the view": reader([1, 2], 3), drainer }),
+  backup("reader-of-a-file", { view: { slots: 1, fileSlots: 1, delayMs: 20 }, clusters: 4 }, { guest: guest([0, 1, 2, 3]), "reader of the view": reader([1], 3), drainer }),
   backup("reader-and-copier", { view: single }, { guest: guest([0, 1]), "reader of the view": reader([0, 1], 3), copier: copier() }),
   backup("reader-and-breaks", { view: { slots: 1, delayMs: 0 } }, { guest: guest([[0, 2]]), "guest B": guest([0]), "reader of the view": reader([0, 1, 0], 3) }),
   backup("death-of-a-reader", { view: single, mortal: [3] }, { "guest A": guest([0]), "guest B": guest([1, 0]), "reader of the view": reader([0, 1], 3), drainer }),

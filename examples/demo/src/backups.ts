@@ -16,15 +16,15 @@ export interface Plan {
   /** For people, in the progress. */
   readonly title: string;
   readonly end: JobResult["status"];
-  /** Seconds that the copy should take at least. */
+  /** Seconds that all of the copy would take at least; of one that is cut off, long enough to meet it half-way. */
   readonly seconds: number;
 }
 
 export const plans: readonly Plan[] = [
   { name: "full", title: "full backup", end: "completed", seconds: 1.6 },
   { name: "inc-1", title: "incremental backup", end: "completed", seconds: 1 },
-  { name: "inc-2", title: "incremental, target fails half-way", end: "failed", seconds: 1 },
-  { name: "inc-3", title: "incremental, cancelled", end: "cancelled", seconds: 1.4 },
+  { name: "inc-2", title: "incremental, target fails half-way", end: "failed", seconds: 2.5 },
+  { name: "inc-3", title: "incremental, cancelled", end: "cancelled", seconds: 2.5 },
   { name: "inc-4", title: "incremental, catches up", end: "completed", seconds: 1 },
 ];
 

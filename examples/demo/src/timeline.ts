@@ -43,12 +43,19 @@ export function chart(rows: readonly Row[], span: Span, paint: Paint): string[] 
 
 function rowOf(history: readonly HistoryEntry[], span: Span, paint: Paint): string {
   let line = "";
-  for (let column = 0; column < chartWidth; column++) {
-    const state = stateIn(history, timeOf(column, span), timeOf(column + 1, span));
+  for (let column = 0; column < chartWidth;) {
+    const state = stateOf(column, history, span);
+    const first = column;
+    do column++;
+    while (column < chartWidth && stateOf(column, history, span) === state);
     const mark = state === undefined ? undefined : marks[state];
-    line += mark === undefined ? " " : paint(mark.style, mark.glyph);
+    line += mark === undefined ? " ".repeat(column - first) : paint(mark.style, mark.glyph.repeat(column - first));
   }
   return line.trimEnd();
+}
+
+function stateOf(column: number, history: readonly HistoryEntry[], span: Span): string | undefined {
+  return stateIn(history, timeOf(column, span), timeOf(column + 1, span));
 }
 
 /** The state of a column: of those that it goes through the one that is rarest to see, so that a short freeze shows. */

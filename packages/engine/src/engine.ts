@@ -16,7 +16,7 @@ import { vacate } from "./gatekeeper.ts";
 import type { OpenedNode } from "./helper-tasks.ts";
 import { IoClient } from "./io-client.ts";
 import type { DiskHandle } from "./open-disk.ts";
-import { Pool } from "./pool.ts";
+import { Pool, type ThreadEvent } from "./pool.ts";
 import { Recorder } from "./recorder.ts";
 import { participantGone, participantLive, participantReserved, Registry } from "./registry.ts";
 import type { SpillFileOptions } from "./spill-keeper.ts";
@@ -60,16 +60,16 @@ export class Engine {
   #onDeath: DeathListener = () => {};
   #nextNumber = 1;
 
-  constructor(options: EngineOptions = {}) {
+  /** @param onThread told of long tasks and of deaths */
+  constructor(options: EngineOptions = {}, onThread: (event: ThreadEvent) => void = () => {}) {
     this.#channel = new BroadcastChannel(this.#channelName);
     this.#channel.onmessage = (event: unknown) => this.#answer((event as { data: ArenaAnnouncement | ArenaQuestion }).data);
     this.#channel.unref();
     this.arenas = new Arenas((arena, buffer) => this.#announce([{ arena, buffer }], arena + 1));
     this.#ioThreadsMax = options.ioThreadsMax ?? 2;
     const { threadsMax = 256, helpersMax = 16, idleTimeoutMs = 10_000 } = options;
-    this.pool = new Pool(this.registry, { threadsMax, helpersMax, idleTimeoutMs }, (participant, died) =>
-      this.#vacate(participant, died),
-    );
+    const vacateSlots = (participant: number, died: boolean): void => this.#vacate(participant, died);
+    this.pool = new Pool(this.registry, { threadsMax, helpersMax, idleTimeoutMs }, vacateSlots, onThread);
     this.transitions = new Transitions(this.registry);
     this.#parts = { arenas: this.arenas, pool: this.pool, address: () => this.address() };
   }

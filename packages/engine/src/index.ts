@@ -14,7 +14,7 @@ export {
 } from "./io-ring.ts";
 export type { ErrorPolicy, MoverError } from "./mover-types.ts";
 export { type DiskHandle, GuestDisk, openDisk } from "./open-disk.ts";
-export { NoThread, ThreadDied } from "./pool.ts";
+export { NoThread, ThreadDied, type ThreadEvent } from "./pool.ts";
 export { Recorder } from "./recorder.ts";
 export type { SpillFileOptions } from "./spill-keeper.ts";
 export type { Layer, LayerTable } from "./stack.ts";

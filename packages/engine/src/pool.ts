@@ -37,6 +37,12 @@ export interface PoolOptions {
   readonly idleTimeoutMs: number;
 }
 
+/** What becomes of long tasks and their threads, for whoever keeps count. A death is told when its slots are vacated. */
+export type ThreadEvent =
+  | { readonly type: "taskStarted" }
+  | { readonly type: "taskEnded" }
+  | { readonly type: "threadDied"; readonly reason: string };
+
 /** A long task: its result, or `ThreadDied` after its thread's exit. Either way its participant's number is vacated. */
 export interface LongTask<Result> {
   readonly participant: number;
@@ -49,6 +55,7 @@ export class Pool {
   readonly #registry: Registry;
   readonly #options: PoolOptions;
   readonly #vacate: (participant: number, died: boolean) => void;
+  readonly #tell: (event: ThreadEvent) => void;
   #threads: Piscina | undefined;
   #helpers: Piscina | undefined;
   readonly #exits = new Map<number, Promise<unknown>>();
@@ -56,10 +63,11 @@ export class Pool {
   #closed = false;
 
   /** @param vacate empties a participant's slots; `died` breaks the views of what it served */
-  constructor(registry: Registry, options: PoolOptions, vacate: (participant: number, died: boolean) => void) {
+  constructor(registry: Registry, options: PoolOptions, vacate: (participant: number, died: boolean) => void, tell: (event: ThreadEvent) => void) {
     this.#registry = registry;
     this.#options = options;
     this.#vacate = vacate;
+    this.#tell = tell;
   }
 
   /** Long tasks that have not ended. */
@@ -94,6 +102,7 @@ export class Pool {
     if (participant === -1) throw new NoThread(name, this.#options.threadsMax);
     this.#threads ??= this.#makePool(this.#options.threadsMax, this.#options.threadsMax);
     this.#longTasks++;
+    this.#tell({ type: "taskStarted" });
     const { task, transfer } = makeTask(participant);
     const result = this.#threads.run(task, { name, transferList: transfer ?? [] });
     return { participant, ended: this.#follow<Result>(name, participant, result) };
@@ -103,10 +112,12 @@ export class Pool {
     try {
       const value = (await result) as Result;
       this.#vacate(participant, false);
+      this.#tell({ type: "taskEnded" });
       return value;
     } catch (error) {
       await this.#exits.get(this.#registry.threadOf(participant));
       this.#vacate(participant, true);
+      this.#tell({ type: "threadDied", reason: `${name}: ${error instanceof Error ? error.message : String(error)}` });
       throw new ThreadDied(name, error);
     } finally {
       this.#longTasks--;

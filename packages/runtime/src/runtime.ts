@@ -27,6 +27,7 @@ import { Job } from "./job.ts";
 import type { JobTarget } from "./job-state.ts";
 import { diskMachine } from "./machines/disk-machine.ts";
 import { type Inspection, MachineActor } from "./machines/machine-actor.ts";
+import { type PoolContext, type PoolEffect, type PoolEvent, poolMachine } from "./machines/pool-machine.ts";
 import type {
   AttachOptions,
   BackupOptions,
@@ -45,9 +46,13 @@ export interface RuntimeInspection {
   readonly jobs: ReadonlyArray<Inspection<unknown>>;
   readonly groups: ReadonlyArray<Inspection<unknown>>;
   readonly transactions: ReadonlyArray<Inspection<unknown>>;
+  /** Jobs that have ended while a thread of theirs still has the target: it stays taken until then. */
+  readonly lettingGo: readonly string[];
   /** Bytes of shared memory in use, and threads that exist. */
   readonly memory: { readonly shared: number };
   readonly threads: number;
+  /** Long tasks, and threads that died. */
+  readonly pool: Inspection<unknown>;
 }
 
 /** A runtime: nothing starts before it is used. Close it when done. */
@@ -60,6 +65,7 @@ export class Runtime {
   readonly #coordinator: Coordinator;
   readonly #events = new EventStream();
   readonly #options: RuntimeOptions;
+  readonly #pool: MachineActor<undefined, PoolContext, PoolEvent, PoolEffect>;
   readonly #disks = new Map<string, Disk>();
   #nextDisk = 0;
   #nextJob = 0;
@@ -70,10 +76,12 @@ export class Runtime {
   /** Use `createRuntime`. */
   constructor(options: RuntimeOptions) {
     this.#options = options;
-    this.#engine = new Engine(options.engine);
+    const now = options.now ?? Date.now;
+    this.#pool = new MachineActor("pool", poolMachine, undefined, { now });
+    this.#engine = new Engine(options.engine, (event) => this.#onThread(event));
     const observe = options.observeFreeze;
     this.#coordinator = new Coordinator(this.#engine, this.#events, {
-      now: options.now ?? Date.now,
+      now,
       freezeDeadlineMs: options.freezeDeadlineMs ?? 5000,
       ...(observe === undefined ? {} : { observeFreeze: observe }),
     });
@@ -187,7 +195,9 @@ export class Runtime {
       jobs: [...world.jobs.values()].map((job) => job.actor.inspect()),
       groups: [...world.groups.values()].map((group) => group.inspect()),
       transactions: this.#coordinator.inspectTransactions(),
+      lettingGo: [...world.lettingGo.values()],
       memory: { shared: this.#engine.arenas.bytesInUse },
+      pool: this.#pool.inspect(),
       threads: this.#engine.pool.threads,
     };
   }
@@ -210,11 +220,22 @@ export class Runtime {
     await within(closeMs, Promise.all(endings));
     await Promise.allSettled([...this.#disks.values()].map((disk) => this.#detach(disk, true)));
     await within(detachMs, jobs.released());
+    this.#onThread({ type: "close" });
     await this.#engine.close(detachMs);
+    this.#onThread({ type: "closed" });
     this.#events.close();
   }
 
   /** Refuses at once, or ends with the disk gone, or with a thread that hangs keeping its node open: after a bounded time. */
+  #onThread(event: PoolEvent): void {
+    const plan = this.#pool.plan(event);
+    if (!plan.ok) return; // a thread that hung and ends after the runtime has closed
+    this.#pool.commit(plan);
+    for (const { reason, deaths } of plan.effects) {
+      this.#events.emit({ at: this.#coordinator.now(), name: "THREAD_DIED", data: { reason, deaths } });
+    }
+  }
+
   async #detach(disk: Disk, force: boolean): Promise<void> {
     const { state } = disk;
     if (!force) {
@@ -279,6 +300,7 @@ export class Runtime {
 
   async #openTarget(target: BackupOptions["target"], opened: NodeHandle[]): Promise<JobTarget> {
     if (target instanceof Disk) {
+      await this.#coordinator.jobs.targetFree(target.node.identity, lettingGoMs);
       return { name: target.name, node: target.state.node, length: target.length, disk: target.state };
     }
     const { handle, length } = await this.#open(target, "backup");
@@ -288,19 +310,17 @@ export class Runtime {
 
   /** A job that has ended and whose threads hang keeps its target's lock: then it is named, and not the lock. */
   async #open(spec: NodeSpec, operation: string): Promise<OpenedNode> {
+    const identity = imageIdentity(spec) ?? "";
+    await this.#coordinator.jobs.targetFree(identity, lettingGoMs);
     try {
       return await this.#engine.openNode(spec);
     } catch (error) {
-      const job = error instanceof BlockError && error.code === "ERR_IMAGE_LOCKED" ? this.#lettingGo(spec) : undefined;
+      const locked = error instanceof BlockError && error.code === "ERR_IMAGE_LOCKED";
+      const job = locked ? this.#coordinator.world.lettingGo.get(identity) : undefined;
       if (job === undefined) throw error;
       const desc = `Node '${String(error instanceof BlockError ? error.node : "")}' is busy: job '${job}' has ended and is still letting go of it`;
       throw new RefusalError(operation, refusal("ERR_TARGET_LETTING_GO", desc, { job }), { cause: error });
     }
-  }
-
-  #lettingGo(spec: NodeSpec): string | undefined {
-    const identity = imageIdentity(spec);
-    return identity === undefined ? undefined : this.#coordinator.world.lettingGo.get(identity);
   }
 
   #freeDiskName(): string {
@@ -321,6 +341,8 @@ export class Runtime {
   }
 }
 
+/** A new job waits this long for a target that an ended one is letting go of, before it is refused. */
+const lettingGoMs = 1000;
 /** Closing waits this long for jobs to end, which they do at once unless a guest's request hangs in the disk. */
 const closeMs = 3000;
 /** A detach waits this long for threads to let go. */

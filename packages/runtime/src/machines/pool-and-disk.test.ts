@@ -2,19 +2,17 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { diskMachine, type DiskContext, type DiskEffect, type DiskEvent } from "./disk-machine.ts";
 import { MachineActor } from "./machine-actor.ts";
-import { poolMachine, type PoolContext, type PoolEffect, type PoolEvent, type PoolInput } from "./pool-machine.ts";
+import { poolMachine, type PoolContext, type PoolEffect, type PoolEvent } from "./pool-machine.ts";
 
-type Pool = MachineActor<PoolInput, PoolContext, PoolEvent, PoolEffect>;
+type Pool = MachineActor<undefined, PoolContext, PoolEvent, PoolEffect>;
 type Disk = MachineActor<{ readonly name: string }, DiskContext, DiskEvent, DiskEffect>;
 
-const pool = (threads: number, events: readonly PoolEvent[] = []): Pool => {
-  const actor = new MachineActor("pool", poolMachine, { threads }, { now: () => 0 });
+const pool = (events: readonly PoolEvent[] = []): Pool => {
+  const actor = new MachineActor("pool", poolMachine, undefined, { now: () => 0 });
   for (const event of events) actor.send(event);
   return actor;
 };
-const ready = (thread: number): PoolEvent => ({ type: "threadReady", thread });
-const exited = (thread: number): PoolEvent => ({ type: "threadExited", thread, reason: "killed" });
-const failed: PoolEvent = { type: "threadFailed", reason: "no memory" };
+const died: PoolEvent = { type: "threadDied", reason: "killed" };
 
 /** The answer to each event: the state that follows, or "-" for a refusal with the machine's code. */
 function answers<Context, Event extends { type: string }, Effect extends { type: string }, Input>(
@@ -32,24 +30,16 @@ function answers<Context, Event extends { type: string }, Effect extends { type:
 
 describe("the pool", () => {
   test("every event in every state", () => {
+    const started: PoolEvent = { type: "taskStarted" };
+    const close: PoolEvent = { type: "close" };
     const conditions = {
-      starting: pool(1),
-      "starting, two": pool(2),
-      serving: pool(1, [ready(1)]),
-      degraded: pool(2, [ready(1), ready(2), exited(2)]),
-      "degraded, nothing on its way": pool(1, [failed]),
-      closing: pool(1, [ready(1), { type: "close" }]),
-      "closing while one starts": pool(1, [{ type: "close" }]),
-      closed: pool(0, [{ type: "close" }]),
+      idle: pool(),
+      serving: pool([started]),
+      "serving two": pool([started, started]),
+      closing: pool([started, close]),
+      closed: pool([close, { type: "closed" }]),
     };
-    const events: readonly PoolEvent[] = [
-      { type: "grow", threads: 3 },
-      ready(9),
-      failed,
-      exited(1),
-      { type: "close" },
-      { type: "grow", threads: 0 },
-    ];
+    const events: readonly PoolEvent[] = [started, { type: "taskEnded" }, died, close, { type: "closed" }];
     expect(new Set(Object.values(conditions).map(({ state }) => state))).toEqual(new Set(poolMachine.states));
     expect(new Set(events.map(({ type }) => type))).toEqual(new Set(poolMachine.events));
     expect(
@@ -57,63 +47,35 @@ describe("the pool", () => {
         Object.entries(conditions).map(([name, actor]) => [name, answers(actor, events, ["ERR_POOL_STATE"])]),
       ),
     ).toEqual({
-      starting: ["starting", "serving", "degraded", "-", "closing", "-"],
-      "starting, two": ["starting", "starting", "degraded", "-", "closing", "-"],
-      serving: ["starting", "-", "-", "degraded", "closing", "-"],
-      degraded: ["degraded", "serving", "degraded", "degraded", "closing", "-"],
-      "degraded, nothing on its way": ["degraded", "-", "-", "-", "closed", "-"],
-      closing: ["-", "-", "-", "closed", "-", "-"],
-      "closing while one starts": ["-", "closing", "closed", "-", "-", "-"],
-      closed: ["-", "-", "-", "-", "-", "-"],
+      idle: ["serving", "-", "-", "closing", "-"],
+      serving: ["serving", "idle", "idle", "closing", "-"],
+      "serving two": ["serving", "serving", "serving", "closing", "-"],
+      closing: ["-", "closing", "closing", "-", "closed"],
+      closed: ["-", "-", "-", "-", "-"],
     });
   });
 
-  test("a thread that died is released and replaced, one that never served is not", () => {
-    const actor = pool(1, [ready(1)]);
-    expect(actor.send(exited(1))).toEqual([
-      { type: "release-thread", thread: 1, reason: "killed" },
-      { type: "start-threads", count: 1 },
-    ]);
-    expect(actor.send(failed)).toEqual([]);
-    expect(actor.context).toMatchObject({ deaths: 2, lastDeath: "no memory", starting: 0 });
-    expect(actor.send({ type: "grow", threads: 1 })).toEqual([{ type: "start-threads", count: 1 }]);
-    actor.send(ready(2));
-    expect(actor.state).toBe("serving");
+  test("a death is told, and remembered", () => {
+    const actor = pool([{ type: "taskStarted" }, { type: "taskStarted" }]);
+    expect(actor.send(died)).toEqual([{ type: "tell-death", reason: "killed", deaths: 1 }]);
+    expect(actor.context).toEqual({ tasks: 1, deaths: 1, lastDeath: "killed" });
+    expect(actor.history.at(-1)?.reason).toBe("killed");
   });
 
-  test("closing stops all, those that become ready late too, and is over when the last has left", () => {
-    const actor = pool(2, [ready(1)]);
-    expect(actor.send({ type: "close" })).toEqual([{ type: "stop-thread", thread: 1 }]);
-    expect(actor.send(ready(2))).toEqual([{ type: "stop-thread", thread: 2 }]);
-    expect(actor.send(exited(1))).toEqual([{ type: "release-thread", thread: 1, reason: "killed" }]);
-    expect(actor.send(exited(2)).at(-1)).toEqual({ type: "closed" });
-    expect(actor.state).toBe("closed");
-  });
-
-  test("whatever happens, asked for is wanted: threads on their way and serving are those that were started", () => {
-    const event = fc.oneof(
-      fc.record({ type: fc.constant("grow" as const), threads: fc.integer({ min: 1, max: 5 }) }),
-      fc.integer({ min: 1, max: 6 }).map(ready),
-      fc.integer({ min: 1, max: 6 }).map(exited),
-      fc.constant(failed),
-    );
+  test("tasks are counted, whatever their order", () => {
+    const event = fc.constantFrom<PoolEvent>({ type: "taskStarted" }, { type: "taskEnded" }, died);
     fc.assert(
-      fc.property(fc.integer({ min: 0, max: 3 }), fc.array(event, { maxLength: 40 }), (threads, events) => {
-        const actor = pool(threads);
-        let alive = 0;
-        const count = (effects: readonly PoolEffect[]): void => {
-          for (const effect of effects) if (effect.type === "start-threads") alive += effect.count;
-        };
-        count(actor.initialEffects);
+      fc.property(fc.array(event, { maxLength: 40 }), (events) => {
+        const actor = pool();
+        let tasks = 0;
         for (const next of events) {
-          const plan = actor.plan(next);
-          if (!plan.ok) continue;
-          actor.commit(plan);
-          if (next.type === "threadFailed" || next.type === "threadExited") alive -= 1;
-          count(plan.effects);
-          expect(actor.context.serving.length + actor.context.starting).toBe(alive);
-          expect(alive).toBeLessThanOrEqual(actor.context.wanted);
-          expect(actor.state === "serving").toBe(actor.context.serving.length === actor.context.wanted);
+          const possible = next.type === "taskStarted" || tasks > 0;
+          expect(actor.can(next)).toBe(possible);
+          if (!possible) continue;
+          actor.send(next);
+          tasks += next.type === "taskStarted" ? 1 : -1;
+          expect(actor.context.tasks).toBe(tasks);
+          expect(actor.state).toBe(tasks === 0 ? "idle" : "serving");
         }
       }),
     );

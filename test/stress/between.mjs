@@ -9,7 +9,8 @@ export async function resize(round, plan) {
   const { epoch } = round;
   const disk = epoch.disks[plan.disk];
   const before = disk.length;
-  await disk.disk.resize(plan.length);
+  if (!(await withoutThreads(round, disk, () => disk.disk.resize(plan.length)))) return;
+  for (const writer of epoch.crew.members.keys()) epoch.crew.give(writer, [disk]);
   if (disk.disk.length !== plan.length || disk.length !== plan.length) round.fail("a resize has another length as its result", { disk: disk.name, plan, has: disk.length });
   Atomics.store(epoch.control, board.lengthFlag(disk.index), plan.length);
   forget(epoch, disk, Math.min(before, plan.length));
@@ -50,26 +51,34 @@ export class Reattach {
   async run() {
     const { round, disk } = this;
     const { epoch } = round;
-    if (epoch.crew.dead.length === 0) {
-      const refused = await codeOf(disk.disk.detach());
-      if (refused !== "ERR_DISK_IN_USE") round.fail("a disk was detached though threads have it open", { disk: disk.name, refused });
-    }
-    epoch.crew.takeAway(disk.index);
-    let code;
-    for (let tries = 0; tries < 200; tries++) {
-      code = await codeOf(disk.disk.detach());
-      if (code === undefined) break;
-      await sleep(10);
-    }
-    if (code !== undefined) {
-      round.fail("a disk that nobody has open is not detached", { disk: disk.name, code });
-      return;
-    }
+    if (!(await withoutThreads(round, disk, () => disk.disk.detach()))) return;
     disk.attached = undefined;
     for (const label of epoch.bitmaps.keys()) if (label.startsWith(`${disk.index}/`)) epoch.bitmaps.delete(label);
     await epoch.attach(disk);
     for (const writer of epoch.crew.members.keys()) epoch.crew.give(writer, [disk]);
   }
+}
+
+/**
+ * Something that is refused while threads have the disk open, and done when they have closed it.
+ * @param {import("./round.mjs").Round} round @param {import("./test-disk.mjs").TestDisk} disk @param {() => Promise<void>} work
+ * @returns {Promise<boolean>} whether it was done
+ */
+async function withoutThreads(round, disk, work) {
+  const { crew } = round.epoch;
+  const refused = await codeOf(work());
+  if (refused !== "ERR_DISK_IN_USE") {
+    round.fail("a disk was resized or detached though threads have it open", { disk: disk.name, refused });
+    return false;
+  }
+  crew.takeAway(disk.index);
+  let code = await codeOf(work());
+  for (let tries = 0; tries < 200 && code !== undefined; tries++) {
+    await sleep(10);
+    code = await codeOf(work());
+  }
+  if (code !== undefined) round.fail("a disk that no thread has open is not resized or detached", { disk: disk.name, code });
+  return code === undefined;
 }
 
 /** @param {Promise<unknown>} work @returns {Promise<string | undefined>} */

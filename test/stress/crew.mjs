@@ -17,7 +17,7 @@ export class Crew {
     this.runtime = runtime;
     this.fail = fail;
     this.control = new Int32Array(shared.control);
-    /** @type {Map<number, { worker: Worker, port: import("node:worker_threads").MessagePort, alive: boolean, exited: Promise<void> }>} */
+    /** @type {Map<number, { worker: Worker, port: import("node:worker_threads").MessagePort, alive: boolean, runs: Promise<void>, exited: Promise<void> }>} */
     this.members = new Map();
     /** Entries of each log that were collected. @type {Map<number, number>} */
     this.collected = new Map();
@@ -36,15 +36,18 @@ export class Crew {
       transferList: [port2],
     });
     this.runtime.register(worker);
-    port1.on("message", ({ violation, details }) => this.fail(violation, details));
+    let says = () => {};
+    port1.on("message", ({ runs, violation, details }) => (runs === true ? says() : this.fail(violation, details)));
     port1.unref();
     worker.on("error", (error) => this.fail("a writer's thread threw", { writer, error: String(error.stack) }));
     const member = {
       worker,
       port: port1,
       alive: true,
+      runs: /** @type {Promise<void>} */ (new Promise((resolve) => (says = resolve))),
       exited: /** @type {Promise<void>} */ (new Promise((resolve) => worker.once("exit", () => resolve()))).then(() => {
         member.alive = false;
+        says();
         port1.close();
         if (Atomics.load(this.control, board.stoppedWord) === 0) this.deaths++;
       }),
@@ -72,9 +75,14 @@ export class Crew {
     return [...this.members].filter(([, member]) => !member.alive).map(([writer]) => writer);
   }
 
-  /** @param {number} writer */
-  kill(writer) {
-    return this.members.get(writer)?.worker.terminate();
+  /**
+   * Once it runs: a thread that is terminated while it loads a native module takes the process with it, whoever's thread it is.
+   * @param {number} writer
+   */
+  async kill(writer) {
+    const member = this.members.get(writer);
+    await member?.runs;
+    await member?.worker.terminate();
   }
 
   resume() {

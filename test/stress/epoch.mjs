@@ -112,7 +112,8 @@ export class Epoch {
     Atomics.store(this.control, board.pausedWord, 1);
     for (let writer = 0; writer < writers; writer++) this.#startWriter(writer);
     const stripes = this.plan.disks.map((disk) => disk.stripes);
-    const guest = new Guest(this.shared, writers, stripes, this.random.fork("main guest"), (text, details) => this.fail(text, { ...details, writer: "main" }));
+    const fail = (/** @type {string} */ text, /** @type {object} */ details) => this.fail(text, { ...details, writer: "main" });
+    const guest = new Guest(this.shared, writers, stripes, this.random.fork("main guest"), fail, false);
     this.mainGuest = new MainGuest(guest, this.guestDisks);
     this.ledgerPlaces = this.guestDisks.map((disk) => disk.plan.stripes.find((stripe) => stripe.owner === ledgerOwner)?.offset ?? 0);
     this.#startLedger();

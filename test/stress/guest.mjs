@@ -19,11 +19,13 @@ export class Guest {
   /**
    * @param {board.Board} shared @param {number} writer @param {ReadonlyArray<readonly import("./stripes.mjs").Stripe[]>} stripes of each disk
    * @param {import("./random.mjs").Random} random @param {(text: string, details: object) => void} fail
+   * @param {boolean} judgesDelay false on the main thread, whose own work is in every delay that it sees
    */
-  constructor(shared, writer, stripes, random, fail) {
+  constructor(shared, writer, stripes, random, fail, judgesDelay) {
     this.writer = writer;
     this.random = random;
     this.fail = fail;
+    this.judgesDelay = judgesDelay;
     this.control = new Int32Array(shared.control);
     this.log = new Int32Array(shared.writers[writer].log);
     this.expected = shared.disks.map((disk) => new Uint8Array(disk.expected));
@@ -86,7 +88,7 @@ export class Guest {
   end(request, running, errno) {
     const { kind, disk, offset, length, shared } = request;
     const milliseconds = board.clock() - running.startedAt - ((Atomics.load(this.control, board.observedWord) - running.observed) | 0) / 1000;
-    const flags = running.flags | Atomics.load(this.control, board.expectFlag(disk));
+    const flags = running.flags | Atomics.load(this.control, board.expectFlag(disk)) | (this.judgesDelay ? 0 : board.expectDelays);
     if (errno !== 0) this.#judgeErrno(request, errno, flags);
     if (kind === "read") return;
     const end = board.tick(this.control);

@@ -51,8 +51,10 @@ export class Member {
       const mail = receiveMessageOnPort(this.port);
       if (mail === undefined) return;
       const { open, disk } = mail.message;
-      if (open !== undefined) this.disks.set(disk, runtimeApi.openDisk(open));
-      else {
+      if (open !== undefined) {
+        this.disks.set(disk, runtimeApi.openDisk(open));
+        this.port.postMessage({ runs: true });
+      } else {
         this.disks.get(disk)?.close();
         this.disks.delete(disk);
       }

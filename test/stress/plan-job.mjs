@@ -41,7 +41,9 @@ const mebibyte = 1024 * 1024;
 export function makeJob(random, id, disk, bitmap, wishes) {
   const { sync, mode } = whatFor(random, wishes.plain === true ? undefined : bitmap, wishes);
   const partial = sync === "bitmap" || sync === "incremental";
-  const trouble = wishes.calm === true ? /** @type {Trouble} */ ({ kind: "none" }) : troubleFor(random, wishes, sync, mode);
+  // A job that only keeps what guests overwrite ends by being cancelled.
+  const calm = wishes.calm === true && sync !== "none";
+  const trouble = calm ? /** @type {Trouble} */ ({ kind: "none" }) : troubleFor(random, wishes, sync, mode);
   /** @type {JobPlan["target"]} */
   let target = "fresh";
   if (wishes.mirror !== undefined) target = "mirror";

@@ -8,9 +8,9 @@ import { Random } from "./random.mjs";
 const { shared, writer, stripes, seed, port, pace } = workerData;
 const random = new Random(seed);
 const member = new Member(shared, writer, port);
-const guest = new Guest(shared, writer, stripes, random, (text, details) =>
-  port.postMessage({ violation: text, details: { writer, ...details } }),
-);
+const fail = (/** @type {string} */ text, /** @type {object} */ details) =>
+  port.postMessage({ violation: text, details: { writer, ...details } });
+const guest = new Guest(shared, writer, stripes, random, fail, true);
 
 for (let state = member.attend(); state !== "stopped"; state = member.attend()) {
   if (state === "again") continue;

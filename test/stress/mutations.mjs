@@ -1,0 +1,88 @@
+/**
+ * Proof that the stress can fail: faults planted one at a time into a copy of the built packages, each of which it must catch.
+ * A command of its own (`node test/stress/mutations.mjs [--only NAME] [--seconds N]`), too long for every change.
+ */
+import { spawn } from "node:child_process";
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { faults } from "./planted-faults.mjs";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+const { values } = parseArgs({
+  options: { only: { type: "string" }, seconds: { type: "string", default: "40" }, seeds: { type: "string", default: "2" } },
+});
+const chosen = faults.filter(({ name }) => values.only === undefined || name.includes(values.only));
+let missed = 0;
+for (const fault of chosen) {
+  const copy = mkdtempSync(join(tmpdir(), "heirloom-mutation-"));
+  try {
+    plant(copy, fault);
+    const caught = await firstCaught(copy);
+    if (caught === undefined) missed++;
+    process.stdout.write(`${caught === undefined ? "MISSED" : "caught"}  ${fault.name}${caught === undefined ? "" : `: ${caught}`}\n`);
+  } finally {
+    rmSync(copy, { recursive: true, force: true });
+  }
+}
+process.stdout.write(`${chosen.length - missed} of ${chosen.length} planted faults caught\n`);
+process.exitCode = missed === 0 ? 0 : 1;
+
+/** @param {string} copy @param {import("./planted-faults.mjs").PlantedFault} fault */
+function plant(copy, fault) {
+  for (const name of ["bitmap", "block", "engine", "runtime"]) {
+    const from = join(root, "packages", name);
+    const to = join(copy, "packages", name);
+    cpSync(join(from, "dist"), join(to, "dist"), { recursive: true });
+    cpSync(join(from, "package.json"), join(to, "package.json"));
+    if (name !== "bitmap") cpSync(join(from, "node_modules"), join(to, "node_modules"), { recursive: true, verbatimSymlinks: true });
+  }
+  symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
+  const path = join(copy, "packages", fault.file);
+  const source = readFileSync(path, "utf8");
+  const changed = source.replace(fault.find, fault.put);
+  if (changed === source) throw new Error(`${fault.name}: ${fault.file} has no ${String(fault.find)} any more; update planted-faults.mjs`);
+  writeFileSync(path, changed);
+}
+
+/** @param {string} copy @returns {Promise<string | undefined>} what was violated */
+async function firstCaught(copy) {
+  for (let seed = 1; seed <= Number(values.seeds); seed++) {
+    const caught = await run(copy, seed);
+    if (caught !== undefined) return `${caught} (seed ${seed})`;
+  }
+  return undefined;
+}
+
+/** @param {string} copy @param {number} seed @returns {Promise<string | undefined>} */
+function run(copy, seed) {
+  const seconds = Number(values.seconds);
+  const directory = mkdtempSync(join(copy, "images-"));
+  const main = fileURLToPath(new URL("./main.mjs", import.meta.url));
+  const args = [main, "--json", "--seed", String(seed), "--minutes", String(seconds / 60), "--directory", directory];
+  const child = spawn(process.execPath, args, { env: { ...process.env, HEIRLOOM_PACKAGES: join(copy, "packages") } });
+  let output = "";
+  child.stdout.on("data", (data) => (output += data));
+  let errors = "";
+  child.stderr.on("data", (data) => (errors += data));
+  const timer = setTimeout(() => child.kill("SIGKILL"), (seconds + 90) * 1000);
+  return new Promise((resolve) => {
+    child.once("close", (code, signal) => {
+      clearTimeout(timer);
+      if (code === 0) resolve(undefined);
+      else if (signal !== null) resolve(`it hung (${signal})`);
+      else resolve(firstFailure(output) ?? `it crashed: ${errors.slice(0, 200)}`);
+    });
+  });
+}
+
+/** @param {string} output @returns {string | undefined} */
+function firstFailure(output) {
+  try {
+    return /** @type {{ failures: { text: string }[] }} */ (JSON.parse(output)).failures[0]?.text;
+  } catch {
+    return undefined;
+  }
+}

@@ -23,7 +23,7 @@ export interface Plan {
 export const plans: readonly Plan[] = [
   { name: "full", title: "full backup", end: "completed", seconds: 1.6 },
   { name: "inc-1", title: "incremental backup", end: "completed", seconds: 1 },
-  { name: "inc-2", title: "incremental, target fails half-way", end: "failed", seconds: 2.5 },
+  { name: "inc-2", title: "incremental, target fails", end: "failed", seconds: 2.5 },
   { name: "inc-3", title: "incremental, cancelled", end: "cancelled", seconds: 2.5 },
   { name: "inc-4", title: "incremental, catches up", end: "completed", seconds: 1 },
 ];

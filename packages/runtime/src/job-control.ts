@@ -34,6 +34,8 @@ export class JobControl {
   readonly #events: EventStream;
   /** Ended jobs whose threads have not all let go. */
   readonly #releasing = new Map<Promise<void>, ReadonlySet<DiskState>>();
+  /** The same by the identity of the target. */
+  readonly #letGoOf = new Map<string, Promise<void>>();
   /** Members of a group that were told to commit, until all are. */
   readonly #deciding: JobState[] = [];
 
@@ -169,6 +171,12 @@ export class JobControl {
   /** Resolves when the threads of ended jobs have let go: of this disk, or of all. */
   async released(disk?: DiskState): Promise<void> {
     await Promise.all([...this.#releasing].filter(([, disks]) => disk === undefined || disks.has(disk)).map(([letGo]) => letGo));
+  }
+
+  /** Resolves when no ended job's thread has this target any more, or after the time: threads that do not hang take a moment. */
+  async targetFree(identity: string, timeoutMs: number): Promise<void> {
+    const letGo = this.#letGoOf.get(identity);
+    if (letGo !== undefined) await Promise.race([letGo, delay(timeoutMs)]);
   }
 
   /** Force; nothing if the job is over, or its success decided. */
@@ -410,7 +418,9 @@ export class JobControl {
     const letGo = Promise.all([job.view.release(), job.flushing]).then(async () => {
       if (job.target.disk === undefined) await engine.closeNode(job.target.node).catch(() => {});
       world.lettingGo.delete(identity);
+      this.#letGoOf.delete(identity);
     });
+    this.#letGoOf.set(identity, letGo);
     this.#releasing.set(letGo, disksOf(job));
     void letGo.finally(() => this.#releasing.delete(letGo));
     this.send(job, { type: "settled" });

@@ -91,9 +91,9 @@ export class View {
     throw new HeirloomError("ERR_VIEW_BROKEN", "view success", `the point in time was given up (${broken.reason}); the bitmap was reclaimed`);
   }
 
-  /** The bitmap is reclaimed. */
+  /** The bitmap is reclaimed. Nothing, if the view has ended. */
   async fail(): Promise<void> {
-    await this.#stand();
+    await this.ready;
     await (this.#ending ??= this.#end(false));
   }
 

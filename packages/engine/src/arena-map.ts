@@ -72,7 +72,7 @@ export class ArenaMap implements ArenaLookup {
   #receive(): void {
     for (;;) {
       // Takes broadcast channels as well (Node 15.12); its types say ports only.
-      const received = receiveMessageOnPort(this.#channel as unknown as MessagePort) as { message: unknown } | undefined;
+      const received = receiveMessageOnPort(this.#channel as unknown as MessagePort);
       if (received === undefined) return;
       const message = received.message as ArenaAnnouncement | ArenaQuestion;
       if (!("arenas" in message)) continue; // another thread's question

@@ -56,6 +56,7 @@ function readClaimed(job: MoverJob, from: number, to: number, held: HeldRun, kno
     const span = maskOf(first, runEnd(left, first));
     errno = readSpan(job, word * 32 + first, word * 32 + runEnd(left, first), held, known);
     if (errno === 0) got |= span;
+    else held.failedAt = (word * 32 + first) * view.clusterSize;
     left &= ~span;
   }
   if (view.over()) got = 0; // what was read may be newer than the break

@@ -13,6 +13,7 @@ import { Gate } from "./gate.ts";
 import * as layout from "./gate-layout.ts";
 import { decodeTable, tableArenaCount, type TableLayer } from "./table.ts";
 import type { ThreadContext } from "./thread-context.ts";
+import type { View } from "./view.ts";
 import { brokenSpillFull } from "./view-layout.ts";
 
 /** No operation holds the gate longer than a write of this many bytes does. */
@@ -31,6 +32,8 @@ export interface DiskAddress {
 
 /** ETIMEDOUT, for a guest's write that was to wait for its view. */
 const timedOut = 110;
+/** EBADF, for a disk that was closed on this thread. */
+const badDescriptor = 9;
 
 const sleepWord = new Int32Array(new SharedArrayBuffer(4));
 function sleep(milliseconds: number): void {
@@ -51,6 +54,9 @@ export class DiskIo implements BlockNode {
   #hasViews = false;
   #arenasWanted = 0;
   readonly #limits: RequestLimits;
+  /** When the request at hand has waited long enough for spills, over all its pieces; 0 before it had to wait. */
+  #deadline = 0;
+  #closed = false;
 
   /** @param participant a live number of this thread. The drivers of the nodes are loaded. */
   constructor(address: DiskAddress, context: ThreadContext, participant: number) {
@@ -78,8 +84,15 @@ export class DiskIo implements BlockNode {
     return this.#node.length();
   }
 
+  /** This thread is no guest any more: every request is refused from now on. */
+  close(): void {
+    this.#closed = true;
+  }
+
   /** Errno of a request that no driver should see; 0 if it may go on. */
   check(kind: RequestKind, offset: number, length: number): Errno {
+    if (this.#closed) return badDescriptor;
+    this.#deadline = 0;
     return checkRequest(this.#limits, kind, offset, length);
   }
 
@@ -109,8 +122,11 @@ export class DiskIo implements BlockNode {
       const piece = Math.min(pieceBytesMax, length - done);
       errno = this.#enter("discard", layout.operationDiscard, offset + done, piece);
       if (errno !== 0) break;
-      errno = this.#node.discard(offset + done, piece);
-      this.#gate.leave();
+      try {
+        errno = this.#node.discard(offset + done, piece);
+      } finally {
+        this.#gate.leave();
+      }
     }
     return errno;
   }
@@ -123,13 +139,17 @@ export class DiskIo implements BlockNode {
       const piece = Math.min(pieceBytesMax, length - done);
       errno = this.#enter("write-zeroes", layout.operationWriteZeroes, offset + done, piece);
       if (errno !== 0) break;
-      errno = this.#node.writeZeroes(offset + done, piece, unmap);
-      this.#gate.leave();
+      try {
+        errno = this.#node.writeZeroes(offset + done, piece, unmap);
+      } finally {
+        this.#gate.leave();
+      }
     }
     return errno;
   }
 
   flush(): Errno {
+    if (this.#closed) return badDescriptor;
     return this.#node.flush();
   }
 
@@ -149,9 +169,11 @@ export class DiskIo implements BlockNode {
   #writePiece(buffer: Uint8Array, offset: number): Errno {
     const refused = this.#enter("write", layout.operationWrite, offset, buffer.length);
     if (refused !== 0) return refused;
-    const errno = this.#node.write(buffer, offset);
-    this.#gate.leave();
-    return errno;
+    try {
+      return this.#node.write(buffer, offset);
+    } finally {
+      this.#gate.leave(); // a driver module that throws must not keep the gate
+    }
   }
 
   /**
@@ -159,7 +181,6 @@ export class DiskIo implements BlockNode {
    * and all recorders marked.
    */
   #enter(kind: RequestKind, operation: number, offset: number, length: number): Errno {
-    let deadline = 0;
     this.#waitForAdmission(kind, length);
     for (;;) {
       this.#gate.enter(operation);
@@ -174,21 +195,32 @@ export class DiskIo implements BlockNode {
         return EINVAL;
       }
       const seen = this.#hasViews ? this.#gate.progressSeen() : 0; // before the look for room
-      const full = preserveForViews(this.#layers, this.#lowest, this.#base + offset, length);
+      const full = this.#preserve(this.#base + offset, length);
       if (full === undefined) {
         markRecorders(this.#layers, this.#base + offset, length);
         this.#gate.count(length);
         return 0;
       }
       const now = performance.now();
-      if (deadline === 0) deadline = now + full.guestDelayMaxMs;
-      const refuses = now >= deadline && full.breakGuestWrite;
+      if (this.#deadline === 0) this.#deadline = now + full.guestDelayMaxMs;
+      const late = now >= this.#deadline;
+      const refuses = late && full.breakGuestWrite;
       // Still inside, before the device is written; then from the top.
-      if (now >= deadline && !refuses) full.break(brokenSpillFull);
+      if (late && !refuses) full.break(brokenSpillFull);
       this.#gate.leave();
       // Outside of the gate nothing of the view may be touched: it may be over, and its memory somebody else's.
       if (refuses) return timedOut;
-      if (now < deadline) this.#gate.park(seen, deadline - now);
+      if (!late) this.#gate.park(seen, this.#deadline - now);
+    }
+  }
+
+  #preserve(offset: number, length: number): View | undefined {
+    if (!this.#hasViews) return undefined;
+    try {
+      return preserveForViews(this.#layers, this.#lowest, offset, length);
+    } catch (error) {
+      this.#gate.leave(); // as above
+      throw error;
     }
   }
 

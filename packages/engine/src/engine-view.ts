@@ -86,6 +86,7 @@ export class EngineView {
    */
   startMovers(options: MoverOptions, report: (error: MoverError) => void): Promise<ThreadsEnd> {
     assert(this.#movers.length === 0, "a view's movers start once");
+    assert(!this.memory.readers, "what is read from the spill is not drained");
     setSpeed(this.#jobWords, options.speed);
     try {
       for (let count = 0; count < options.threads; count++) this.#movers.push(this.#startMover(options, report));
@@ -156,7 +157,7 @@ export class EngineView {
 
   /** What is on the target at this moment, a bit a cluster. */
   copiedSnapshot(): Int32Array {
-    return Int32Array.from(this.memory.view.copied);
+    return this.memory.view.copied.slice();
   }
 
   /**
@@ -187,10 +188,10 @@ export class EngineView {
       port1.once("close", () => resolve()); // its thread is gone
     });
     try {
-      const mover = this.#parts.pool.start<MoverEnd>("move", (participant) => {
+      const mover = this.#parts.pool.start<MoverEnd>("move", (seat) => {
         const task: MoverTask = {
           engine: this.#parts.address(),
-          participant,
+          seat,
           arenaCount: this.#parts.arenas.buffers.length,
           source: this.layer.stack.address(this.layer),
           target: options.target,
@@ -209,6 +210,7 @@ export class EngineView {
         return { task, transfer: [port2] };
       });
       // What it reported comes by another way than its end, which may overtake it.
+      // oxlint-disable-next-line typescript/no-misused-promises -- `finally` waits for it
       return { participant: mover.participant, ended: mover.ended.finally(() => reported) };
     } catch (error) {
       port1.close();

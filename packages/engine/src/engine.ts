@@ -10,6 +10,7 @@ import type { SharedBitmap } from "@heirloom/bitmap";
 import type { Errno, NodeHandle, NodeSpec } from "@heirloom/block";
 import { Arenas } from "./arena.ts";
 import type { ArenaAnnouncement, ArenaQuestion } from "./arena-map.ts";
+import { EngineError } from "./engine-error.ts";
 import { EngineView, type EngineParts } from "./engine-view.ts";
 import { slotWord, kibibytesField, requestsField } from "./gate-layout.ts";
 import { vacate } from "./gatekeeper.ts";
@@ -18,7 +19,7 @@ import { IoClient } from "./io-client.ts";
 import type { DiskHandle } from "./open-disk.ts";
 import { Pool, type ThreadEvent } from "./pool.ts";
 import { Recorder } from "./recorder.ts";
-import { participantGone, participantLive, participantReserved, Registry } from "./registry.ts";
+import { participantCapacity, participantGone, participantLive, participantReserved, Registry, type Seat, threadCapacity } from "./registry.ts";
 import type { SpillFileOptions } from "./spill-keeper.ts";
 import { type Layer, Stack } from "./stack.ts";
 import { type TaskResult, unwrap } from "./task-result.ts";
@@ -55,7 +56,7 @@ export class Engine {
   readonly #ioThreadsMax: number;
   readonly #ioClients: IoClient[] = [];
   readonly #ioOf = new Map<number, IoClient>();
-  readonly #handles = new Map<number, { threadId: number; layer: Layer }>();
+  readonly #handles = new Map<number, { readonly seat: Seat; readonly layer: Layer }>();
   readonly #parts: EngineParts;
   #onDeath: DeathListener = () => {};
   #nextNumber = 1;
@@ -141,7 +142,8 @@ export class Engine {
     }
     return this.pool
       .help<TaskResult<void>>("foldTask", { into: into.handle, from: from.handle })
-      .then(unwrap, () => into.fold(from)); // a helper that died: bits are only ever set, so it is done again
+      .then(unwrap)
+      .catch(() => into.fold(from)); // the helper died, or failed: bits are only ever set, so it is done again
   }
 
   view(layer: Layer, options: Omit<ViewOptions, "gate">, set: Recorder | undefined, spill: SpillFileOptions, onSpillRefused: (error: Error) => void): EngineView {
@@ -179,7 +181,9 @@ export class Engine {
   register(worker: Worker): void {
     const { threadId } = worker;
     if (this.registry.isRegistered(threadId)) return;
-    assert(this.registry.registerThread(threadId), "at most 256 threads are registered at once");
+    if (!this.registry.registerThread(threadId)) {
+      throw new EngineError("ERR_THREAD", `register thread: ${threadCapacity} threads are registered, the most that can be`);
+    }
     worker.once("exit", () => {
       this.registry.unregisterThread(threadId);
       for (const participant of this.#handles.keys()) {
@@ -195,12 +199,15 @@ export class Engine {
   /** A disk for one thread of the embedder's. */
   handle(layer: Layer): DiskHandle {
     this.#reclaimClosedHandles();
-    const participant = this.registry.reserve();
-    assert(participant !== -1, "there is a participant's number left");
-    this.#handles.set(participant, { threadId: 0, layer });
+    const seat = this.registry.reserve();
+    if (seat === undefined) {
+      const message = `disk handle: all ${participantCapacity} handles and threads are in use; close a handle that is not needed`;
+      throw new EngineError("ERR_THREAD", message);
+    }
+    this.#handles.set(seat.participant, { seat, layer });
     return {
       engine: this.address(),
-      participant,
+      seat,
       arenaCount: this.arenas.buffers.length,
       disk: layer.stack.address(layer),
     };
@@ -219,7 +226,7 @@ export class Engine {
     let all = true;
     for (const [participant, handle] of this.#handles) {
       if (handle.layer !== layer) continue;
-      if (this.registry.revoke(participant)) {
+      if (this.registry.revoke(handle.seat)) {
         this.registry.release(participant);
         this.#handles.delete(participant);
       } else all = false;

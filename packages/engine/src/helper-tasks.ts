@@ -37,7 +37,12 @@ export interface OpenedNode {
 export function openTask(task: OpenTask): Promise<TaskResult<OpenedNode>> {
   return asResult(async () => {
     const handle = await openNode(task.spec);
-    return { handle, length: connectNode(handle).length() };
+    try {
+      return { handle, length: connectNode(handle).length() };
+    } catch (error) {
+      closeNode(handle);
+      throw error;
+    }
   });
 }
 

@@ -9,6 +9,9 @@ import type { Adoption, IoServerTask } from "./io-server.ts";
 import { type LongTask, type Pool, ThreadDied } from "./pool.ts";
 import type { EngineAddress } from "./thread-context.ts";
 
+/** An answer that nobody announced is found after this. */
+const unannouncedMs = 5;
+
 interface Pending {
   readonly operation: number;
   readonly number: number;
@@ -76,8 +79,8 @@ export class IoClient {
   #start(): void {
     const shared = new ring.IoRing();
     const { port1, port2 } = new MessageChannel();
-    const task = this.#pool.start<void>("serveIo", (participant) => {
-      const message: IoServerTask = { engine: this.#address(), participant, ring: shared.buffer, port: port2 };
+    const task = this.#pool.start<void>("serveIo", (seat) => {
+      const message: IoServerTask = { engine: this.#address(), seat, ring: shared.buffer, port: port2 };
       return { task: message, transfer: [port2] };
     });
     port1.unref();
@@ -181,7 +184,8 @@ export class IoClient {
         this.#submit();
         continue;
       }
-      const wait = Atomics.waitAsync(shared.words, ring.completedWord, completed);
+      // Bounded: answers are announced by the batch, and one of another disk may hang behind those that are in.
+      const wait = Atomics.waitAsync(shared.words, ring.completedWord, completed, unannouncedMs);
       if (wait.async) await wait.value;
     }
     this.#watching = false;

@@ -1,16 +1,18 @@
 /** The long task behind the main thread's `disk.read` and the rest: a guest that serves a ring. */
+import assert from "node:assert";
 import { receiveMessageOnPort, type MessagePort } from "node:worker_threads";
 import { connectNode, EIO, type Errno, loadDrivers } from "@heirloom/block";
 import type { RegionReference } from "./arena.ts";
 import { type DiskAddress, DiskIo } from "./disk-io.ts";
 import * as ring from "./io-ring.ts";
 import { readView } from "./reader.ts";
+import type { Seat } from "./registry.ts";
 import { type EngineAddress, ThreadContext } from "./thread-context.ts";
 import { View } from "./view.ts";
 
 export interface IoServerTask {
   readonly engine: EngineAddress;
-  readonly participant: number;
+  readonly seat: Seat;
   readonly ring: SharedArrayBuffer;
   /** Disks and views that the ring's requests name by number come here. */
   readonly port: MessagePort;
@@ -26,7 +28,7 @@ const answersPerWake = 16;
 
 export async function serveIo(task: IoServerTask): Promise<void> {
   const context = ThreadContext.of(task.engine);
-  if (!context.goLive(task.participant)) return;
+  assert(context.goLive(task.seat), "a server's number is reserved for it");
   const server = new IoServer(task, context);
   await server.run();
   task.port.close();
@@ -111,7 +113,7 @@ class IoServer {
     await loadDrivers(message.disk.node);
     if (message.disk.lowest !== undefined) await loadDrivers(message.disk.lowest);
     if (message.kind === "disk") {
-      this.#disks.set(message.number, new DiskIo(message.disk, this.#context, this.#task.participant));
+      this.#disks.set(message.number, new DiskIo(message.disk, this.#context, this.#task.seat.participant));
       return;
     }
     this.#context.arenas.catchUp(message.arenaCount);

@@ -11,13 +11,14 @@ import { GuestActivity } from "./guest-activity.ts";
 import { jobWords } from "./job-layout.ts";
 import { Mover, type MoverEnd } from "./mover.ts";
 import type { ErrorPolicy, MoverError } from "./mover-types.ts";
+import type { Seat } from "./registry.ts";
 import type { ScanBy } from "./scanner.ts";
 import { type EngineAddress, ThreadContext } from "./thread-context.ts";
 import { View } from "./view.ts";
 
 export interface MoverTask {
   readonly engine: EngineAddress;
-  readonly participant: number;
+  readonly seat: Seat;
   /** Arenas that there were when the job was made. */
   readonly arenaCount: number;
   readonly source: DiskAddress;
@@ -52,12 +53,12 @@ export async function move(task: MoverTask): Promise<MoverEnd> {
 
 async function makeMover(task: MoverTask, say: (message: MoverMessage) => void): Promise<Mover> {
   const context = ThreadContext.of(task.engine);
-  assert(context.goLive(task.participant), "a mover's number is reserved for it");
+  assert(context.goLive(task.seat), "a mover's number is reserved for it");
   context.arenas.catchUp(task.arenaCount);
   await loadDrivers(task.source.node);
   const gateWords = context.arenas.words(task.source.gate, gateBytes / 4);
   // A mover never enters its source's gate, but its death breaks the views there.
-  new Gate(gateWords, task.participant).markServed();
+  new Gate(gateWords, task.seat.participant).markServed();
   const target = await connectTarget(task, context);
   const activity =
     task.yieldMs > 0 ? new GuestActivity(gateWords, () => context.registry.participantMax, task.yieldMs) : undefined;
@@ -93,5 +94,5 @@ async function connectTarget(task: MoverTask, context: ThreadContext): Promise<B
   const { disk } = task.target;
   await loadDrivers(disk.node);
   if (disk.lowest !== undefined) await loadDrivers(disk.lowest);
-  return new DiskIo(disk, context, task.participant);
+  return new DiskIo(disk, context, task.seat.participant);
 }

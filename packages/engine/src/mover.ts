@@ -6,7 +6,7 @@
 import { type KnownExtent, readRun } from "./copier.ts";
 import { drain, type DrainResult } from "./drainer.ts";
 import { meetError } from "./error-policy.ts";
-import { GuestActivity } from "./guest-activity.ts";
+import type { GuestActivity } from "./guest-activity.ts";
 import { failedWord, flushedAll, flushingWord, pausedByTarget, pausedWord } from "./job-layout.ts";
 import { copyRunInKernel, type KernelCopy, kernelCopyOf } from "./kernel-copier.ts";
 import type { MoverJob } from "./mover-types.ts";
@@ -55,6 +55,7 @@ export class Mover {
       count: 0,
       buffer: new Uint8Array(0), // made at the first use: a kernel copy needs none
       kinds: new Uint8Array(this.#runClusters),
+      failedAt: 0,
     };
     this.#bounce = new Uint8Array(job.view.clusterSize);
   }
@@ -107,7 +108,7 @@ export class Mover {
     if (this.#kernel !== undefined) return this.#copyInKernel(this.#kernel);
     const errno = readRun(job, this.#run, this.#room(), this.#known);
     this.#holding = this.#held.kinds.some((kind, at) => at < this.#held.count && kind !== kindAbsent);
-    if (errno !== 0 && !job.view.over()) this.#meet("read", errno, this.#run.first * job.view.clusterSize);
+    if (errno !== 0 && !job.view.over()) this.#meet("read", errno, this.#held.failedAt);
     return this.#holding ? this.#writeHeld() : 0;
   }
 

@@ -16,12 +16,13 @@ import { threadId } from "node:worker_threads";
 import { BlockError, type Errno, errnoName, type StatusExtent } from "@heirloom/block";
 import { type DiskAddress, DiskIo } from "./disk-io.ts";
 import { EngineError } from "./engine-error.ts";
+import type { Seat } from "./registry.ts";
 import { type EngineAddress, ThreadContext } from "./thread-context.ts";
 
 /** What `disk.handle()` returns: can be posted, and opened once. */
 export interface DiskHandle {
   readonly engine: EngineAddress;
-  readonly participant: number;
+  readonly seat: Seat;
   readonly arenaCount: number;
   readonly disk: DiskAddress;
 }
@@ -51,15 +52,15 @@ export class GuestDisk {
   }
   /** @throws BlockError */
   write(buffer: Uint8Array, offset: number): void {
-    this.#expect(this.#closed ? closedErrno : this.io.write(buffer, offset), "write", offset);
+    this.#expect(this.io.write(buffer, offset), "write", offset);
   }
   /** @throws BlockError */
   discard(offset: number, length: number): void {
-    this.#expect(this.#closed ? closedErrno : this.io.discard(offset, length), "discard", offset);
+    this.#expect(this.io.discard(offset, length), "discard", offset);
   }
   /** @param unmap allows to give the room back @throws BlockError */
   writeZeroes(offset: number, length: number, unmap = false): void {
-    this.#expect(this.#closed ? closedErrno : this.io.writeZeroes(offset, length, unmap), "write zeroes", offset);
+    this.#expect(this.io.writeZeroes(offset, length, unmap), "write zeroes", offset);
   }
   /** @throws BlockError */
   flush(): void {
@@ -76,6 +77,7 @@ export class GuestDisk {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.io.close();
     this.#context.registry.leave(this.#participant);
   }
   [Symbol.dispose](): void {
@@ -84,12 +86,10 @@ export class GuestDisk {
 
   #expect(errno: Errno, operation: string, offset: number): void {
     if (errno === 0) return;
-    if (errno === closedErrno) throw new BlockError("ERR_REQUEST", `${operation}: this disk was closed on this thread`, {});
+    if (this.#closed) throw new BlockError("ERR_REQUEST", `${operation}: this disk was closed on this thread`, { errno });
     throw new BlockError("ERR_IO", `${operation} at offset ${offset}: ${errnoName(errno)}`, { offset, errno });
   }
 }
-
-const closedErrno = -1;
 
 /**
  * Opens a posted disk on this thread, once. The thread must have been registered, so that its end is noticed.
@@ -101,8 +101,8 @@ export function openDisk(handle: DiskHandle): GuestDisk {
     throw new EngineError("ERR_THREAD", "open disk: this thread is not registered; call runtime.register(worker) before it is given a disk");
   }
   context.arenas.catchUp(handle.arenaCount);
-  if (!context.goLive(handle.participant)) {
-    throw new EngineError("ERR_THREAD", "open disk: this handle was opened before; make one with disk.handle() for each thread");
+  if (!context.goLive(handle.seat)) {
+    throw new EngineError("ERR_THREAD", "open disk: this handle was opened before, or its disk was detached; make one with disk.handle() for each thread");
   }
-  return new GuestDisk(new DiskIo(handle.disk, context, handle.participant), context, handle.participant);
+  return new GuestDisk(new DiskIo(handle.disk, context, handle.seat.participant), context, handle.seat.participant);
 }

@@ -49,7 +49,8 @@ export function setSpeed(job: Int32Array, bytesPerSecond: number): void {
 }
 
 function advanced(from: number, bytes: number, bytesPerSecond: number): number {
-  return Math.floor(from + Math.min(delayMaxMs, (bytes / bytesPerSecond) * 1000)) % modulus;
+  // The clock ticks in milliseconds and a run may take less: rounded at random, so that the sum is right.
+  return Math.floor(from + Math.min(delayMaxMs, (bytes / bytesPerSecond) * 1000) + Math.random()) % modulus;
 }
 
 /** A speed is one word, so that it cannot tear: the bits of a 32-bit float (0 is 0). */

@@ -5,10 +5,9 @@
  * A long task is a participant. When its thread dies, its slots are released only after the thread's `exit` event: before
  * that it may still be in the middle of a write.
  */
-import { once } from "node:events";
-import type { MessagePort, Worker } from "node:worker_threads";
+import type { MessagePort } from "node:worker_threads";
 import { Piscina } from "piscina";
-import type { Registry } from "./registry.ts";
+import type { Registry, Seat } from "./registry.ts";
 
 /** A task ended because its thread did. */
 export class ThreadDied extends Error {
@@ -43,6 +42,9 @@ export type ThreadEvent =
   | { readonly type: "taskEnded" }
   | { readonly type: "threadDied"; readonly reason: string };
 
+/** What a long task answers: an error that it threw is a value, since the thread lives on. */
+export type TaskAnswer<Value> = { readonly value: Value } | { readonly threw: string };
+
 /** A long task: its result, or `ThreadDied` after its thread's exit. Either way its participant's number is vacated. */
 export interface LongTask<Result> {
   readonly participant: number;
@@ -58,7 +60,7 @@ export class Pool {
   readonly #tell: (event: ThreadEvent) => void;
   #threads: Piscina | undefined;
   #helpers: Piscina | undefined;
-  readonly #exits = new Map<number, Promise<unknown>>();
+  readonly #exits = new Map<number, Promise<void>>();
   #longTasks = 0;
   #closed = false;
 
@@ -96,26 +98,27 @@ export class Pool {
   }
 
   /** Starts a long task. @throws NoThread at once if there is none for it */
-  start<Result>(name: string, makeTask: (participant: number) => { task: unknown; transfer?: MessagePort[] }): LongTask<Result> {
+  start<Result>(name: string, makeTask: (seat: Seat) => { task: unknown; transfer?: MessagePort[] }): LongTask<Result> {
     if (this.#closed || this.#longTasks >= this.#options.threadsMax) throw new NoThread(name, this.#options.threadsMax);
-    const participant = this.#registry.reserve();
-    if (participant === -1) throw new NoThread(name, this.#options.threadsMax);
+    const seat = this.#registry.reserve();
+    if (seat === undefined) throw new NoThread(name, this.#options.threadsMax);
+    const { participant } = seat;
     this.#threads ??= this.#makePool(this.#options.threadsMax, this.#options.threadsMax);
     this.#longTasks++;
     this.#tell({ type: "taskStarted" });
-    const { task, transfer } = makeTask(participant);
+    const { task, transfer } = makeTask(seat);
     const result = this.#threads.run(task, { name, transferList: transfer ?? [] });
     return { participant, ended: this.#follow<Result>(name, participant, result) };
   }
 
   async #follow<Result>(name: string, participant: number, result: Promise<unknown>): Promise<Result> {
     try {
-      const value = (await result) as Result;
+      const answer = (await this.#unlessItsThreadEnds(participant, result)) as TaskAnswer<Result>;
+      if ("threw" in answer) throw new Error(answer.threw); // unwound: nothing of it runs any more
       this.#vacate(participant, false);
       this.#tell({ type: "taskEnded" });
-      return value;
+      return answer.value;
     } catch (error) {
-      await this.#exits.get(this.#registry.threadOf(participant));
       this.#vacate(participant, true);
       this.#tell({ type: "threadDied", reason: `${name}: ${error instanceof Error ? error.message : String(error)}` });
       throw new ThreadDied(name, error);
@@ -125,9 +128,15 @@ export class Pool {
     }
   }
 
-  /** An embedder's thread: followed from now on. */
-  watch(worker: Worker, onExit: () => void): void {
-    worker.once("exit", onExit);
+  /** A task that is given up is over only when its thread is: until then it may be in the middle of a write. */
+  async #unlessItsThreadEnds(participant: number, result: Promise<unknown>): Promise<unknown> {
+    try {
+      return await result;
+    } catch (error) {
+      const thread = this.#registry.threadOf(participant);
+      if (thread !== undefined) await this.#exits.get(thread);
+      throw error;
+    }
   }
 
   /** All long tasks must have been told to end. Waits for threads; one in a system call that hangs is left behind. */
@@ -161,10 +170,13 @@ export class Pool {
     for (const worker of pool.threads) {
       const id = worker.threadId;
       if (id < 0 || this.#exits.has(id)) continue;
-      this.#exits.set(
-        id,
-        once(worker, "exit").finally(() => this.#exits.delete(id)),
-      );
+      const exit = new Promise<void>((resolve) => {
+        worker.once("exit", () => {
+          this.#exits.delete(id);
+          resolve();
+        });
+      });
+      this.#exits.set(id, exit);
     }
   }
 }

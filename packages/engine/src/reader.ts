@@ -28,7 +28,7 @@ export function readView(
   while (done < buffer.length) {
     const at = offset + done;
     const cluster = Math.floor(at / view.clusterSize);
-    if (!view.inSet(cluster)) return EINVAL;
+    if (!view.inSet(cluster) || view.isRetired(cluster)) return EINVAL;
     const spanEnd = spanWithout(view, cluster, Math.min(offset + buffer.length, at + spanBytesMax));
     const end = spanEnd > at ? spanEnd : Math.min((cluster + 1) * view.clusterSize, offset + buffer.length);
     const part = buffer.subarray(done, end - offset);

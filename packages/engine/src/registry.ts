@@ -9,10 +9,13 @@
  * | `participantMax` | one more than the highest number in use | main |
  * | registered threads | thread ids of embedders' workers that the pool watches | main |
  * | per participant: `state` | free, reserved, live, gone | main reserves and frees; the thread goes live by compare-exchange |
- * | per participant: `threadId` | `worker_threads.threadId` | the thread, by compare-exchange, before it goes live; -1 by main to take the number back |
+ * | per participant: `holder` | minus the number of the reservation, then `worker_threads.threadId` | main; then the thread, by compare-exchange, before it goes live |
+ *
+ * A number is used again, a reservation is not: a handle that was posted, revoked and found much later does not fit the
+ * reservation that its number has by then.
  */
 export const participantCapacity = 512;
-const threadCapacity = 256;
+export const threadCapacity = 256;
 
 const arenaCountWord = 0;
 const participantMaxWord = 1;
@@ -20,16 +23,23 @@ const threadsWord = 16;
 const participantsWord = threadsWord + threadCapacity;
 const participantWords = 16; // a cache line each
 const stateField = 0;
-const threadIdField = 1;
+const holderField = 1;
 
 export const participantFree = 0;
 export const participantReserved = 1;
 export const participantLive = 2;
 export const participantGone = 3;
 
+/** A participant's number, with the reservation that it is good for. */
+export interface Seat {
+  readonly participant: number;
+  readonly reservation: number;
+}
+
 export class Registry {
   readonly buffer: SharedArrayBuffer;
   readonly #words: Int32Array;
+  #reservations = 0;
 
   constructor(
     buffer: SharedArrayBuffer = new SharedArrayBuffer((participantsWord + participantCapacity * participantWords) * 4),
@@ -54,30 +64,32 @@ export class Registry {
     return Atomics.load(this.#words, participantMaxWord);
   }
 
-  /** Main thread: a free number, or -1. */
-  reserve(): number {
+  /** Main thread: a free number, or undefined. */
+  reserve(): Seat | undefined {
     for (let index = 0; index < participantCapacity; index++) {
       const word = field(index, stateField);
       if (Atomics.load(this.#words, word) !== participantFree) continue;
+      this.#reservations = this.#reservations === 2 ** 31 - 1 ? 1 : this.#reservations + 1;
+      Atomics.store(this.#words, field(index, holderField), -this.#reservations);
       Atomics.store(this.#words, word, participantReserved);
       if (index >= this.participantMax) Atomics.store(this.#words, participantMaxWord, index + 1);
-      return index;
+      return { participant: index, reservation: this.#reservations };
     }
-    return -1;
+    return undefined;
   }
 
   /** On the thread: takes a reserved number; false if somebody else took it. */
-  goLive(participant: number, threadId: number): boolean {
-    if (Atomics.load(this.#words, field(participant, stateField)) !== participantReserved) return false;
+  goLive({ participant, reservation }: Seat, threadId: number): boolean {
     // The thread's id first: one that dies right here is found by it.
-    if (Atomics.compareExchange(this.#words, field(participant, threadIdField), 0, threadId) !== 0) return false;
+    const holder = field(participant, holderField);
+    if (Atomics.compareExchange(this.#words, holder, -reservation, threadId) !== -reservation) return false;
     Atomics.store(this.#words, field(participant, stateField), participantLive);
     return true;
   }
 
   /** Main thread: takes a number back that no thread has taken; false if one has. */
-  revoke(participant: number): boolean {
-    return Atomics.compareExchange(this.#words, field(participant, threadIdField), 0, -1) === 0;
+  revoke({ participant, reservation }: Seat): boolean {
+    return Atomics.compareExchange(this.#words, field(participant, holderField), -reservation, 0) === -reservation;
   }
 
   /** On the thread: it will not enter a gate with this number again. */
@@ -89,13 +101,15 @@ export class Registry {
     return Atomics.load(this.#words, field(participant, stateField));
   }
 
-  threadOf(participant: number): number {
-    return Atomics.load(this.#words, field(participant, threadIdField));
+  /** The thread's id, or undefined before a thread has taken the number. */
+  threadOf(participant: number): number | undefined {
+    const holder = Atomics.load(this.#words, field(participant, holderField));
+    return holder > 0 ? holder : undefined;
   }
 
   /** Main thread: the number may be given to somebody else; its slots are empty. */
   release(participant: number): void {
-    Atomics.store(this.#words, field(participant, threadIdField), 0);
+    Atomics.store(this.#words, field(participant, holderField), 0);
     Atomics.store(this.#words, field(participant, stateField), participantFree);
   }
 
@@ -114,6 +128,7 @@ export class Registry {
   }
 
   isRegistered(threadId: number): boolean {
+    if (threadId <= 0) return false; // the main thread: free entries hold 0
     for (let index = 0; index < threadCapacity; index++) {
       if (Atomics.load(this.#words, threadsWord + index) === threadId) return true;
     }

@@ -28,7 +28,7 @@ export class SpillKeeper {
   #fd = -1;
   #allocated = 0;
   #ended = false;
-  #followed: Promise<void>;
+  readonly #followed: Promise<void>;
 
   /** @param onRefused told once when the file cannot be made or grown: the spill stays as large as it is */
   constructor(pool: Pool, memory: ViewMemory, options: SpillFileOptions, onRefused: (error: Error) => void) {
@@ -45,11 +45,14 @@ export class SpillKeeper {
   }
 
   /** The view has ended and every thread has let go of it. */
-  async close(): Promise<Errno> {
+  async close(): Promise<void> {
     this.#ended = true;
     Atomics.notify(this.#memory.spillWords, fileWantedWord);
     await this.#followed;
-    return this.#fd === -1 ? 0 : closeFile(this.#fd);
+    if (this.#fd === -1) return;
+    // By a helper: the file system gives up to gigabytes back before a close returns.
+    const closed = await this.#pool.help<TaskResult<Errno>>("closeFileTask", { fd: this.#fd }).catch(() => undefined);
+    if (closed === undefined) closeFile(this.#fd);
   }
 
   async #follow(): Promise<void> {

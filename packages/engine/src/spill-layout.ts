@@ -4,22 +4,28 @@
  *
  * | word | holds | written by |
  * |---|---|---|
- * | `memorySlots`, `fileSlotsMax`, `zeroSlots` | how many there can be | main, before the view starts |
+ * | `memorySlots`, `fileSlotsMax`, `zeroSlots`, `indexSize` | how many there can be | main, before the view starts |
  * | `fileSlots` | file slots that have room on disk | main, after a helper's fallocate |
  * | `fileDescriptor` | of the spill file, -1 while there is none | main, before `fileSlots` |
  * | `fileWanted` | 1 once memory is half full, counted up at each further need; main sleeps on it | whoever takes a slot |
  * | `free*` | free slots of a kind, never more than there are; lost ones stay lost until the view ends | by add |
  * | `full` | slots that wait for a drainer | by add |
- * | `hint*` | where the next search begins; any value is right | by add |
+ * | `hint*` | where the next search begins; any value is right | whoever found a slot |
  * | slot `state` | free, filling, full, draining | by compare-exchange |
  * | slot `cluster` | cluster number | owner of a filling slot |
  * | slot `readers` | readers that pin it | by add |
+ *
+ * For readers there is an index behind the slots: a hash of clusters with linear probing, twice as large as there are slots,
+ * so that a look costs a few loads and not all slots. An entry is a slot's number plus 1, set once by compare-exchange
+ * before the cluster is `preserved`, and never taken away: a view that is read keeps what it has until it ends.
  *
  * Slots of the zero kind carry no data: what they preserve is a cluster of zeroes.
  */
 export const memorySlotsWord = 0;
 export const fileSlotsMaxWord = 1;
 export const zeroSlotsWord = 2;
+/** Entries of the index, a power of two; 0 without readers. */
+export const indexSizeWord = 3;
 export const fileSlotsWord = 16;
 export const fileDescriptorWord = 17;
 export const fileWantedWord = 32;
@@ -42,6 +48,11 @@ export const slotFilling = 1;
 export const slotFull = 2;
 export const slotDraining = 3;
 
-export function spillWords(memorySlots: number, fileSlots: number, zeroSlots: number): number {
-  return slotsStart + (memorySlots + fileSlots + zeroSlots) * slotFields;
+export function spillWords(memorySlots: number, fileSlots: number, zeroSlots: number, indexSize: number): number {
+  return slotsStart + (memorySlots + fileSlots + zeroSlots) * slotFields + indexSize;
+}
+
+/** Entries of an index for this many slots. */
+export function indexSizeFor(slots: number): number {
+  return 2 ** Math.ceil(Math.log2(slots * 2));
 }

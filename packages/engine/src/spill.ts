@@ -21,6 +21,9 @@ export class Spill {
   readonly #memorySlots: number;
   readonly #fileSlotsMax: number;
   readonly #zeroSlots: number;
+  /** -1 without readers. */
+  readonly #indexMask: number;
+  readonly #indexStart: number;
   readonly #slices: (Uint8Array | undefined)[] = [];
 
   constructor(words: Int32Array, memory: Uint8Array, clusterSize: number) {
@@ -30,6 +33,8 @@ export class Spill {
     this.#memorySlots = words[layout.memorySlotsWord];
     this.#fileSlotsMax = words[layout.fileSlotsMaxWord];
     this.#zeroSlots = words[layout.zeroSlotsWord];
+    this.#indexMask = words[layout.indexSizeWord] - 1;
+    this.#indexStart = slotsStart + (this.#memorySlots + this.#fileSlotsMax + this.#zeroSlots) * slotFields;
   }
 
   /** Slots that wait for a drainer. */
@@ -95,6 +100,10 @@ export class Spill {
     Atomics.store(this.words, slotsStart + slot * slotFields + layout.clusterField, cluster);
     Atomics.store(this.words, slotsStart + slot * slotFields + layout.stateField, layout.slotFull);
     Atomics.add(this.words, layout.fullWord, 1);
+    if (this.#indexMask < 0) return;
+    for (let at = hashOf(cluster) & this.#indexMask; ; at = (at + 1) & this.#indexMask) {
+      if (Atomics.compareExchange(this.words, this.#indexStart + at, 0, slot + 1) === 0) return;
+    }
   }
 
   /** Gives back a slot that was taken and not published. A reader that pins it sees that it is not full: no wait. */
@@ -153,17 +162,15 @@ export class Spill {
 
   /** A reader's look: the slot that holds `cluster`, pinned, or `noSlot`. Whoever pins unpins. */
   pin(cluster: number): number {
-    const used = this.#memorySlots + Atomics.load(this.words, layout.fileSlotsWord);
-    const zeroStart = this.#memorySlots + this.#fileSlotsMax;
-    for (let at = 0; at < used + this.#zeroSlots; at++) {
-      const slot = at < used ? at : zeroStart + at - used;
-      if (this.#holds(slot, cluster)) {
-        Atomics.add(this.words, slotsStart + slot * slotFields + layout.readersField, 1);
-        if (this.#holds(slot, cluster)) return slot;
-        this.unpin(slot);
-      }
+    if (this.#indexMask < 0) return noSlot;
+    for (let at = hashOf(cluster) & this.#indexMask; ; at = (at + 1) & this.#indexMask) {
+      const slot = Atomics.load(this.words, this.#indexStart + at) - 1;
+      if (slot === noSlot) return noSlot;
+      if (!this.#holds(slot, cluster)) continue;
+      Atomics.add(this.words, slotsStart + slot * slotFields + layout.readersField, 1);
+      if (this.#holds(slot, cluster)) return slot;
+      this.unpin(slot);
     }
-    return noSlot;
   }
 
   unpin(slot: number): void {
@@ -201,11 +208,15 @@ export class Spill {
       if (Atomics.compareExchange(this.words, freeWord, free, free - 1) === free) break;
     }
     const count = fixed === -1 ? Atomics.load(this.words, layout.fileSlotsWord) : fixed;
-    let at = (Atomics.add(this.words, hintWord, 1) >>> 0) % count;
+    let at = Atomics.load(this.words, hintWord) % count;
     for (;;) {
-      const state = slotsStart + (first + at) * slotFields + layout.stateField;
-      if (Atomics.compareExchange(this.words, state, layout.slotFree, layout.slotFilling) === layout.slotFree) return first + at;
+      const slot = first + at;
+      const state = slotsStart + slot * slotFields + layout.stateField;
       at = at + 1 === count ? 0 : at + 1;
+      if (Atomics.load(this.words, state) !== layout.slotFree) continue;
+      if (Atomics.compareExchange(this.words, state, layout.slotFree, layout.slotFilling) !== layout.slotFree) continue;
+      Atomics.store(this.words, hintWord, at);
+      return slot;
     }
   }
 
@@ -222,4 +233,8 @@ export class Spill {
       Atomics.notify(this.words, layout.fileWantedWord);
     }
   }
+}
+
+function hashOf(cluster: number): number {
+  return Math.imul(cluster, 0x9e3779b1) >>> 7;
 }

@@ -20,6 +20,8 @@ export interface HeldRun {
   readonly buffer: Uint8Array;
   /** A kind for each cluster. */
   readonly kinds: Uint8Array;
+  /** Bytes; where a read failed. */
+  failedAt: number;
 }
 
 /** Writes what `held` holds; kinds go to absent as they arrive. @returns errno of the first that failed */

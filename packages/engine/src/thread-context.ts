@@ -4,7 +4,7 @@
  */
 import { threadId } from "node:worker_threads";
 import { ArenaMap } from "./arena-map.ts";
-import { Registry } from "./registry.ts";
+import { Registry, type Seat } from "./registry.ts";
 
 /** How a thread finds its engine: goes with every task and every handle. */
 export interface EngineAddress {
@@ -32,7 +32,7 @@ export class ThreadContext {
   }
 
   /** Takes a participant's number for this thread; false if another thread took it before. */
-  goLive(participant: number): boolean {
-    return this.registry.goLive(participant, threadId);
+  goLive(seat: Seat): boolean {
+    return this.registry.goLive(seat, threadId);
   }
 }

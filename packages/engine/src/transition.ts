@@ -6,7 +6,7 @@
  * so an idle disk's transition is over when `transition` returns. Between two tries the gates stand open for at least
  * twice as long as they were closed.
  */
-import { tryTransition } from "./gatekeeper.ts";
+import { type TryResult, tryTransition } from "./gatekeeper.ts";
 import type { Registry } from "./registry.ts";
 import type { Layer, LayerTable, PreparedTable, Stack } from "./stack.ts";
 
@@ -101,14 +101,13 @@ export class Transitions {
   #start(waiting: Waiting): void {
     const { request } = waiting;
     for (const stack of request.stacks) this.#held.add(stack);
-    let prepared: PreparedTransition;
-    let tables: Map<Stack, PreparedTable>;
+    let prepared: PreparedTransition | undefined;
+    const tables = new Map<Stack, PreparedTable>();
     try {
       prepared = request.prepare();
-      tables = new Map(request.stacks.map((stack) => [stack, stack.prepare(tablesOf(prepared, stack))]));
+      for (const stack of request.stacks) tables.set(stack, stack.prepare(tablesOf(prepared, stack)));
     } catch (error) {
-      this.#release(request);
-      waiting.reject(error);
+      this.#giveUp(waiting, prepared, tables, error);
       return;
     }
     this.#try(waiting, prepared, tables, { closedMs: 0, tries: 0, begun: performance.now(), holdMs: holdMsMin });
@@ -116,37 +115,71 @@ export class Transitions {
 
   #try(waiting: Waiting, prepared: PreparedTransition, tables: Map<Stack, PreparedTable>, past: Past): void {
     const { request } = waiting;
-    const result = tryTransition(
-      request.stacks.map((stack) => stack.words),
-      this.#registry.participantMax,
-      past.holdMs,
-      () => {
-        for (const [stack, table] of tables) stack.commit(table);
-        prepared.commit?.();
-      },
-      prepared.observe,
-    );
+    let result: TryResult;
+    try {
+      result = tryTransition(
+        request.stacks.map((stack) => stack.words),
+        this.#registry.participantMax,
+        past.holdMs,
+        () => {
+          for (const [stack, table] of tables) stack.commit(table);
+          prepared.commit?.();
+        },
+        prepared.observe,
+      );
+    } catch (error) {
+      // Out of `commit` or `observe`: the tables are in force. Whoever asked is told; the stacks are free again.
+      this.#end(waiting, () => waiting.reject(error));
+      return;
+    }
     past.closedMs += result.closedMs;
     past.tries++;
     if (result.done) {
       const outcome = { closedMs: past.closedMs, tries: past.tries };
-      this.#release(request);
-      prepared.committed?.(outcome);
-      waiting.resolve(outcome);
-      this.#advance();
+      this.#end(waiting, () => {
+        try {
+          prepared.committed?.(outcome);
+          waiting.resolve(outcome);
+        } catch (error) {
+          waiting.reject(error);
+        }
+      });
       return;
     }
     if (request.deadlineMs !== undefined && performance.now() - past.begun >= request.deadlineMs) {
-      for (const [stack, table] of tables) stack.abandon(table);
-      prepared.abandoned?.();
-      this.#release(request);
       const { operation, participant } = result.holder ?? { operation: "request", participant: -1 };
-      waiting.reject(new TransitionTimeout(request.name, operation, participant, request.deadlineMs));
-      this.#advance();
+      const error = new TransitionTimeout(request.name, operation, participant, request.deadlineMs);
+      this.#giveUp(waiting, prepared, tables, error);
       return;
     }
     past.holdMs = Math.min(holdMsMax, past.holdMs * 2);
     setTimeout(() => this.#try(waiting, prepared, tables, past), Math.max(1, Math.ceil(result.closedMs * 2)));
+  }
+
+  #giveUp(
+    waiting: Waiting,
+    prepared: PreparedTransition | undefined,
+    tables: ReadonlyMap<Stack, PreparedTable>,
+    error: unknown,
+  ): void {
+    this.#end(waiting, () => {
+      for (const [stack, table] of tables) stack.abandon(table);
+      try {
+        prepared?.abandoned?.();
+      } finally {
+        waiting.reject(error);
+      }
+    });
+  }
+
+  /** Frees the stacks, tells the asker, and lets those behind it go on, whatever the asker's own code does. */
+  #end(waiting: Waiting, tell: () => void): void {
+    this.#release(waiting.request);
+    try {
+      tell();
+    } finally {
+      this.#advance();
+    }
   }
 
   #release(request: TransitionRequest): void {

@@ -22,6 +22,8 @@ export interface ViewOptions {
   readonly alignment: number;
   readonly guestDelayMaxMs: number;
   readonly breakGuestWrite: boolean;
+  /** Somebody will read the view; then nobody drains it. */
+  readonly readers?: boolean;
   /** Bytes of spill in memory, rounded to clusters. */
   readonly spillMemory: number;
   /** Bytes of spill in a file at most. */
@@ -37,31 +39,36 @@ export class ViewMemory {
   readonly clusterSize: number;
   readonly clusters: number;
   readonly fileSlotsMax: number;
+  readonly readers: boolean;
   readonly #arenas: Arenas;
   /** What the view is limited to; undefined: all clusters. */
   readonly set: Recorder | undefined;
   readonly #spillRegion: Region;
   readonly #spillMemory: Region;
   #view: View | undefined;
-  #bytes: number;
+  readonly #bytes: number;
 
   /** @param set undefined for every cluster; held until the view is freed */
   constructor(arenas: Arenas, options: ViewOptions, set: Recorder | undefined) {
     this.#arenas = arenas;
     this.set = set;
+    this.readers = options.readers === true;
     set?.hold();
     this.clusterSize = viewClusterSize(options.length, options.clusterSize, options.alignment);
     this.clusters = Math.ceil(options.length / this.clusterSize);
     assert(this.clusters <= layout.clustersMax, "the number of clusters was checked");
     const memorySlots = Math.max(1, Math.floor(options.spillMemory / this.clusterSize));
     this.fileSlotsMax = Math.min(Math.floor(options.spillFile / this.clusterSize), this.clusters);
-    const spillCount = spillLayout.spillWords(memorySlots, this.fileSlotsMax, zeroSlots);
+    const slots = memorySlots + this.fileSlotsMax + zeroSlots;
+    const indexSize = options.readers === true ? spillLayout.indexSizeFor(slots) : 0;
+    const spillCount = spillLayout.spillWords(memorySlots, this.fileSlotsMax, zeroSlots, indexSize);
     this.#spillRegion = arenas.allocate(spillCount * 4);
     this.#spillMemory = arenas.allocate(memorySlots * this.clusterSize, "raw");
     this.spillWords = new Int32Array(this.#spillRegion.buffer, this.#spillRegion.byteOffset, spillCount);
     this.spillWords[spillLayout.memorySlotsWord] = memorySlots;
     this.spillWords[spillLayout.fileSlotsMaxWord] = this.fileSlotsMax;
     this.spillWords[spillLayout.zeroSlotsWord] = zeroSlots;
+    this.spillWords[spillLayout.indexSizeWord] = indexSize;
     this.spillWords[spillLayout.freeMemoryWord] = memorySlots;
     this.spillWords[spillLayout.freeZeroWord] = zeroSlots;
     this.spillWords[spillLayout.fileDescriptorWord] = -1;
@@ -71,7 +78,7 @@ export class ViewMemory {
     row.put(options.gate.arena, options.gate.byteOffset);
     row.put(this.#spillMemory.arena, this.#spillMemory.byteOffset);
     row.put(this.#spillRegion.arena, this.#spillRegion.byteOffset);
-    row.put(memorySlots, this.fileSlotsMax, zeroSlots);
+    row.put(memorySlots, this.fileSlotsMax, zeroSlots, indexSize);
     row.put(set === undefined ? 0 : 1);
     if (set !== undefined) putBitmap(row, set.descriptor);
     row.values[0] = row.values.length;

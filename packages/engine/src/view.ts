@@ -65,7 +65,7 @@ export class View {
     const spillMemory = getReference(row);
     const spillReference = getReference(row);
     const memorySlots = row.get();
-    const words = spillWords(memorySlots, row.get(), row.get());
+    const words = spillWords(memorySlots, row.get(), row.get(), row.get());
     this.spill = new Spill(
       new Int32Array(arenas.buffer(spillReference.arena), spillReference.byteOffset, words),
       new Uint8Array(arenas.buffer(spillMemory.arena), spillMemory.byteOffset, memorySlots * this.clusterSize),
@@ -144,6 +144,9 @@ export class View {
 
   isPreserved(cluster: number): boolean {
     return (Atomics.load(this.preserved, cluster >>> 5) & (1 << (cluster & 31))) !== 0;
+  }
+  isRetired(cluster: number): boolean {
+    return (Atomics.load(this.retired, cluster >>> 5) & (1 << (cluster & 31))) !== 0;
   }
   isCopied(cluster: number): boolean {
     return (Atomics.load(this.copied, cluster >>> 5) & (1 << (cluster & 31))) !== 0;

@@ -1,4 +1,30 @@
 /** The entry of the engine's threads: names of tasks, nothing else. */
-export { closeFileTask, closeTask, flushTask, foldTask, openTask, resizeTask, spillFileTask, statusTask } from "./helper-tasks.ts";
-export { serveIo } from "./io-server.ts";
-export { move } from "./mover-task.ts";
+import { serveIo as serve } from "./io-server.ts";
+import { move as runMover } from "./mover-task.ts";
+import type { TaskAnswer } from "./pool.ts";
+
+export {
+  closeFileTask,
+  closeTask,
+  flushTask,
+  foldTask,
+  openTask,
+  resizeTask,
+  spillFileTask,
+  statusTask,
+} from "./helper-tasks.ts";
+
+/** A long task that throws (a driver module, an assertion) has unwound; its thread goes on, so the error is its answer. */
+function answering<Task, Value>(run: (task: Task) => Promise<Value>): (task: Task) => Promise<TaskAnswer<Value>> {
+  return async (task) => {
+    try {
+      return { value: await run(task) };
+    } catch (error) {
+      return { threw: error instanceof Error ? error.message : String(error) };
+    }
+  };
+}
+
+export const serveIo: ReturnType<typeof answering<Parameters<typeof serve>[0], void>> = answering(serve);
+export const move: ReturnType<typeof answering<Parameters<typeof runMover>[0], Awaited<ReturnType<typeof runMover>>>> =
+  answering(runMover);

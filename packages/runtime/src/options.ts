@@ -65,7 +65,7 @@ export interface BackupOptions {
   readonly maxChunk?: number;
   /** Bytes, a power of two: raises the job's cluster size. */
   readonly minClusterSize?: number;
-  /** Threads of the job at most. */
+  /** Threads of the job; by default one less than there are cores, at most 4. */
   readonly maxWorkers?: number;
   /** `guest`: the copier yields while guests write. */
   readonly priority?: "backup" | "guest";

@@ -39,7 +39,7 @@ export function prepareBackup(
     movers: {
       targetIsZero: options.targetIsZero ?? false,
       detectZeroes: options.detectZeroes ?? false,
-      threads: Math.min(threadsDefault(), maxWorkers ?? Number.POSITIVE_INFINITY),
+      threads: maxWorkers === undefined ? threadsDefault() : Math.min(maxWorkers, threadsMax),
       yieldMs: options.priority === "guest" ? yieldMsMax : 0,
     },
     guestDelayMaxMs: options.guestDelayMax ?? guestDelayDefault,
@@ -50,6 +50,9 @@ export function prepareBackup(
     onCopied: options.onCopied,
   };
 }
+
+/** More threads on one target gain nothing. */
+const threadsMax = 64;
 
 /** A core is left to the guests. */
 function threadsDefault(): number {

@@ -5,11 +5,12 @@
 import { BlockError, errnoName } from "@heirloom/block";
 import { type EngineView, operationReadView, requestBytesMax } from "@heirloom/engine";
 import type { BitmapState } from "./bitmap-memory.ts";
-import { type Coordinator, refuseView } from "./coordinator.ts";
+import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import { HeirloomError, refusal, RefusalError } from "./errors.ts";
 import type { SpillOptions, ViewRequest } from "./options.ts";
 import { guestDelayDefault, spillFor } from "./spill-options.ts";
+import { refuseView } from "./refuse-view.ts";
 import { findBitmap } from "./validation/bitmap-request.ts";
 import { bitmapOutcome, outcomeEvent } from "./validation/outcome.ts";
 import { factsOf } from "./world.ts";
@@ -133,7 +134,7 @@ export class View {
         const sizes = { length: layer.table.length, clusterSize: viewClusterSize, alignment: disk.node.alignment, spillMemory: memory, spillFile: file };
         const view = engine.view(
           layer,
-          { ...sizes, guestDelayMaxMs: request.guestDelayMax ?? guestDelayDefault, breakGuestWrite: false },
+          { ...sizes, guestDelayMaxMs: request.guestDelayMax ?? guestDelayDefault, breakGuestWrite: false, readers: true },
           set,
           options,
           () => {},

@@ -2,7 +2,7 @@
  * The coordinator: one mailbox for every command that changes state. A command is one draft, carried out in one transition
  * of the engine; a transaction is a command of several actions. Nothing is awaited between deciding and committing.
  */
-import { type Engine, type Layer, TransitionTimeout, viewRefusal, NoThread } from "@heirloom/engine";
+import { type Engine, NoThread, TransitionTimeout } from "@heirloom/engine";
 import type { BitmapState } from "./bitmap-memory.ts";
 import type { DiskState } from "./disk-state.ts";
 import { Draft, type DraftFold } from "./draft.ts";
@@ -359,10 +359,4 @@ export class Coordinator {
     if (error instanceof NoThread) return new HeirloomError("ERR_NO_THREAD", operation, error.message, { cause: error });
     return error;
   }
-}
-
-/** Why a layer cannot have a view with this cluster size. */
-export function refuseView(operation: string, layer: Layer, clusterSize: number, alignment: number): void {
-  const reason = viewRefusal(layer.table.length, clusterSize, alignment);
-  if (reason !== undefined) throw new RefusalError(operation, refusal("ERR_BITMAP_TOO_LARGE", reason, { clusterSize }));
 }

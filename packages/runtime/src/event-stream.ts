@@ -42,7 +42,7 @@ class Reader implements AsyncIterableIterator<RuntimeEvent> {
   readonly #waiting: RuntimeEvent[] = [];
   readonly #onEnd: () => void;
   /** Whoever waits in `next`: several may. */
-  #wakes: (() => void)[] = [];
+  readonly #wakes: (() => void)[] = [];
   #lost = 0;
   #ended = false;
 

@@ -19,7 +19,7 @@ import type { PreparedBackup } from "./prepared-backup.ts";
 import { checkBackup, type NormalizedBackup } from "./validation/backup-request.ts";
 import { bitmapOutcome, outcomeEvent } from "./validation/outcome.ts";
 import { factsOf } from "./world.ts";
-import { refuseView } from "./coordinator.ts";
+import { refuseView } from "./refuse-view.ts";
 
 const errnoNoSpace = 28;
 const errnoIo = 5;

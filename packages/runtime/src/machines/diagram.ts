@@ -18,7 +18,7 @@ export function toMermaid(machine: { readonly logic: AnyStateMachine }): string 
   for (const state of Object.values(root.states)) {
     for (const edge of state.always ?? []) lines.push(...arrows(state.key, edge, ""));
     for (const edges of state.transitions.values()) {
-      for (const edge of edges) lines.push(...arrows(state.key, edge, edge.eventType));
+      for (const edge of edges) lines.push(...arrows(state.key, edge, String(edge.eventType)));
     }
     if (state.type === "final") lines.push(`  ${state.key} --> [*]`);
   }

@@ -108,7 +108,7 @@ function collectingScope(): {
 }
 
 function handledBy(logic: AnyStateMachine, state: string): readonly string[] {
-  return logic.root.states[state].ownEvents;
+  return logic.root.states[state].ownEvents as readonly string[];
 }
 
 /** Why an event is refused; `accepts` are the other events that the state has transitions for. */

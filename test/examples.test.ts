@@ -26,7 +26,7 @@ test("the examples that the README lists are there", () => {
 for (const name of programs) {
   test(`example ${name} verifies what it claims`, { timeout: 120_000 }, async () => {
     const child = spawn(process.execPath, [`${examples}/${name}/dist/main.js`], { stdio: ["ignore", "pipe", "pipe"] });
-    const [output, errors, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, "exit")]);
-    expect({ code, errors }, output).toEqual({ code: 0, errors: "" });
+    const [output, errors] = await Promise.all([text(child.stdout), text(child.stderr), once(child, "exit")]);
+    expect({ code: child.exitCode, errors }, output).toEqual({ code: 0, errors: "" });
   });
 }

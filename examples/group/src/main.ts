@@ -51,7 +51,7 @@ const incremental = (disk: Disk): Backup => ({
   target: target(disk.name, false),
 });
 
-const written = new Array<number>(lanes).fill(0);
+const written = Array.from({ length: lanes }, () => 0);
 const stop = new AbortController();
 const writers = Promise.all(written.map((_, lane) => count(lane, stop.signal)));
 

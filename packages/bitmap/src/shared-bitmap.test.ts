@@ -106,7 +106,7 @@ test("reset leaves nothing but zero bytes, and memory beside the regions is neve
         const arena = new Uint8Array(new SharedArrayBuffer(byteLength + 2 * guard)).fill(0xa5);
         arena.fill(0, guard, guard + byteLength);
         arenas.push(arena);
-        return { buffer: arena.buffer as SharedArrayBuffer, byteOffset: guard };
+        return { buffer: arena.buffer, byteOffset: guard };
       });
       const model = new GranuleSet(length, granularity);
       for (const step of steps) take(step, bitmap, model);

@@ -30,7 +30,7 @@ type Operation =
 /** Places in thousandths of the disk, or close to a border of blocks, so that edges meet. */
 const at = fc.oneof(fc.double({ min: 0, max: 1, noNaN: true }), fc.constantFrom(0, 0.25, 0.5, 1));
 const span = fc.oneof(fc.integer({ min: 1, max: 200_000 }), fc.constantFrom(1, 511, 512, 513, 4095, 4096, 4097, 65536));
-const operation: fc.Arbitrary<Operation> = fc.oneof(
+const anyOperation: fc.Arbitrary<Operation> = fc.oneof(
   fc.record({ verb: fc.constant("write" as const), at, span, seed: fc.integer({ min: 1, max: 255 }) }),
   fc.record({ verb: fc.constant("zeroes" as const), at, span, unmap: fc.boolean() }),
   fc.record({ verb: fc.constantFrom("discard" as const, "read" as const), at, span }),
@@ -38,7 +38,7 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
   fc.record({ verb: fc.constant("flush" as const) }),
 );
 const fill: Operation = { verb: "write", at: 0, span: Number.MAX_SAFE_INTEGER, seed: 1 };
-const step = fc.record({ remote: fc.boolean(), operation });
+const step = fc.record({ remote: fc.boolean(), operation: anyOperation });
 
 export function describeContract(name: string, options: ContractOptions): void {
   describe(`the contract of a node: ${name}`, () => {

@@ -39,7 +39,8 @@ export function loadNativeCalls(): SystemCalls {
   const fcntl = library.func("fcntl", "int", ["int", "int", "void *"]);
   const ioctl = library.func("ioctl", "int", ["int", "unsigned long", "void *"]);
 
-  const answer = (result: number): number => (result < 0 ? -koffi.errno() : result);
+  // koffi's functions have no types of their own.
+  const answer = (result: unknown): number => ((result as number) < 0 ? -koffi.errno() : (result as number));
 
   // Scratch of this thread, so that a call allocates nothing.
   const vector = new BigUint64Array(IOVEC_WORDS / 2);

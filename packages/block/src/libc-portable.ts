@@ -16,7 +16,10 @@ import {
   writeSync,
 } from "node:fs";
 import { EINVAL, EIO, ENOSYS } from "./errno.ts";
-import { BLKGETSIZE64, type SystemCalls } from "./libc.ts";
+import type { SystemCalls } from "./libc.ts";
+
+/** The request for a block device's length in bytes. */
+export const BLKGETSIZE64 = 0x80081272;
 
 export const portableCalls: SystemCalls = {
   open: (path, flags, mode) => attempt(() => openSync(path, flags, mode)),

@@ -9,7 +9,7 @@
  */
 import { EINTR, EIO, ENODEV, ENOSYS, ENOTTY, EOPNOTSUPP } from "./errno.ts";
 import { loadNativeCalls } from "./libc-native.ts";
-import { portableCalls } from "./libc-portable.ts";
+import { BLKGETSIZE64, portableCalls } from "./libc-portable.ts";
 import type { Errno } from "./node.ts";
 
 /** Raw calls: a result of 0 or more, or a negative errno. A buffer is transferred from its first byte on. */
@@ -46,7 +46,6 @@ const SEEK_END = 2;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
-export const BLKGETSIZE64 = 0x80081272;
 const BLKSSZGET = 0x1268;
 const BLKDISCARD = 0x1277;
 const BLKZEROOUT = 0x127f;

@@ -18,7 +18,7 @@ import { driverSource, readmeBlock } from "./readme.fixture.ts";
 import { scratchDirectory } from "./tool.fixture.ts";
 
 async function refusal(spec: object): Promise<BlockError> {
-  const error: unknown = await openNode(spec as NodeSpec).then(closeNode, (reason) => reason);
+  const error: unknown = await openNode(spec as NodeSpec).then(closeNode, (reason: unknown) => reason);
   if (!(error instanceof BlockError)) throw new Error(`expected a refusal, got ${String(error)}`);
   return error;
 }

@@ -31,7 +31,7 @@ afterEach(() => {
 function demo(
   args: readonly string[],
   environment: Record<string, string> = {},
-  atOutput?: (stdout: string) => NodeJS.Signals | undefined,
+  atOutput?: (stdout: string) => "SIGINT" | "SIGTERM" | undefined,
 ): Promise<Run> {
   const env = { ...process.env, TMPDIR: scratch, ...environment };
   const child = spawn(process.execPath, [main, ...args], { env, stdio: ["ignore", "pipe", "pipe"] });

@@ -156,8 +156,8 @@ async function measureIdle(guests: Guests, seconds: number, progress?: Progress)
 
 function outcomeOf({ result, set, copied }: Backup): string {
   if (result.status === "completed") return `${bytes(copied)} copied`;
-  const done = `${result.status} after ${bytes(copied)} of ${bytes(set)}`;
-  return result.status === "failed" ? `${done}: ${result.error ?? "unknown"}` : done;
+  const error = result.error === null || result.status === "cancelled" ? "" : `, then: ${result.error}`;
+  return `${bytes(copied)} of ${bytes(set)} copied${error}`;
 }
 
 function problemsOf(backups: readonly Backup[], verdicts: readonly Verdict[]): string[] {

@@ -211,7 +211,6 @@ export class EngineView {
       });
       // What it reported comes by another way than its end, which may overtake it.
       // oxlint-disable-next-line typescript/no-misused-promises -- `finally` waits for it
-      // oxlint-disable-next-line typescript/no-misused-promises -- `finally` waits for it
       return { participant: mover.participant, ended: mover.ended.finally(() => reported) };
     } catch (error) {
       port1.close();

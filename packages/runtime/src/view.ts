@@ -11,7 +11,6 @@ import { HeirloomError, refusal, RefusalError } from "./errors.ts";
 import type { SpillOptions, ViewRequest } from "./options.ts";
 import { guestDelayDefault, spillFor } from "./spill-options.ts";
 import { refuseView } from "./refuse-view.ts";
-import { refuseView } from "./refuse-view.ts";
 import { findBitmap } from "./validation/bitmap-request.ts";
 import { bitmapOutcome, outcomeEvent } from "./validation/outcome.ts";
 import { factsOf } from "./world.ts";

@@ -10,7 +10,9 @@ import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 
 const examples = fileURLToPath(new URL("../examples", import.meta.url));
-const programs = readdirSync(examples).filter((name) => name !== "demo" && existsSync(`${examples}/${name}/src/main.ts`));
+const programs = readdirSync(examples).filter(
+  (name) => name !== "demo" && existsSync(`${examples}/${name}/src/main.ts`),
+);
 
 test("the examples that the README lists are there", () => {
   expect(programs.sort()).toEqual([

@@ -60,22 +60,19 @@ function look(target) {
 }
 function scan(target) {
   let found = 0;
-  for (let at = target.nextDirty(0); at !== -1; at = target.nextDirty(target.nextClean(at)))
-    found++;
+  for (let at = target.nextDirty(0); at !== -1; at = target.nextDirty(target.nextClean(at))) found++;
   return found;
 }
 
 const bench = new Bench({ time: 500, warmupTime: 100 });
-for (const { name, run, empty } of rows)
-  bench.add(name, run, empty ? { beforeEach: () => bitmap.reset() } : {});
+for (const { name, run, empty } of rows) bench.add(name, run, empty ? { beforeEach: () => bitmap.reset() } : {});
 await bench.run();
 
 let reached = true;
 console.log(`Node ${process.version}, ${process.arch}; median over rounds`);
 for (const [index, { name, count, bar }] of rows.entries()) {
   const { result } = bench.tasks[index];
-  if (result.state !== "completed")
-    throw new Error(`${name}: ${result.state}`, { cause: result.error });
+  if (result.state !== "completed") throw new Error(`${name}: ${result.state}`, { cause: result.error });
   const ns = (result.latency.p50 * 1e6) / count;
   let verdict = "";
   if (bar !== undefined) {

@@ -29,11 +29,7 @@ export class BitmapError extends Error {
   /** With `too-many-granules`: the smallest granularity, in bytes, that this length can have. */
   readonly smallestGranularity: number | undefined;
 
-  constructor(
-    code: BitmapErrorCode,
-    message: string,
-    options: { cause?: unknown; smallestGranularity?: number } = {},
-  ) {
+  constructor(code: BitmapErrorCode, message: string, options: { cause?: unknown; smallestGranularity?: number } = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.smallestGranularity = options.smallestGranularity;

@@ -49,9 +49,7 @@ export function checkGeometry(operation: string, length: number, granularity: nu
     );
   }
   const power = Math.log2(granularity);
-  if (
-    !(Number.isInteger(power) && granularity >= GRANULARITY_MIN && granularity <= GRANULARITY_MAX)
-  ) {
+  if (!(Number.isInteger(power) && granularity >= GRANULARITY_MIN && granularity <= GRANULARITY_MAX)) {
     throw new BitmapError(
       "invalid-granularity",
       `${operation}: expected a granularity that is a power of two from 512 to 2^31 bytes, got ${String(granularity)}`,

@@ -1,10 +1,5 @@
 import { readFileSync } from "node:fs";
-import {
-  BitmapError,
-  type BitmapErrorCode,
-  type BitmapRegion,
-  SharedBitmap,
-} from "@heirloom/bitmap";
+import { BitmapError, type BitmapErrorCode, type BitmapRegion, SharedBitmap } from "@heirloom/bitmap";
 import { expect, test } from "vitest";
 
 function refusal(run: () => unknown): BitmapError {
@@ -56,9 +51,7 @@ test("lengths and granularities that no disk has are refused", () => {
     expect(refusal(() => SharedBitmap.create(length, 65536)).code).toBe("invalid-length");
   }
   for (const granularity of [0, -512, 256, 513, 768, 2 ** 32, Number.NaN, Infinity]) {
-    expect(refusal(() => SharedBitmap.create(1 << 20, granularity)).code).toBe(
-      "invalid-granularity",
-    );
+    expect(refusal(() => SharedBitmap.create(1 << 20, granularity)).code).toBe("invalid-granularity");
   }
 });
 
@@ -124,9 +117,7 @@ test("memory that cannot hold the bitmap is refused before a bit is set", () => 
   expect(refusal(() => SharedBitmap.from({ ...used.handle, regions: [] })).message).toBe(
     "attach bitmap: expected 1 regions, got 0",
   );
-  expect(refusal(() => SharedBitmap.from({ ...used.handle, length: 1 << 30 })).code).toBe(
-    "invalid-region",
-  );
+  expect(refusal(() => SharedBitmap.from({ ...used.handle, length: 1 << 30 })).code).toBe("invalid-region");
 });
 
 test("memory that is not to be had is an error that names its size", () => {

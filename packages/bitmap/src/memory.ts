@@ -21,20 +21,15 @@ export function allocateFresh(byteLength: number): BitmapRegion {
 }
 
 /** Allocates every region, or throws with the size that could not be had. */
-export function allocateRegions(
-  layouts: readonly RegionLayout[],
-  allocate: Allocate,
-): BitmapRegion[] {
+export function allocateRegions(layouts: readonly RegionLayout[], allocate: Allocate): BitmapRegion[] {
   return layouts.map((layout) => {
     try {
       return allocate(layout.bytes);
     } catch (cause) {
       if (!(cause instanceof RangeError)) throw cause;
-      throw new BitmapError(
-        "out-of-memory",
-        `create bitmap: no memory for a region of ${layout.bytes} bytes`,
-        { cause },
-      );
+      throw new BitmapError("out-of-memory", `create bitmap: no memory for a region of ${layout.bytes} bytes`, {
+        cause,
+      });
     }
   });
 }
@@ -47,10 +42,7 @@ export function mapRegion(
 ): Int32Array<SharedArrayBuffer> {
   const { buffer, byteOffset } = region;
   if (!(buffer instanceof SharedArrayBuffer)) {
-    throw new BitmapError(
-      "invalid-region",
-      `${operation}: expected a region in a SharedArrayBuffer`,
-    );
+    throw new BitmapError("invalid-region", `${operation}: expected a region in a SharedArrayBuffer`);
   }
   if (!(Number.isSafeInteger(byteOffset) && byteOffset >= 0 && byteOffset % 4 === 0)) {
     throw new BitmapError(

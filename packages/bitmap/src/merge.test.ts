@@ -13,11 +13,7 @@ function bitmapOf(model: GranuleSet): SharedBitmap {
   return bitmap;
 }
 
-function modelOf(
-  length: number,
-  granularity: number,
-  dirty: { offset: number; length: number }[],
-): GranuleSet {
+function modelOf(length: number, granularity: number, dirty: { offset: number; length: number }[]): GranuleSet {
   const model = new GranuleSet(length, granularity);
   for (const range of dirty) model.set(range.offset, range.length);
   return model;
@@ -35,12 +31,8 @@ const pairs = geometries.chain(({ length, granularity }) =>
       const sourceLength = Math.min(other, sourceGranularity * 200_000);
       return fc.record({
         target: ranges(length, granularity).map((dirty) => modelOf(length, granularity, dirty)),
-        same: ranges(length, sourceGranularity).map((dirty) =>
-          modelOf(length, sourceGranularity, dirty),
-        ),
-        source: ranges(sourceLength, sourceGranularity).map((dirty) =>
-          modelOf(sourceLength, sourceGranularity, dirty),
-        ),
+        same: ranges(length, sourceGranularity).map((dirty) => modelOf(length, sourceGranularity, dirty)),
+        source: ranges(sourceLength, sourceGranularity).map((dirty) => modelOf(sourceLength, sourceGranularity, dirty)),
       });
     }),
 );

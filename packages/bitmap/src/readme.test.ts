@@ -12,10 +12,6 @@ function block(readme: string, language: string): string {
 test("the README's example prints what the README says", () => {
   const cwd = fileURLToPath(new URL("..", import.meta.url));
   const readme = readFileSync(`${cwd}/README.md`, "utf8");
-  const output = execFileSync(
-    process.execPath,
-    ["--input-type=module", "-e", block(readme, "js")],
-    { cwd },
-  );
+  const output = execFileSync(process.execPath, ["--input-type=module", "-e", block(readme, "js")], { cwd });
   expect(output.toString()).toBe(block(readme, "text"));
 });

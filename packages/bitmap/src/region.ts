@@ -72,8 +72,7 @@ export class Region {
       for (let word = firstWord + 1; word < lastWord; word++) this.or(word, -1);
       this.or(lastWord, (-1 >>> (31 - (last & 31))) | 0);
     } else {
-      for (let level = this.#top; level >= 0; level--)
-        this.#fill(level, first >>> (5 * level), last >>> (5 * level));
+      for (let level = this.#top; level >= 0; level--) this.#fill(level, first >>> (5 * level), last >>> (5 * level));
     }
   }
 
@@ -122,11 +121,7 @@ export class Region {
   clear(first: number, last: number): void {
     const firstWord = first >>> 5;
     const lastWord = last >>> 5;
-    for (
-      let word = this.nextWord(firstWord, lastWord);
-      word !== -1;
-      word = this.nextWord(word + 1, lastWord)
-    ) {
+    for (let word = this.nextWord(firstWord, lastWord); word !== -1; word = this.nextWord(word + 1, lastWord)) {
       let mask = -1;
       if (word === firstWord) mask &= -1 << (first & 31);
       if (word === lastWord) mask &= -1 >>> (31 - (last & 31));

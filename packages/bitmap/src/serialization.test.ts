@@ -16,9 +16,7 @@ function words64(model: GranuleSet): Buffer {
 }
 
 test("bits are written as little-endian 64-bit words, and reading them gives the same bitmap", () => {
-  const cases = geometries.chain((geometry) =>
-    fc.tuple(fc.constant(geometry), fc.array(rangesIn(geometry, 500))),
-  );
+  const cases = geometries.chain((geometry) => fc.tuple(fc.constant(geometry), fc.array(rangesIn(geometry, 500))));
   fc.assert(
     fc.property(cases, ([{ length, granularity }, ranges]) => {
       const bitmap = SharedBitmap.create(length, granularity);
@@ -42,15 +40,11 @@ test("bits are written as little-endian 64-bit words, and reading them gives the
 test("granules 0, 9 and 64 of 65 are 01 02 and, in the next word, 01", () => {
   const bitmap = SharedBitmap.create(65 * 512, 512);
   for (const granule of [0, 9, 64]) bitmap.set(granule * 512, 1);
-  expect(Buffer.from(bitmap.serialize()).toString("hex")).toBe(
-    "0102000000000000" + "0100000000000000",
-  );
+  expect(Buffer.from(bitmap.serialize()).toString("hex")).toBe("0102000000000000" + "0100000000000000");
 });
 
 test("an empty disk is one word of zeroes", () => {
-  expect(Buffer.from(SharedBitmap.create(0, 512).serialize()).toString("hex")).toBe(
-    "0000000000000000",
-  );
+  expect(Buffer.from(SharedBitmap.create(0, 512).serialize()).toString("hex")).toBe("0000000000000000");
   expect(SharedBitmap.deserialize(new Uint8Array(8), 0, 512).isEmpty()).toBe(true);
 });
 

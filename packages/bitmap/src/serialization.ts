@@ -15,10 +15,7 @@ export function serializedBytes(granules: number): number {
   return Math.max(1, Math.ceil(granules / 64)) * 8;
 }
 
-export function serializeRegions(
-  regions: readonly Region[],
-  granules: number,
-): Uint8Array<ArrayBuffer> {
+export function serializeRegions(regions: readonly Region[], granules: number): Uint8Array<ArrayBuffer> {
   const bytes = allocateBytes(serializedBytes(granules));
   const view = new DataView(bytes.buffer);
   for (const [index, region] of regions.entries()) {
@@ -42,10 +39,7 @@ export function checkSerialized(bytes: Uint8Array, granules: number): void {
   for (let index = Math.floor(granules / 8); index < expected; index++) {
     const used = index * 8 < granules ? granules - index * 8 : 0;
     if (bytes[index] >>> used !== 0) {
-      throw new BitmapError(
-        "invalid-bits",
-        `load bitmap: expected no bits past the last of ${granules} granules`,
-      );
+      throw new BitmapError("invalid-bits", `load bitmap: expected no bits past the last of ${granules} granules`);
     }
   }
 }
@@ -66,10 +60,6 @@ function allocateBytes(length: number): Uint8Array<ArrayBuffer> {
   try {
     return new Uint8Array(length);
   } catch (cause) {
-    throw new BitmapError(
-      "out-of-memory",
-      `serialize bitmap: no memory for ${length} bytes in one piece`,
-      { cause },
-    );
+    throw new BitmapError("out-of-memory", `serialize bitmap: no memory for ${length} bytes in one piece`, { cause });
   }
 }

@@ -12,18 +12,12 @@ type Step = {
 
 function stepsIn(geometry: Geometry, granulesMax: number): fc.Arbitrary<Step[]> {
   const kind = fc.constantFrom("set" as const, "set" as const, "clear" as const, "look" as const);
-  const step = fc
-    .tuple(kind, rangesIn(geometry, granulesMax))
-    .map(([what, range]) => ({ kind: what, ...range }));
+  const step = fc.tuple(kind, rangesIn(geometry, granulesMax)).map(([what, range]) => ({ kind: what, ...range }));
   return fc.array(step, { maxLength: 20 });
 }
 
 /** Whole granules inside a range, or up to the disk's end: what `clear` takes. */
-function whole(
-  model: GranuleSet,
-  offset: number,
-  length: number,
-): { offset: number; length: number } {
+function whole(model: GranuleSet, offset: number, length: number): { offset: number; length: number } {
   const start = Math.min(model.length, Math.ceil(offset / model.granularity) * model.granularity);
   const cut = offset + length;
   const end = cut === model.length ? cut : Math.floor(cut / model.granularity) * model.granularity;
@@ -53,9 +47,7 @@ function take(step: Step, bitmap: SharedBitmap, model: GranuleSet): void {
 }
 
 test("a bitmap of any length and granularity answers as a set of granules does", () => {
-  const cases = geometries.chain((geometry) =>
-    fc.tuple(fc.constant(geometry), stepsIn(geometry, 3000)),
-  );
+  const cases = geometries.chain((geometry) => fc.tuple(fc.constant(geometry), stepsIn(geometry, 3000)));
   fc.assert(
     fc.property(cases, ([{ length, granularity }, steps]) => {
       const bitmap = SharedBitmap.create(length, granularity);
@@ -95,9 +87,7 @@ test("a range across the border of two regions is one extent", () => {
 });
 
 test("reset leaves nothing but zero bytes, and memory beside the regions is never written", () => {
-  const cases = geometries.chain((geometry) =>
-    fc.tuple(fc.constant(geometry), stepsIn(geometry, 5000)),
-  );
+  const cases = geometries.chain((geometry) => fc.tuple(fc.constant(geometry), stepsIn(geometry, 5000)));
   const guard = 64;
   fc.assert(
     fc.property(cases, ([{ length, granularity }, steps]) => {
@@ -114,9 +104,7 @@ test("reset leaves nothing but zero bytes, and memory beside the regions is neve
       expect(bitmap.isEmpty()).toBe(true);
       for (const arena of arenas) {
         const bytes = Buffer.from(arena.buffer, 0, arena.length);
-        expect(bytes.subarray(guard, -guard).equals(Buffer.alloc(arena.length - 2 * guard))).toBe(
-          true,
-        );
+        expect(bytes.subarray(guard, -guard).equals(Buffer.alloc(arena.length - 2 * guard))).toBe(true);
         for (const edge of [bytes.subarray(0, guard), bytes.subarray(-guard)]) {
           expect(edge.equals(Buffer.alloc(guard, 0xa5))).toBe(true);
         }

@@ -35,12 +35,7 @@ export class SharedBitmap {
   readonly #regionSpan: number;
   readonly #regionsPerByte: number;
 
-  private constructor(
-    operation: string,
-    handle: BitmapHandle,
-    granules: number,
-    layouts: readonly RegionLayout[],
-  ) {
+  private constructor(operation: string, handle: BitmapHandle, granules: number, layouts: readonly RegionLayout[]) {
     this.handle = handle;
     this.length = handle.length;
     this.granularity = handle.granularity;
@@ -56,9 +51,7 @@ export class SharedBitmap {
 
   /** Bytes of zeroed memory that each region of such a bitmap takes; up to 2^30 granules are one region. */
   static regionBytes(length: number, granularity: number): readonly number[] {
-    return regionLayouts(checkGeometry("size bitmap", length, granularity)).map(
-      ({ bytes }) => bytes,
-    );
+    return regionLayouts(checkGeometry("size bitmap", length, granularity)).map(({ bytes }) => bytes);
   }
 
   /**
@@ -75,20 +68,11 @@ export class SharedBitmap {
    * bitmap.set(4096, 512);
    * [...bitmap.extents()]; // [{ offset: 0, length: 65536 }]
    */
-  static create(
-    length: number,
-    granularity: number,
-    allocate: Allocate = allocateFresh,
-  ): SharedBitmap {
+  static create(length: number, granularity: number, allocate: Allocate = allocateFresh): SharedBitmap {
     const granules = checkGeometry("create bitmap", length, granularity);
     const layouts = regionLayouts(granules);
     const regions = allocateRegions(layouts, allocate);
-    const bitmap = new SharedBitmap(
-      "create bitmap",
-      { length, granularity, regions },
-      granules,
-      layouts,
-    );
+    const bitmap = new SharedBitmap("create bitmap", { length, granularity, regions }, granules, layouts);
     if (!bitmap.#regions.every((region) => region.blank)) {
       throw new BitmapError("invalid-region", "create bitmap: expected zeroed memory");
     }
@@ -112,12 +96,7 @@ export class SharedBitmap {
    * Reads what `serialize` wrote. Throws `invalid-bits` for another number of bytes, or a bit past the end of the disk;
    * and as `create` does.
    */
-  static deserialize(
-    bytes: Uint8Array,
-    length: number,
-    granularity: number,
-    allocate?: Allocate,
-  ): SharedBitmap {
+  static deserialize(bytes: Uint8Array, length: number, granularity: number, allocate?: Allocate): SharedBitmap {
     checkSerialized(bytes, checkGeometry("load bitmap", length, granularity));
     const bitmap = SharedBitmap.create(length, granularity, allocate);
     loadRegions(bitmap.#regions, bytes);
@@ -127,12 +106,10 @@ export class SharedBitmap {
   /** Marks every granule that the bytes touch. A length of 0 marks nothing. */
   set(offset: number, length: number): void {
     const end = offset + length;
-    if (!(offset >= 0 && length >= 0 && end <= this.length))
-      this.#refuseRange("set", offset, length);
+    if (!(offset >= 0 && length >= 0 && end <= this.length)) this.#refuseRange("set", offset, length);
     if (length === 0) return;
     const only = this.#only;
-    if (only !== undefined)
-      only.mark((offset * this.#perByte) | 0, ((end - 1) * this.#perByte) | 0);
+    if (only !== undefined) only.mark((offset * this.#perByte) | 0, ((end - 1) * this.#perByte) | 0);
     else this.#setAcross(offset, end);
   }
 
@@ -146,8 +123,7 @@ export class SharedBitmap {
    */
   clear(offset: number, length: number): void {
     const end = offset + length;
-    if (!(offset >= 0 && length >= 0 && end <= this.length))
-      this.#refuseRange("clear", offset, length);
+    if (!(offset >= 0 && length >= 0 && end <= this.length)) this.#refuseRange("clear", offset, length);
     if (length === 0) return;
     if (offset % this.granularity !== 0 || (end % this.granularity !== 0 && end !== this.length)) {
       throw new BitmapError(
@@ -182,15 +158,11 @@ export class SharedBitmap {
   /** Does the range touch a dirty granule? An empty range does not. */
   any(offset: number, length: number): boolean {
     const end = offset + length;
-    if (!(offset >= 0 && length >= 0 && end <= this.length))
-      this.#refuseRange("any", offset, length);
+    if (!(offset >= 0 && length >= 0 && end <= this.length)) this.#refuseRange("any", offset, length);
     if (length === 0) return false;
     const last = this.#regionOf(end - 1);
     for (let index = this.#regionOf(offset); index <= last; index++) {
-      if (
-        this.#regions[index].nextSet(this.#firstIn(index, offset), this.#lastIn(index, end)) !== -1
-      )
-        return true;
+      if (this.#regions[index].nextSet(this.#firstIn(index, offset), this.#lastIn(index, end)) !== -1) return true;
     }
     return false;
   }
@@ -198,13 +170,11 @@ export class SharedBitmap {
   /** Are all granules that the range touches dirty? Of an empty range they are. */
   all(offset: number, length: number): boolean {
     const end = offset + length;
-    if (!(offset >= 0 && length >= 0 && end <= this.length))
-      this.#refuseRange("all", offset, length);
+    if (!(offset >= 0 && length >= 0 && end <= this.length)) this.#refuseRange("all", offset, length);
     if (length === 0) return true;
     const last = this.#regionOf(end - 1);
     for (let index = this.#regionOf(offset); index <= last; index++) {
-      if (this.#regions[index].nextClear(this.#firstIn(index, offset)) <= this.#lastIn(index, end))
-        return false;
+      if (this.#regions[index].nextClear(this.#firstIn(index, offset)) <= this.#lastIn(index, end)) return false;
     }
     return true;
   }
@@ -227,8 +197,7 @@ export class SharedBitmap {
     for (let index = this.#regionOf(offset); index < this.#regions.length; index++) {
       const region = this.#regions[index];
       const found = region.nextSet(this.#firstIn(index, offset), region.granules - 1);
-      if (found !== -1)
-        return Math.max(offset, index * this.#regionSpan + found * this.granularity);
+      if (found !== -1) return Math.max(offset, index * this.#regionSpan + found * this.granularity);
     }
     return -1;
   }
@@ -240,8 +209,7 @@ export class SharedBitmap {
     for (let index = this.#regionOf(offset); index < this.#regions.length; index++) {
       const region = this.#regions[index];
       const found = region.nextClear(this.#firstIn(index, offset));
-      if (found < region.granules)
-        return Math.max(offset, index * this.#regionSpan + found * this.granularity);
+      if (found < region.granules) return Math.max(offset, index * this.#regionSpan + found * this.granularity);
     }
     return this.length;
   }
@@ -306,9 +274,7 @@ export class SharedBitmap {
   /** The same length, granularity and bits. */
   equals(other: SharedBitmap): boolean {
     return (
-      this.length === other.length &&
-      this.granularity === other.granularity &&
-      sameBits(this.#regions, other.#regions)
+      this.length === other.length && this.granularity === other.granularity && sameBits(this.#regions, other.#regions)
     );
   }
 

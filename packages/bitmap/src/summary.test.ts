@@ -10,10 +10,7 @@ const length = 40_000 * granularity;
 const geometry = { length, granularity };
 
 /** `test` reads the leaf alone and `count` goes by the summaries: they differ where a summary says less than its leaf. */
-function leafIsCovered(
-  bitmap: SharedBitmap,
-  ranges: readonly { offset: number; length: number }[],
-): boolean {
+function leafIsCovered(bitmap: SharedBitmap, ranges: readonly { offset: number; length: number }[]): boolean {
   const set = new Set<number>();
   for (const range of ranges) {
     for (
@@ -130,9 +127,7 @@ test("marks that another thread makes between any two Atomics of a mark, a clear
         expect(bitmap.nextDirty(neighbour * granularity)).toBe(neighbour * granularity);
         expect(
           [...bitmap.extents()].some(
-            (run) =>
-              run.offset <= neighbour * granularity &&
-              neighbour * granularity < run.offset + run.length,
+            (run) => run.offset <= neighbour * granularity && neighbour * granularity < run.offset + run.length,
           ),
         ).toBe(true);
       }

@@ -17,12 +17,7 @@ afterEach(async () => {
   await Promise.all(workers.splice(0).map((worker) => worker.terminate()));
 });
 
-function startMarking(
-  bitmap: SharedBitmap,
-  index: number,
-  rounds: number,
-  progress: SharedArrayBuffer,
-): Worker {
+function startMarking(bitmap: SharedBitmap, index: number, rounds: number, progress: SharedArrayBuffer): Worker {
   const marking = { handle: bitmap.handle, seed: seed + index, rounds, progress, index };
   const worker = new Worker(entry, { workerData: { marking } });
   worker.on("error", (error) => {
@@ -41,11 +36,7 @@ function markedBy(index: number, rounds: number): { offset: number; length: numb
 function scan(bitmap: SharedBitmap): Uint8Array {
   const seen = new Uint8Array(bitmap.granules);
   for (const extent of bitmap.extents()) {
-    seen.fill(
-      1,
-      Math.floor(extent.offset / granularity),
-      Math.ceil((extent.offset + extent.length) / granularity),
-    );
+    seen.fill(1, Math.floor(extent.offset / granularity), Math.ceil((extent.offset + extent.length) / granularity));
   }
   return seen;
 }
@@ -69,8 +60,7 @@ test(`a scan sees every mark that was made before it began, while threads mark o
       for (const range of ranges.slice(0, before[index])) {
         const last = Math.floor((range.offset + range.length - 1) / granularity);
         for (let granule = Math.floor(range.offset / granularity); granule <= last; granule++) {
-          if (seen[granule] !== 1)
-            throw new Error(`scan ${scans}: granule ${granule} is missing (seed ${seed})`);
+          if (seen[granule] !== 1) throw new Error(`scan ${scans}: granule ${granule} is missing (seed ${seed})`);
         }
         if (!merged.all(range.offset, range.length))
           throw new Error(`merge ${scans} missed ${range.offset} (seed ${seed})`);
@@ -110,8 +100,7 @@ test(`a thread killed while it marks leaves every bit it set within reach of a s
     const progress = new SharedArrayBuffer(4 * 4);
     const done = new Int32Array(progress);
     const worker = startMarking(bitmap, kill, Infinity, progress);
-    while (Atomics.load(done, kill) < 500 * (kill + 1))
-      Atomics.wait(done, kill, Atomics.load(done, kill), 100);
+    while (Atomics.load(done, kill) < 500 * (kill + 1)) Atomics.wait(done, kill, Atomics.load(done, kill), 100);
     await worker.terminate();
     const seen = scan(bitmap);
     for (let granule = 0; granule < bitmap.granules; granule++) {

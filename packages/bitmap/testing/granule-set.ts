@@ -16,8 +16,7 @@ export class GranuleSet {
     const granules: number[] = [];
     if (length === 0) return granules;
     const last = Math.floor((offset + length - 1) / this.granularity);
-    for (let granule = Math.floor(offset / this.granularity); granule <= last; granule++)
-      granules.push(granule);
+    for (let granule = Math.floor(offset / this.granularity); granule <= last; granule++) granules.push(granule);
     return granules;
   }
 
@@ -54,8 +53,7 @@ export class GranuleSet {
 
   nextClean(offset: number): number {
     for (const extent of this.extents(0)) {
-      if (offset >= extent.offset && offset < extent.offset + extent.length)
-        return extent.offset + extent.length;
+      if (offset >= extent.offset && offset < extent.offset + extent.length) return extent.offset + extent.length;
     }
     return offset;
   }
@@ -66,8 +64,7 @@ export class GranuleSet {
       const offset = granule * this.granularity;
       const length = Math.min(this.granularity, this.length - offset);
       const previous = runs.at(-1);
-      if (previous !== undefined && previous.offset + previous.length === offset)
-        previous.length += length;
+      if (previous !== undefined && previous.offset + previous.length === offset) previous.length += length;
       else runs.push({ offset, length });
     }
     return runs

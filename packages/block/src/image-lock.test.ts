@@ -28,7 +28,10 @@ async function open(filename: string, readOnly: boolean): Promise<NodeHandle> {
 }
 
 async function refusal(filename: string, readOnly: boolean): Promise<BlockError> {
-  const error: unknown = await openNode({ driver: "file", filename, readOnly }).then(closeNode, (reason: unknown) => reason);
+  const error: unknown = await openNode({ driver: "file", filename, readOnly }).then(
+    closeNode,
+    (reason: unknown) => reason,
+  );
   if (!(error instanceof BlockError)) throw new Error(`expected a refusal, got ${String(error)}`);
   return error;
 }

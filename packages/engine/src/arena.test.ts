@@ -5,7 +5,14 @@ import { Arenas, type Region } from "../dist/arena.js";
 describe("arenas", () => {
   it("hand out power-of-two classes from 512 bytes on, aligned to a cache line's multiple", () => {
     const arenas = new Arenas(() => {});
-    for (const [asked, given] of [[1, 512], [512, 512], [513, 1024], [4096, 4096], [4097, 8192], [3 * 2 ** 20, 2 ** 22]]) {
+    for (const [asked, given] of [
+      [1, 512],
+      [512, 512],
+      [513, 1024],
+      [4096, 4096],
+      [4097, 8192],
+      [3 * 2 ** 20, 2 ** 22],
+    ]) {
       const region = arenas.allocate(asked);
       expect(region.byteLength).toBe(given);
       expect(region.byteOffset % 512).toBe(0);
@@ -18,7 +25,8 @@ describe("arenas", () => {
       expect(buffer.byteLength).toBeGreaterThan(0);
       announced.push(arena);
     });
-    for (const size of [4096, 9 * 2 ** 20, 4096, 20 * 2 ** 20]) expect(announced).toContain(arenas.allocate(size).arena);
+    for (const size of [4096, 9 * 2 ** 20, 4096, 20 * 2 ** 20])
+      expect(announced).toContain(arenas.allocate(size).arena);
     expect(announced).toEqual([...announced.keys()]);
     expect(arenas.buffers.length).toBe(announced.length);
   });
@@ -52,20 +60,28 @@ describe("arenas", () => {
 
   it("count what is in use and never hand out bytes that somebody has (property)", () => {
     fc.assert(
-      fc.property(fc.array(fc.record({ size: fc.integer({ min: 1, max: 40_000 }), raw: fc.boolean(), free: fc.nat(20) }), { maxLength: 120 }), (steps) => {
-        const arenas = new Arenas(() => {});
-        const live: Region[] = [];
-        for (const { size, raw, free } of steps) {
-          const region = arenas.allocate(size, raw ? "raw" : "zeroed");
-          for (const other of live) {
-            const apart = other.arena !== region.arena || other.byteOffset + other.byteLength <= region.byteOffset || region.byteOffset + region.byteLength <= other.byteOffset;
-            expect(apart).toBe(true);
+      fc.property(
+        fc.array(fc.record({ size: fc.integer({ min: 1, max: 40_000 }), raw: fc.boolean(), free: fc.nat(20) }), {
+          maxLength: 120,
+        }),
+        (steps) => {
+          const arenas = new Arenas(() => {});
+          const live: Region[] = [];
+          for (const { size, raw, free } of steps) {
+            const region = arenas.allocate(size, raw ? "raw" : "zeroed");
+            for (const other of live) {
+              const apart =
+                other.arena !== region.arena ||
+                other.byteOffset + other.byteLength <= region.byteOffset ||
+                region.byteOffset + region.byteLength <= other.byteOffset;
+              expect(apart).toBe(true);
+            }
+            live.push(region);
+            if (free < live.length) arenas.free(live.splice(free, 1)[0]);
+            expect(arenas.bytesInUse).toBe(live.reduce((sum, one) => sum + one.byteLength, 0));
           }
-          live.push(region);
-          if (free < live.length) arenas.free(live.splice(free, 1)[0]);
-          expect(arenas.bytesInUse).toBe(live.reduce((sum, one) => sum + one.byteLength, 0));
-        }
-      }),
+        },
+      ),
       { numRuns: 60 },
     );
   });

@@ -6,7 +6,17 @@
  * outside of the gate: leave, wait, start again from the top.
  */
 import assert from "node:assert";
-import { type BlockNode, checkRequest, connectNode, EINVAL, type Errno, type NodeHandle, type RequestKind, type RequestLimits, type StatusExtent } from "@heirloom/block";
+import {
+  type BlockNode,
+  checkRequest,
+  connectNode,
+  EINVAL,
+  type Errno,
+  type NodeHandle,
+  type RequestKind,
+  type RequestLimits,
+  type StatusExtent,
+} from "@heirloom/block";
 import type { RegionReference } from "./arena.ts";
 import { markRecorders, preserveForViews } from "./disk-layers.ts";
 import { Gate } from "./gate.ts";

@@ -8,7 +8,12 @@ import type { View } from "./view.ts";
  * Inside the gate: preserves what `[offset, offset + length)` of `lowest`, the stack's lowest node, holds for every view.
  * @returns the view whose spill is full, or undefined when all is safe
  */
-export function preserveForViews(layers: readonly TableLayer[], lowest: BlockNode, offset: number, length: number): View | undefined {
+export function preserveForViews(
+  layers: readonly TableLayer[],
+  lowest: BlockNode,
+  offset: number,
+  length: number,
+): View | undefined {
   for (const layer of layers) {
     if (layer.views.length === 0) continue;
     const from = Math.max(offset - layer.base, 0);

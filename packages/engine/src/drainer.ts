@@ -59,7 +59,8 @@ function carry(job: MoverJob, slot: number, cluster: number, bounce: Uint8Array)
   const bytes = view.bytesOf(cluster);
   if (spill.isZeroSlot(slot)) return job.target.writeZeroes(offset, bytes, true);
   const memory = spill.memory(slot);
-  if (memory !== undefined) return job.target.write(bytes === memory.length ? memory : memory.subarray(0, bytes), offset);
+  if (memory !== undefined)
+    return job.target.write(bytes === memory.length ? memory : memory.subarray(0, bytes), offset);
   const data = bounce.subarray(0, bytes);
   const errno = spill.load(slot, data);
   if (errno === 0) return job.target.write(data, offset);

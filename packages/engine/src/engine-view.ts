@@ -141,7 +141,10 @@ export class EngineView {
 
   /** Whether every cluster of the set is on the target, and the target flushed since. */
   get allFlushed(): boolean {
-    return Atomics.load(this.#jobWords, jobLayout.flushingWord) === jobLayout.flushedAll && nextMissing(this.memory.view, 0) === -1;
+    return (
+      Atomics.load(this.#jobWords, jobLayout.flushingWord) === jobLayout.flushedAll &&
+      nextMissing(this.memory.view, 0) === -1
+    );
   }
 
   get broken(): { reason: BreakReason; errno: number } | undefined {

@@ -19,7 +19,15 @@ import { IoClient } from "./io-client.ts";
 import type { DiskHandle } from "./open-disk.ts";
 import { Pool, type ThreadEvent } from "./pool.ts";
 import { Recorder } from "./recorder.ts";
-import { participantCapacity, participantGone, participantLive, participantReserved, Registry, type Seat, threadCapacity } from "./registry.ts";
+import {
+  participantCapacity,
+  participantGone,
+  participantLive,
+  participantReserved,
+  Registry,
+  type Seat,
+  threadCapacity,
+} from "./registry.ts";
 import type { SpillFileOptions } from "./spill-keeper.ts";
 import { type Layer, Stack } from "./stack.ts";
 import { type TaskResult, unwrap } from "./task-result.ts";
@@ -64,7 +72,8 @@ export class Engine {
   /** @param onThread told of long tasks and of deaths */
   constructor(options: EngineOptions = {}, onThread: (event: ThreadEvent) => void = () => {}) {
     this.#channel = new BroadcastChannel(this.#channelName);
-    this.#channel.onmessage = (event: unknown) => this.#answer((event as { data: ArenaAnnouncement | ArenaQuestion }).data);
+    this.#channel.onmessage = (event: unknown) =>
+      this.#answer((event as { data: ArenaAnnouncement | ArenaQuestion }).data);
     this.#channel.unref();
     this.arenas = new Arenas((arena, buffer) => this.#announce([{ arena, buffer }], arena + 1));
     this.#ioThreadsMax = options.ioThreadsMax ?? 2;
@@ -146,7 +155,13 @@ export class Engine {
       .catch(() => into.fold(from)); // the helper died, or failed: bits are only ever set, so it is done again
   }
 
-  view(layer: Layer, options: Omit<ViewOptions, "gate">, set: Recorder | undefined, spill: SpillFileOptions, onSpillRefused: (error: Error) => void): EngineView {
+  view(
+    layer: Layer,
+    options: Omit<ViewOptions, "gate">,
+    set: Recorder | undefined,
+    spill: SpillFileOptions,
+    onSpillRefused: (error: Error) => void,
+  ): EngineView {
     return new EngineView(this.#parts, layer, options, set, spill, onSpillRefused);
   }
 
@@ -182,7 +197,10 @@ export class Engine {
     const { threadId } = worker;
     if (this.registry.isRegistered(threadId)) return;
     if (!this.registry.registerThread(threadId)) {
-      throw new EngineError("ERR_THREAD", `register thread: ${threadCapacity} threads are registered, the most that can be`);
+      throw new EngineError(
+        "ERR_THREAD",
+        `register thread: ${threadCapacity} threads are registered, the most that can be`,
+      );
     }
     worker.once("exit", () => {
       this.registry.unregisterThread(threadId);

@@ -12,7 +12,10 @@ export function foldUncopied(into: SharedBitmap, view: View, copied: Int32Array)
   for (;;) {
     cluster = nextInSet(view, cluster);
     if (cluster === -1) return;
-    if ((Atomics.load(view.retired, cluster >>> 5) & (1 << (cluster & 31))) === 0 && (copied[cluster >>> 5] & (1 << (cluster & 31))) === 0) {
+    if (
+      (Atomics.load(view.retired, cluster >>> 5) & (1 << (cluster & 31))) === 0 &&
+      (copied[cluster >>> 5] & (1 << (cluster & 31))) === 0
+    ) {
       const offset = cluster * view.clusterSize;
       const unit = offset - (offset % view.setUnit);
       into.set(unit, Math.min(view.setUnit, view.length - unit));

@@ -87,7 +87,8 @@ export function statusTask(task: StatusTask): Promise<TaskResult<Float64Array>> 
       const end = offset + task.ranges[at + 1];
       while (offset < end) {
         const errno = node.status(offset, end - offset, extent);
-        if (errno !== 0) throw new BlockError("ERR_IO", `look for holes at offset ${offset}: ${errnoName(errno)}`, { offset, errno });
+        if (errno !== 0)
+          throw new BlockError("ERR_IO", `look for holes at offset ${offset}: ${errnoName(errno)}`, { offset, errno });
         found.push(offset, extent.length, extent.zero ? 1 : 0);
         offset += extent.length;
       }
@@ -125,7 +126,10 @@ export function spillFileTask(task: SpillFileTask): Promise<TaskResult<SpillFile
       if (fd < 0) throw spillError(`open a file in ${task.directory}`, -fd);
     }
     const facts = fileSystemOf(fd);
-    const refusal = typeof facts === "number" ? `look at the file system of ${task.directory}: ${errnoName(facts)}` : spaceRefusal(task, facts);
+    const refusal =
+      typeof facts === "number"
+        ? `look at the file system of ${task.directory}: ${errnoName(facts)}`
+        : spaceRefusal(task, facts);
     const errno = refusal === undefined ? allocateRange(fd, task.from, task.to - task.from) : 0;
     if (refusal === undefined && errno === 0) return { fd, allocated: task.to };
     if (task.fd === -1) closeFile(fd);
@@ -134,7 +138,10 @@ export function spillFileTask(task: SpillFileTask): Promise<TaskResult<SpillFile
   });
 }
 
-function spaceRefusal(task: SpillFileTask, facts: { isTmpfs: boolean; bytesAvailable: number; bytesTotal: number }): string | undefined {
+function spaceRefusal(
+  task: SpillFileTask,
+  facts: { isTmpfs: boolean; bytesAvailable: number; bytesTotal: number },
+): string | undefined {
   if (facts.isTmpfs && !task.allowTmpfs) {
     return `${task.directory} is a tmpfs, whose files are memory; name another directory, or allow it with spill.allowTmpfs`;
   }

@@ -53,7 +53,8 @@ export class IoClient {
   /** Makes a disk or a view known under its number, now and to servers that replace one that died. */
   adopt(adoption: Adoption): void {
     this.#adopted.set(adoption.number, adoption);
-    if (this.#server !== undefined) void this.#push(ring.operationAdopt, adoption.number, 0, 0, undefined, 0, adoption).catch(() => {});
+    if (this.#server !== undefined)
+      void this.#push(ring.operationAdopt, adoption.number, 0, 0, undefined, 0, adoption).catch(() => {});
   }
 
   /** No request names it any more. Resolves when the server has let go of it. */
@@ -63,7 +64,14 @@ export class IoClient {
   }
 
   /** @returns errno; rejects with `ThreadDied` if the server's thread died with the request */
-  request(operation: number, number: number, offset: number, length: number, buffer?: Uint8Array, flag = 0): Promise<Errno> {
+  request(
+    operation: number,
+    number: number,
+    offset: number,
+    length: number,
+    buffer?: Uint8Array,
+    flag = 0,
+  ): Promise<Errno> {
     if (this.#server === undefined) this.#start();
     return this.#push(operation, number, offset, length, buffer, flag);
   }
@@ -111,9 +119,29 @@ export class IoClient {
     for (const pending of lost) pending.reject(error);
   }
 
-  #push(operation: number, number: number, offset: number, length: number, buffer: Uint8Array | undefined, flag: number, adoption?: Adoption): Promise<Errno> {
+  #push(
+    operation: number,
+    number: number,
+    offset: number,
+    length: number,
+    buffer: Uint8Array | undefined,
+    flag: number,
+    adoption?: Adoption,
+  ): Promise<Errno> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ operation, number, offset, length, flag, buffer, adoption, resolve, reject, place: 0, taken: 0 });
+      this.#waiting.push({
+        operation,
+        number,
+        offset,
+        length,
+        flag,
+        buffer,
+        adoption,
+        resolve,
+        reject,
+        place: 0,
+        taken: 0,
+      });
       if (this.#scheduled) return;
       this.#scheduled = true;
       queueMicrotask(() => {
@@ -139,7 +167,8 @@ export class IoClient {
       numbers[at + 4] = pending.place;
       numbers[at + 5] = pending.flag;
       if (pending.adoption !== undefined) server.port.postMessage(pending.adoption);
-      if (pending.operation === ring.operationWrite && pending.buffer !== undefined) data.set(pending.buffer, pending.place);
+      if (pending.operation === ring.operationWrite && pending.buffer !== undefined)
+        data.set(pending.buffer, pending.place);
       this.#flying.push(pending);
       submitted = (submitted + 1) | 0;
       count++;
@@ -203,7 +232,7 @@ export class IoClient {
     const count = (completed - first) | 0;
     for (let index = 0; index < count; index++) {
       const pending = this.#flying[index];
-      const errno = Atomics.load(words, ring.errnoStart + (((first + index) | 0) >>> 0) % ring.ringEntries);
+      const errno = Atomics.load(words, ring.errnoStart + ((((first + index) | 0) >>> 0) % ring.ringEntries));
       const reads = pending.operation === ring.operationRead || pending.operation === ring.operationReadView;
       if (reads && errno === 0 && pending.buffer !== undefined) {
         pending.buffer.set(data.subarray(pending.place, pending.place + pending.length));

@@ -21,7 +21,13 @@ export interface IoServerTask {
 /** Something for the server to know before the requests that name its number. */
 export type Adoption =
   | { readonly kind: "disk"; readonly number: number; readonly disk: DiskAddress }
-  | { readonly kind: "view"; readonly number: number; readonly disk: DiskAddress; readonly view: RegionReference; readonly arenaCount: number };
+  | {
+      readonly kind: "view";
+      readonly number: number;
+      readonly disk: DiskAddress;
+      readonly view: RegionReference;
+      readonly arenaCount: number;
+    };
 
 /** Requests answered before a sleeping main thread is woken: a wake-up costs more than a 4 KiB write. */
 const answersPerWake = 16;

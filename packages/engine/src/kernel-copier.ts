@@ -12,7 +12,6 @@ import { copiedClustersWord } from "./job-layout.ts";
 import type { MoverJob } from "./mover-types.ts";
 import type { Run } from "./runs.ts";
 
-
 /** What the kernel copies between. */
 export interface KernelCopy {
   readonly from: DirectFile;

@@ -86,7 +86,8 @@ export class GuestDisk {
 
   #expect(errno: Errno, operation: string, offset: number): void {
     if (errno === 0) return;
-    if (this.#closed) throw new BlockError("ERR_REQUEST", `${operation}: this disk was closed on this thread`, { errno });
+    if (this.#closed)
+      throw new BlockError("ERR_REQUEST", `${operation}: this disk was closed on this thread`, { errno });
     throw new BlockError("ERR_IO", `${operation} at offset ${offset}: ${errnoName(errno)}`, { offset, errno });
   }
 }
@@ -98,11 +99,17 @@ export class GuestDisk {
 export function openDisk(handle: DiskHandle): GuestDisk {
   const context = ThreadContext.of(handle.engine);
   if (!context.registry.isRegistered(threadId)) {
-    throw new EngineError("ERR_THREAD", "open disk: this thread is not registered; call runtime.register(worker) before it is given a disk");
+    throw new EngineError(
+      "ERR_THREAD",
+      "open disk: this thread is not registered; call runtime.register(worker) before it is given a disk",
+    );
   }
   context.arenas.catchUp(handle.arenaCount);
   if (!context.goLive(handle.seat)) {
-    throw new EngineError("ERR_THREAD", "open disk: this handle was opened before, or its disk was detached; make one with disk.handle() for each thread");
+    throw new EngineError(
+      "ERR_THREAD",
+      "open disk: this handle was opened before, or its disk was detached; make one with disk.handle() for each thread",
+    );
   }
   return new GuestDisk(new DiskIo(handle.disk, context, handle.seat.participant), context, handle.seat.participant);
 }

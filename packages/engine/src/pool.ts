@@ -65,7 +65,12 @@ export class Pool {
   #closed = false;
 
   /** @param vacate empties a participant's slots; `died` breaks the views of what it served */
-  constructor(registry: Registry, options: PoolOptions, vacate: (participant: number, died: boolean) => void, tell: (event: ThreadEvent) => void) {
+  constructor(
+    registry: Registry,
+    options: PoolOptions,
+    vacate: (participant: number, died: boolean) => void,
+    tell: (event: ThreadEvent) => void,
+  ) {
     this.#registry = registry;
     this.#options = options;
     this.#vacate = vacate;

@@ -30,10 +30,13 @@ export function preserveRange(view: View, node: BlockNode, base: number, offset:
   const first = Math.floor(offset / view.clusterSize);
   const end = Math.floor((Math.min(offset + length, view.length) - 1) / view.clusterSize) + 1;
   const perClaim = Math.min(32, claimBytesMax / view.clusterSize);
-  for (let cluster = first; cluster < end; ) {
+  for (let cluster = first; cluster < end;) {
     const upTo = Math.min(end, cluster + perClaim, ((cluster >>> 5) + 1) * 32);
     const mask = maskOf(cluster, upTo);
-    if (view.neededOf(cluster >>> 5, mask) !== 0 && preserveWord(view, node, base, cluster >>> 5, mask) === preserveFull) {
+    if (
+      view.neededOf(cluster >>> 5, mask) !== 0 &&
+      preserveWord(view, node, base, cluster >>> 5, mask) === preserveFull
+    ) {
       return preserveFull;
     }
     cluster = upTo;

@@ -55,7 +55,10 @@ export class Spill {
       return memory;
     }
     const file = this.#takeOf(layout.freeFileWord, layout.hintFileWord, this.#memorySlots, -1);
-    if (file === noSlot || Atomics.load(this.words, layout.freeFileWord) * 2 < Atomics.load(this.words, layout.fileSlotsWord)) {
+    if (
+      file === noSlot ||
+      Atomics.load(this.words, layout.freeFileWord) * 2 < Atomics.load(this.words, layout.fileSlotsWord)
+    ) {
       this.#wantFile(true);
     }
     return file;
@@ -63,7 +66,12 @@ export class Spill {
 
   /** A filling slot for a cluster of zeroes, or `noSlot`. */
   takeZero(): number {
-    return this.#takeOf(layout.freeZeroWord, layout.hintZeroWord, this.#memorySlots + this.#fileSlotsMax, this.#zeroSlots);
+    return this.#takeOf(
+      layout.freeZeroWord,
+      layout.hintZeroWord,
+      this.#memorySlots + this.#fileSlotsMax,
+      this.#zeroSlots,
+    );
   }
 
   isZeroSlot(slot: number): boolean {
@@ -141,7 +149,8 @@ export class Spill {
       const slot = at < used ? at : zeroStart + at - used;
       const state = slotsStart + slot * slotFields + layout.stateField;
       if (Atomics.load(this.words, state) !== layout.slotFull) continue;
-      if (Atomics.compareExchange(this.words, state, layout.slotFull, layout.slotDraining) !== layout.slotFull) continue;
+      if (Atomics.compareExchange(this.words, state, layout.slotFull, layout.slotDraining) !== layout.slotFull)
+        continue;
       Atomics.sub(this.words, layout.fullWord, 1);
       Atomics.store(this.words, layout.hintDrainWord, at + 1);
       return slot;

@@ -47,7 +47,8 @@ export class Stack {
   /** The lowest of the stack's nodes that is attached: everything that any layer holds, it holds. */
   get lowest(): Layer {
     let lowest: Layer | undefined;
-    for (const layer of this.layers.values()) if (lowest === undefined || layer.base < lowest.base || layer.id < lowest.id) lowest = layer;
+    for (const layer of this.layers.values())
+      if (lowest === undefined || layer.base < lowest.base || layer.id < lowest.id) lowest = layer;
     assert(lowest !== undefined, "a stack has a layer");
     return lowest;
   }

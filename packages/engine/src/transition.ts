@@ -44,7 +44,9 @@ export class TransitionTimeout extends Error {
   readonly operation: string;
   readonly participant: number;
   constructor(name: string, operation: string, participant: number, deadlineMs: number) {
-    super(`${name}: given up after ${deadlineMs} ms, since a ${operation} (participant ${participant}) has not left the disk`);
+    super(
+      `${name}: given up after ${deadlineMs} ms, since a ${operation} (participant ${participant}) has not left the disk`,
+    );
     this.name = "TransitionTimeout";
     this.operation = operation;
     this.participant = participant;
@@ -84,7 +86,7 @@ export class Transitions {
   /** Starts whatever is not behind another on one of its stacks. */
   #advance(): void {
     const blocked = new Set(this.#held);
-    for (let index = 0; index < this.#queue.length; ) {
+    for (let index = 0; index < this.#queue.length;) {
       const waiting = this.#queue[index];
       const free = waiting.request.stacks.every((stack) => !blocked.has(stack));
       if (!free) {

@@ -84,7 +84,9 @@ export class ViewMemory {
     row.values[0] = row.values.length;
     this.#bytes = layout.viewBytes(row.values.length, this.clusters);
     this.region = arenas.allocate(this.#bytes);
-    new Float64Array(this.region.buffer, this.region.byteOffset + layout.headerWords * 4, row.values.length).set(row.values);
+    new Float64Array(this.region.buffer, this.region.byteOffset + layout.headerWords * 4, row.values.length).set(
+      row.values,
+    );
   }
 
   /** The main thread's own sight of it. */

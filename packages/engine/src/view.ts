@@ -133,7 +133,7 @@ export class View {
     if (this.#perUnit >= 32) return this.inSet(word * 32) ? mask : 0;
     const unitMask = this.#perUnit === 1 ? 1 : (1 << this.#perUnit) - 1;
     let found = 0;
-    for (let left = mask; left !== 0; ) {
+    for (let left = mask; left !== 0;) {
       const bit = lowestOf(left);
       const unit = unitMask << (bit & -this.#perUnit);
       if (this.inSet(word * 32 + bit)) found |= left & unit;

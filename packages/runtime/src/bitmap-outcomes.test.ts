@@ -43,11 +43,18 @@ interface Round {
 
 let rounds = 0;
 
-async function prepare(rules: readonly FaultRule[], recording: boolean, sync: Sync, random: () => number): Promise<Round> {
+async function prepare(
+  rules: readonly FaultRule[],
+  recording: boolean,
+  sync: Sync,
+  random: () => number,
+): Promise<Round> {
   const number = rounds++;
   const disk = await scene.disk(`source${number}`, length);
   const target = await scene.faulty(`sink${number}`, length, rules);
-  const some = Array.from({ length: clusters }, (_, index) => index).filter((index) => sync !== "top" || index % 3 !== 1);
+  const some = Array.from({ length: clusters }, (_, index) => index).filter(
+    (index) => sync !== "top" || index % 3 !== 1,
+  );
   for (const index of some) {
     const offset = index * cluster;
     await disk.write(pattern(Math.min(cluster, length - offset), number * 100 + index), offset);
@@ -62,7 +69,10 @@ async function prepare(rules: readonly FaultRule[], recording: boolean, sync: Sy
     P.push(...granulesIn(offset, size, granularity));
   }
   if (!recording) await disk.bitmaps.disable("b");
-  const allocated = union(some, P.flatMap((granule) => (granularity <= cluster ? [Math.floor((granule * granularity) / cluster)] : [])));
+  const allocated = union(
+    some,
+    P.flatMap((granule) => (granularity <= cluster ? [Math.floor((granule * granularity) / cluster)] : [])),
+  );
   return { disk, target, granularity, P: union(P), allocated };
 }
 
@@ -71,7 +81,9 @@ function setOf(round: Round, sync: Sync): number[] {
   const all = Array.from({ length: clusters }, (_, index) => index);
   if (sync === "full") return all;
   const { P, granularity } = round;
-  return all.filter((index) => P.some((granule) => granule * granularity < (index + 1) * cluster && (granule + 1) * granularity > index * cluster));
+  return all.filter((index) =>
+    P.some((granule) => granule * granularity < (index + 1) * cluster && (granule + 1) * granularity > index * cluster),
+  );
 }
 
 /** Guests write inside and outside of the set, over what is copied and what is not. */
@@ -89,11 +101,13 @@ async function guestWrites(round: Round, random: () => number): Promise<number[]
 /** Clusters of the set whose bytes on the target are those of the freeze. */
 function onTarget(round: Round, set: readonly number[]): Set<number> {
   const image = scene.bytes(`${round.target.name}.raw`);
-  return new Set(set.filter((index) => {
-    const offset = index * cluster;
-    const end = Math.min(offset + cluster, length);
-    return Buffer.compare(image.subarray(offset, end), frozen.image.subarray(offset, end)) === 0;
-  }));
+  return new Set(
+    set.filter((index) => {
+      const offset = index * cluster;
+      const end = Math.min(offset + cluster, length);
+      return Buffer.compare(image.subarray(offset, end), frozen.image.subarray(offset, end)) === 0;
+    }),
+  );
 }
 
 function bitsOf(outcome: string, P: number[], W: number[], U: number[]): number[] {
@@ -101,11 +115,25 @@ function bitsOf(outcome: string, P: number[], W: number[], U: number[]): number[
   return union(parts[outcome]);
 }
 
-async function start(round: Round, sync: Sync, mode: Mode | undefined, options: Partial<BackupOptions> = {}): Promise<Job> {
+async function start(
+  round: Round,
+  sync: Sync,
+  mode: Mode | undefined,
+  options: Partial<BackupOptions> = {},
+): Promise<Job> {
   frozen.file = scene.path(`${round.disk.name}.raw`);
   const target = round.target;
   const bitmapMode = mode === undefined ? {} : { bitmapMode: mode };
-  return scene.runtime.backup({ disk: round.disk, target, sync, bitmap: "b", ...bitmapMode, maxWorkers: 1, maxChunk: cluster, ...options });
+  return scene.runtime.backup({
+    disk: round.disk,
+    target,
+    sync,
+    bitmap: "b",
+    ...bitmapMode,
+    maxWorkers: 1,
+    maxChunk: cluster,
+    ...options,
+  });
 }
 
 async function clear(round: Round): Promise<void> {
@@ -152,10 +180,16 @@ async function run(sync: Sync, mode: Mode, end: End, recording: boolean, seed: n
   expect(status).toBe(expected);
   if (end === "success" || pends) expect(copied.size).toBe(set.length);
   else expect(copied.size).toBe(nth - 1);
-  const U = set.filter((index) => !copied.has(index)).flatMap((index) => granulesIn(index * cluster, Math.min(cluster, length - index * cluster), round.granularity));
+  const U = set
+    .filter((index) => !copied.has(index))
+    .flatMap((index) => granulesIn(index * cluster, Math.min(cluster, length - index * cluster), round.granularity));
   const outcome = end === "success" ? row[2] : row[3];
   expect(granulesOf(round.disk, "b")).toEqual(bitsOf(outcome, round.P, W, U));
-  expect(round.disk.bitmaps.get("b")).toMatchObject({ recording, busy: false, state: recording ? "recording" : "disabled" });
+  expect(round.disk.bitmaps.get("b")).toMatchObject({
+    recording,
+    busy: false,
+    state: recording ? "recording" : "disabled",
+  });
   await clear(round);
 }
 
@@ -165,7 +199,8 @@ for (const recording of [true, false]) {
     for (const [sync, mode, success, otherwise] of table) {
       for (const end of ends) {
         const own = seed++;
-        test(`${sync}, ${mode}, ${end}: ${end === "success" ? success : otherwise} (seed ${own})`, () => run(sync, mode, end, recording, own));
+        test(`${sync}, ${mode}, ${end}: ${end === "success" ? success : otherwise} (seed ${own})`, () =>
+          run(sync, mode, end, recording, own));
       }
     }
   });
@@ -176,11 +211,24 @@ describe("a job that is refused leaves P", () => {
     const round = await prepare([], true, sync, seeded(99));
     const before = round.disk.bitmaps.get("b");
     const wrongSize = scene.target(length + 512);
-    expect(await refusalOf(() => start(round, sync, mode, { target: wrongSize }))).toMatchObject({ code: "ERR_BACKUP_SIZES" });
-    const backup = { type: "backup", disk: round.disk, target: round.target, sync, bitmap: "b", bitmapMode: mode } as const;
+    expect(await refusalOf(() => start(round, sync, mode, { target: wrongSize }))).toMatchObject({
+      code: "ERR_BACKUP_SIZES",
+    });
+    const backup = {
+      type: "backup",
+      disk: round.disk,
+      target: round.target,
+      sync,
+      bitmap: "b",
+      bitmapMode: mode,
+    } as const;
     const aborted = { code: "ERR_TRANSACTION_ABORTED", desc: "Transaction aborted using Abort action" };
     expect(await refusalOf(() => scene.runtime.transaction([backup, { type: "abort" }]))).toMatchObject(aborted);
-    expect(await refusalOf(() => scene.runtime.transaction([backup, { ...backup, jobId: "j", target: scene.target(length) }]))).toMatchObject({ code: "ERR_BITMAP_BUSY" });
+    expect(
+      await refusalOf(() =>
+        scene.runtime.transaction([backup, { ...backup, jobId: "j", target: scene.target(length) }]),
+      ),
+    ).toMatchObject({ code: "ERR_BITMAP_BUSY" });
     expect(round.disk.bitmaps.get("b")).toEqual(before);
     expect(granulesOf(round.disk, "b")).toEqual(round.P);
     await round.disk.write(new Uint8Array(1), 0); // and it still records
@@ -195,7 +243,12 @@ describe("always, where what was copied cannot be made durable", () => {
     ["a flush that fails", { kind: "flush", action: { error: "EIO" } }],
     ["a flush that hangs", { kind: "flush", action: { hang: true } }],
   ] as const)("%s: nothing counts as copied", async (_name, flush) => {
-    const round = await prepare([{ kind: "write", nth: 3, once: true, action: { hang: true } }, flush], true, "full", seeded(7));
+    const round = await prepare(
+      [{ kind: "write", nth: 3, once: true, action: { hang: true } }, flush],
+      true,
+      "full",
+      seeded(7),
+    );
     const { node } = round.target;
     const job = await start(round, "full", "always");
     await faultReached(node, 0);
@@ -211,7 +264,12 @@ describe("always, where what was copied cannot be made durable", () => {
   });
 
   test("a flush that fails at the end of a job that has everything copied: it has failed", async () => {
-    const round = await prepare([{ kind: "flush", nth: 1, once: true, action: { error: "EIO" } }], true, "full", seeded(17));
+    const round = await prepare(
+      [{ kind: "flush", nth: 1, once: true, action: { error: "EIO" } }],
+      true,
+      "full",
+      seeded(17),
+    );
     const job = await start(round, "full", "on-success");
     expect(await job.done).toMatchObject({ status: "failed", error: "Input/output error" });
     expect(granulesOf(round.disk, "b")).toEqual(round.P);
@@ -220,7 +278,12 @@ describe("always, where what was copied cannot be made durable", () => {
 });
 
 test("a larger job cluster: U is rounded to it", async () => {
-  const round = await prepare([{ kind: "write", nth: 2, once: true, action: { hang: true } }], true, "bitmap", seeded(21));
+  const round = await prepare(
+    [{ kind: "write", nth: 2, once: true, action: { hang: true } }],
+    true,
+    "bitmap",
+    seeded(21),
+  );
   const { node } = round.target;
   const job = await start(round, "bitmap", "always", { minClusterSize: 4 * cluster, maxChunk: 4 * cluster });
   await faultReached(node, 0);
@@ -228,9 +291,23 @@ test("a larger job cluster: U is rounded to it", async () => {
   await job.done;
   const left = granulesOf(round.disk, "b");
   const dirtyUnits = union(round.P.map((granule) => Math.floor((granule * round.granularity) / (4 * cluster))));
-  const copied = onTarget(round, Array.from({ length: clusters }, (_, index) => index));
-  const wholeUnits = dirtyUnits.filter((unit) => !Array.from({ length: 4 }, (_, at) => unit * 4 + at).filter((index) => index < clusters).every((index) => copied.has(index)));
-  expect(left).toEqual(union(wholeUnits.flatMap((unit) => granulesIn(unit * 4 * cluster, Math.min(4 * cluster, length - unit * 4 * cluster), round.granularity))));
+  const copied = onTarget(
+    round,
+    Array.from({ length: clusters }, (_, index) => index),
+  );
+  const wholeUnits = dirtyUnits.filter(
+    (unit) =>
+      !Array.from({ length: 4 }, (_, at) => unit * 4 + at)
+        .filter((index) => index < clusters)
+        .every((index) => copied.has(index)),
+  );
+  expect(left).toEqual(
+    union(
+      wholeUnits.flatMap((unit) =>
+        granulesIn(unit * 4 * cluster, Math.min(4 * cluster, length - unit * 4 * cluster), round.granularity),
+      ),
+    ),
+  );
   releaseHang(node);
   await scene.until(() => !round.target.state.actor.context.users.length);
   await clear(round);

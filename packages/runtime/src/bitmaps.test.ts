@@ -15,8 +15,26 @@ describe("adding, removing, clearing, enabling, disabling", () => {
       await disk.bitmaps.add("two", { granularity: 4096, disabled: true });
       await write(disk, 100_000, 10);
       expect(disk.bitmaps.list()).toEqual([
-        { name: "two", count: 0, granularity: 4096, recording: false, busy: false, persistent: false, inconsistent: false, state: "disabled" },
-        { name: "one", count: cluster, granularity: cluster, recording: true, busy: false, persistent: false, inconsistent: false, state: "recording" },
+        {
+          name: "two",
+          count: 0,
+          granularity: 4096,
+          recording: false,
+          busy: false,
+          persistent: false,
+          inconsistent: false,
+          state: "disabled",
+        },
+        {
+          name: "one",
+          count: cluster,
+          granularity: cluster,
+          recording: true,
+          busy: false,
+          persistent: false,
+          inconsistent: false,
+          state: "recording",
+        },
       ]);
       await disk.bitmaps.enable("two");
       await disk.bitmaps.enable("two"); // idempotent
@@ -83,9 +101,19 @@ describe("adding, removing, clearing, enabling, disabling", () => {
       const disk = await scene.disk("a", MiB, 1);
       await disk.bitmaps.add("b");
       await disk.bitmaps.add("other");
-      const job = await scene.runtime.backup({ disk, target: scene.target(MiB), bitmap: "b", sync: "full", bitmapMode: "on-success", autoFinalize: false });
+      const job = await scene.runtime.backup({
+        disk,
+        target: scene.target(MiB),
+        bitmap: "b",
+        sync: "full",
+        bitmapMode: "on-success",
+        autoFinalize: false,
+      });
       const { bitmaps } = disk;
-      const busy = { code: "ERR_BITMAP_BUSY", desc: "Bitmap 'b' is currently in use by another operation and cannot be used" };
+      const busy = {
+        code: "ERR_BITMAP_BUSY",
+        desc: "Bitmap 'b' is currently in use by another operation and cannot be used",
+      };
       for (const work of [
         () => bitmaps.remove("b"),
         () => bitmaps.clear("b"),
@@ -131,14 +159,27 @@ describe("what marks", () => {
   test("a failing write, discard or write of zeroes marks; what is refused before the device does not", () =>
     inScene(async (scene) => {
       const action = { error: "EIO" } as const;
-      const rules = [{ kind: "write", action }, { kind: "discard", action }, { kind: "write-zeroes", action }] as const;
+      const rules = [
+        { kind: "write", action },
+        { kind: "discard", action },
+        { kind: "write-zeroes", action },
+      ] as const;
       const disk = await scene.faulty("a", MiB, rules, 3);
       await disk.bitmaps.add("b", { granularity });
-      for (const work of [() => write(disk, 0, 512), () => disk.discard(2 * granularity, 1), () => disk.writeZeroes(4 * granularity, 1)]) {
+      for (const work of [
+        () => write(disk, 0, 512),
+        () => disk.discard(2 * granularity, 1),
+        () => disk.writeZeroes(4 * granularity, 1),
+      ]) {
         expect(await refusalOf(work)).toMatchObject({ code: "ERR_IO" });
       }
       expect(granulesOf(disk, "b")).toEqual([0, 2, 4]);
-      for (const work of [() => write(disk, MiB, 1), () => write(disk, MiB - 1, 2), () => disk.discard(-1, 1), () => disk.writeZeroes(0.5, 1)]) {
+      for (const work of [
+        () => write(disk, MiB, 1),
+        () => write(disk, MiB - 1, 2),
+        () => disk.discard(-1, 1),
+        () => disk.writeZeroes(0.5, 1),
+      ]) {
         await expect(work()).rejects.toThrow(BlockError);
       }
       await disk.write(new Uint8Array(0), 300_000);
@@ -170,7 +211,9 @@ describe("merging", () => {
       await two.bitmaps.merge("coarse", [{ disk: one, name: "fine" }]);
       expect(granulesOf(two, "coarse")).toEqual([0, 3]);
       await one.bitmaps.merge("fine", [{ disk: two, name: "coarse" }]);
-      expect(granulesOf(one, "fine")).toEqual(union(granulesIn(0, cluster, 4096), granulesIn(3 * cluster, cluster, 4096)));
+      expect(granulesOf(one, "fine")).toEqual(
+        union(granulesIn(0, cluster, 4096), granulesIn(3 * cluster, cluster, 4096)),
+      );
       expect(one.bitmaps.get("fine")).toMatchObject({ recording: true, busy: false });
     }));
 
@@ -199,11 +242,15 @@ describe("merging", () => {
       await small.bitmaps.add("small");
       await disk.bitmaps.disable("target");
       await write(disk, 0, 1);
-      expect(await refusalOf(() => disk.bitmaps.merge("target", ["good", { disk: small, name: "small" }]))).toMatchObject({
+      expect(
+        await refusalOf(() => disk.bitmaps.merge("target", ["good", { disk: small, name: "small" }])),
+      ).toMatchObject({
         code: "ERR_BITMAP_SIZES",
         desc: `Bitmaps are of different sizes (destination size is ${MiB}, source size is ${MiB / 2}) and can't be merged`,
       });
-      expect(await refusalOf(() => disk.bitmaps.merge("target", ["good", "missing"]))).toMatchObject({ code: "ERR_BITMAP_NOT_FOUND" });
+      expect(await refusalOf(() => disk.bitmaps.merge("target", ["good", "missing"]))).toMatchObject({
+        code: "ERR_BITMAP_NOT_FOUND",
+      });
       expect(disk.bitmaps.get("target")).toMatchObject({ count: 0, busy: false });
       expect(granulesOf(disk, "good")).toEqual([0]);
     }));
@@ -252,14 +299,20 @@ describe("granularity and resizing", () => {
       await disk.read(zeroes, 3 * MiB);
       expect(zeroes.every((byte) => byte === 0)).toBe(true);
       expect(scene.bytes("a.raw").length).toBe(6 * MiB);
-      expect(disk.bitmaps.list().map(({ recording, busy }) => [recording, busy])).toEqual([[false, false], [true, false]]);
+      expect(disk.bitmaps.list().map(({ recording, busy }) => [recording, busy])).toEqual([
+        [false, false],
+        [true, false],
+      ]);
     }));
 
   test("no size, a user, a window or a posted handle refuse it", () =>
     inScene(async (scene) => {
       const disk = await scene.disk("a", MiB, 7);
       for (const size of [0, -1, 1.5, Number.NaN]) {
-        expect(await refusalOf(() => disk.resize(size))).toMatchObject({ code: "ERR_INVALID_ARGUMENT", desc: "Parameter 'size' expects a >0 size" });
+        expect(await refusalOf(() => disk.resize(size))).toMatchObject({
+          code: "ERR_INVALID_ARGUMENT",
+          desc: "Parameter 'size' expects a >0 size",
+        });
       }
       const view = disk.view();
       await view.ready;

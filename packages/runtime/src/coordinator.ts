@@ -25,9 +25,20 @@ import type { View } from "./view.ts";
 /** An action with its disks looked up and its targets open. */
 export type Action =
   | { readonly kind: "abort" }
-  | { readonly kind: "add"; readonly disk: string; readonly name: string; readonly granularity: number | undefined; readonly disabled: boolean }
+  | {
+      readonly kind: "add";
+      readonly disk: string;
+      readonly name: string;
+      readonly granularity: number | undefined;
+      readonly disabled: boolean;
+    }
   | { readonly kind: "remove" | "clear" | "enable" | "disable"; readonly disk: string; readonly name: string }
-  | { readonly kind: "merge"; readonly disk: string; readonly target: string; readonly sources: readonly BitmapReference[] }
+  | {
+      readonly kind: "merge";
+      readonly disk: string;
+      readonly target: string;
+      readonly sources: readonly BitmapReference[];
+    }
   | { readonly kind: "backup"; readonly backup: PreparedBackup };
 
 const qmpKind: Readonly<Record<Action["kind"], TransactionActionKind>> = {
@@ -95,7 +106,9 @@ export class Coordinator {
   }
 
   draft(command: number, operation: string): Draft {
-    return new Draft(command, operation, this.world.disks, (length, granularity) => this.engine.recorder(length, granularity));
+    return new Draft(command, operation, this.world.disks, (length, granularity) =>
+      this.engine.recorder(length, granularity),
+    );
   }
 
   /**
@@ -130,7 +143,10 @@ export class Coordinator {
           });
           return {
             tables: prepared.draft.tables(),
-            observe: this.observer({ jobs: prepared.jobs.map((job) => ({ job: job.id, disk: job.disk.name })), views: [] }),
+            observe: this.observer({
+              jobs: prepared.jobs.map((job) => ({ job: job.id, disk: job.disk.name })),
+              views: [],
+            }),
             committed: ({ closedMs }) => {
               tx.send({ type: "carriedOut" });
               prepared.draft.commit();
@@ -257,7 +273,11 @@ export class Coordinator {
       }
       draft.finishRemovals();
       if (!this.engine.pool.canStart(jobs.reduce((sum, job) => sum + job.movers.threads, 0))) {
-        throw new HeirloomError("ERR_NO_THREAD", "backup", "there are not enough threads left for the job; wait until another ends");
+        throw new HeirloomError(
+          "ERR_NO_THREAD",
+          "backup",
+          "there are not enough threads left for the job; wait until another ends",
+        );
       }
     } catch (error) {
       if (error instanceof RefusalError) tell(refusal(error.code, error.desc, error.fields));
@@ -327,8 +347,11 @@ export class Coordinator {
     const into = { node: action.disk, name: action.target };
     // A bitmap merged into itself is what it was.
     const others = sources.filter((source) => source.node !== into.node || source.name !== into.name);
-    const distinct = others.filter((source, at) => others.findIndex((one) => one.node === source.node && one.name === source.name) === at);
-    for (const source of distinct) draft.plan(this.#bitmapIn(draft, source.node, source.name), { type: "mergeSource", into, command });
+    const distinct = others.filter(
+      (source, at) => others.findIndex((one) => one.node === source.node && one.name === source.name) === at,
+    );
+    for (const source of distinct)
+      draft.plan(this.#bitmapIn(draft, source.node, source.name), { type: "mergeSource", into, command });
     draft.plan(target, { type: "mergeTarget", sources: distinct, command });
   }
 
@@ -348,15 +371,21 @@ export class Coordinator {
   /** A disk that is being detached, or that was detached and attached anew while the command waited for its turn. */
   refuseClosing(disk: DiskState, held: boolean, operation: string): void {
     if (held && disk.actor.state === "open") return;
-    throw new RefusalError(operation, refusal("ERR_DISK_STATE", `Disk '${disk.name}' is being detached`, { disk: disk.name }));
+    throw new RefusalError(
+      operation,
+      refusal("ERR_DISK_STATE", `Disk '${disk.name}' is being detached`, { disk: disk.name }),
+    );
   }
 
   /** What the engine threw, as what users are told. */
   asRefusal(error: unknown, operation: string): unknown {
     if (error instanceof TransitionTimeout) {
-      return new RefusalError(operation, refusal("ERR_GATE_HELD", error.message, { operation: error.operation }), { cause: error });
+      return new RefusalError(operation, refusal("ERR_GATE_HELD", error.message, { operation: error.operation }), {
+        cause: error,
+      });
     }
-    if (error instanceof NoThread) return new HeirloomError("ERR_NO_THREAD", operation, error.message, { cause: error });
+    if (error instanceof NoThread)
+      return new HeirloomError("ERR_NO_THREAD", operation, error.message, { cause: error });
     return error;
   }
 }

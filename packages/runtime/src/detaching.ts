@@ -17,7 +17,13 @@ export function refuseDetach(coordinator: Coordinator, disk: DiskState): void {
   const handles = coordinator.engine.openHandles(disk.layer);
   if (handles > 0) names.push(handlesText(handles));
   if (names.length === 0) return;
-  throw new RefusalError("detach", refusal("ERR_DISK_IN_USE", `Disk '${disk.name}' is in use by ${names.join(", ")}`, { disk: disk.name, users: names }));
+  throw new RefusalError(
+    "detach",
+    refusal("ERR_DISK_IN_USE", `Disk '${disk.name}' is in use by ${names.join(", ")}`, {
+      disk: disk.name,
+      users: names,
+    }),
+  );
 }
 
 /** Ends jobs and views, and takes the disk away. The windows on it are gone. @returns when its node is closed */
@@ -25,7 +31,11 @@ export async function detachDisk(coordinator: Coordinator, disk: DiskState): Pro
   const { engine } = coordinator;
   await coordinator.detach(disk, true, (user) => {
     if (user.kind === "job") coordinator.jobs.cancelIfPossible(user.id);
-    else void coordinator.views.get(user.id)?.fail().catch(() => {});
+    else
+      void coordinator.views
+        .get(user.id)
+        ?.fail()
+        .catch(() => {});
   });
   await leaveTable(coordinator, disk);
   engine.revokeUnopened(disk.layer);

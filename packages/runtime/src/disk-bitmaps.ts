@@ -30,7 +30,10 @@ export class DiskBitmaps {
   /** @throws RefusalError: the name is taken or no name, the granularity no power of two or too fine for the disk */
   async add(name: string, options: BitmapAddOptions = {}): Promise<void> {
     const { granularity, disabled = false } = options;
-    await this.#coordinator.transaction([{ kind: "add", disk: this.#disk.name, name, granularity, disabled }], "individual");
+    await this.#coordinator.transaction(
+      [{ kind: "add", disk: this.#disk.name, name, granularity, disabled }],
+      "individual",
+    );
   }
   /** @throws RefusalError while a job, a view or an export has it */
   async remove(name: string): Promise<void> {
@@ -51,7 +54,9 @@ export class DiskBitmaps {
   /** Joins what the sources say into `target`, all or none. Granularities may differ. @throws RefusalError */
   async merge(target: string, sources: readonly BitmapSource[]): Promise<void> {
     const references = sources.map((source) =>
-      typeof source === "string" ? { node: this.#disk.name, name: source } : { node: source.disk.name, name: source.name },
+      typeof source === "string"
+        ? { node: this.#disk.name, name: source }
+        : { node: source.disk.name, name: source.name },
     );
     const action = { kind: "merge", disk: this.#disk.name, target, sources: references } as const;
     await this.#coordinator.transaction([action], "individual");

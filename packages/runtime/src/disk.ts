@@ -26,7 +26,12 @@ export class Disk {
   readonly #spill: SpillOptions;
 
   /** @internal */
-  constructor(coordinator: Coordinator, state: DiskState, spill: SpillOptions, detach: (force: boolean) => Promise<void>) {
+  constructor(
+    coordinator: Coordinator,
+    state: DiskState,
+    spill: SpillOptions,
+    detach: (force: boolean) => Promise<void>,
+  ) {
     this.name = state.name;
     this.state = state;
     this.bitmaps = new DiskBitmaps(coordinator, state);
@@ -117,21 +122,40 @@ export class Disk {
     await Promise.all(pieces);
   }
 
-  async #one(operation: number, name: string, offset: number, length: number, flag = 0, buffer?: Uint8Array): Promise<void> {
+  async #one(
+    operation: number,
+    name: string,
+    offset: number,
+    length: number,
+    flag = 0,
+    buffer?: Uint8Array,
+  ): Promise<void> {
     this.#check(name, offset, length);
     const { layer } = this.state;
     const request = this.#coordinator.engine.io(layer).request(operation, layer.id, offset, length, buffer, flag);
     const errno = await request.catch((cause: unknown) => {
-      throw new BlockError("ERR_IO", `${name} on '${this.name}' at offset ${offset}: the thread that did it ended`, { offset, errno: 5, cause });
+      throw new BlockError("ERR_IO", `${name} on '${this.name}' at offset ${offset}: the thread that did it ended`, {
+        offset,
+        errno: 5,
+        cause,
+      });
     });
     if (errno === 0) return;
-    throw new BlockError("ERR_IO", `${name} on '${this.name}' at offset ${offset}: ${errnoName(errno)}`, { offset, errno });
+    throw new BlockError("ERR_IO", `${name} on '${this.name}' at offset ${offset}: ${errnoName(errno)}`, {
+      offset,
+      errno,
+    });
   }
 
   #check(name: string, offset: number, length: number): void {
     const operation = `${name} on '${this.name}'`;
     if (this.state.actor.state !== "open") throw new BlockError("ERR_REQUEST", `${operation}: the disk is detached`);
-    const fits = Number.isSafeInteger(offset) && offset >= 0 && Number.isSafeInteger(length) && length >= 0 && offset + length <= this.length;
+    const fits =
+      Number.isSafeInteger(offset) &&
+      offset >= 0 &&
+      Number.isSafeInteger(length) &&
+      length >= 0 &&
+      offset + length <= this.length;
     if (fits) return;
     const message = `${operation}: offset ${offset} and length ${length} must lie within the disk's ${this.length} bytes`;
     throw new BlockError("ERR_REQUEST", message, { offset, errno: 22 });

@@ -8,7 +8,14 @@ import type { BitmapMemory, BitmapState } from "./bitmap-memory.ts";
 import { recorderOf } from "./bitmap-memory.ts";
 import type { DiskState } from "./disk-state.ts";
 import { invariant, RefusalError } from "./errors.ts";
-import type { BitmapContext, BitmapEffect, BitmapEvent, BitmapReference, CommandId, FoldSource } from "./machines/bitmap-types.ts";
+import type {
+  BitmapContext,
+  BitmapEffect,
+  BitmapEvent,
+  BitmapReference,
+  CommandId,
+  FoldSource,
+} from "./machines/bitmap-types.ts";
 import type { Plan } from "./machines/machine-actor.ts";
 
 type BitmapPlan = Plan<BitmapContext, BitmapEvent, BitmapEffect>;
@@ -135,7 +142,9 @@ export class Draft {
     const tables = new Map<Layer, LayerTable>();
     for (const [disk, draft] of this.#layers) {
       const { layer } = disk;
-      const bitmaps = [...disk.bitmaps.values(), ...(this.#added.get(disk) ?? [])].filter((one) => !this.#removed.has(one));
+      const bitmaps = [...disk.bitmaps.values(), ...(this.#added.get(disk) ?? [])].filter(
+        (one) => !this.#removed.has(one),
+      );
       const recorders = bitmaps.map((one) => recorderOf(this.memoryOf(one))).filter((one) => one !== undefined);
       const removed = new Set([...draft.viewsRemoved].map((view) => view.memory));
       const views = layer.table.views.filter((view) => !removed.has(view));

@@ -15,8 +15,10 @@ interface Sides {
 }
 
 async function sides(scene: Scene, side: keyof Sides, rule: FaultRule): Promise<Sides> {
-  const source = side === "source" ? await scene.faulty("source", length, [rule], 1) : await scene.disk("source", length, 1);
-  const target = side === "target" ? await scene.faulty("target", length, [rule], 2) : await scene.disk("target", length, 2);
+  const source =
+    side === "source" ? await scene.faulty("source", length, [rule], 1) : await scene.disk("source", length, 1);
+  const target =
+    side === "target" ? await scene.faulty("target", length, [rule], 2) : await scene.disk("target", length, 2);
   await source.bitmaps.add("b");
   return { source, target };
 }
@@ -42,13 +44,27 @@ for (const [side, option] of both) {
     inScene(async (scene) => {
       const { source, target } = await sides(scene, side, { kind: operation, nth: 2, action: { error: "EIO" } });
       const given = policy === undefined ? {} : { [option]: policy };
-      const job = await scene.runtime.backup({ disk: source, target, jobId: "j", sync: "full", bitmap: "b", bitmapMode: "on-success", ...given });
+      const job = await scene.runtime.backup({
+        disk: source,
+        target,
+        jobId: "j",
+        sync: "full",
+        bitmap: "b",
+        bitmapMode: "on-success",
+        ...given,
+      });
       expect(await ended(job)).toEqual({ status: "failed", error: "Input/output error" });
       await scene.event("JOB_STATUS_CHANGE", { id: "j", status: "null" });
       expect(scene.story("j")).toEqual([...begun, `BLOCK_JOB_ERROR ${operation} report`, ...failed]);
-      expect((await scene.event("BLOCK_JOB_COMPLETED", { device: "j" })).data).toMatchObject({ type: "backup", error: "Input/output error", len: length, speed: 0 });
+      expect((await scene.event("BLOCK_JOB_COMPLETED", { device: "j" })).data).toMatchObject({
+        type: "backup",
+        error: "Input/output error",
+        len: length,
+        speed: 0,
+      });
       expect(source.bitmaps.get("b")).toMatchObject({ busy: false, recording: true });
-    }));
+    }),
+  );
 
   test(`${side}: report fails the job on ENOSPC too`, () =>
     inScene(async (scene) => {
@@ -69,7 +85,10 @@ for (const [side, option] of both) {
       const job = await scene.runtime.backup({ disk: source, target, jobId: "j", maxWorkers: 1, [option]: policy });
       await scene.event("JOB_STATUS_CHANGE", { id: "j", status: "paused" });
       expect(job.info).toMatchObject({ status: "paused", paused: true, ioStatus });
-      expect(await refusalOf(() => job.pause())).toMatchObject({ code: "ERR_JOB_PAUSED", desc: "Job is already paused" });
+      expect(await refusalOf(() => job.pause())).toMatchObject({
+        code: "ERR_JOB_PAUSED",
+        desc: "Job is already paused",
+      });
       // It still fails: paused again, by an error of its own.
       const before = faultCount(node, 0);
       job.resume();
@@ -81,7 +100,8 @@ for (const [side, option] of both) {
       await scene.event("JOB_STATUS_CHANGE", { id: "j", status: "null" });
       const stopped = [`BLOCK_JOB_ERROR ${operation} stop`, "J(paused)", "J(running)"];
       expect(scene.story("j")).toEqual([...begun, ...stopped, ...stopped, ...finished]);
-    }));
+    }),
+  );
 
   test(`${side}: ignore tries until it works, and says so each time`, () =>
     inScene(async (scene) => {
@@ -89,7 +109,9 @@ for (const [side, option] of both) {
       const { node } = side === "source" ? source : target;
       armFault(node, 0);
       const job = await scene.runtime.backup({ disk: source, target, jobId: "j", [option]: "ignore" });
-      await scene.until(() => scene.story("j").filter((line) => line === `BLOCK_JOB_ERROR ${operation} ignore`).length >= 3);
+      await scene.until(
+        () => scene.story("j").filter((line) => line === `BLOCK_JOB_ERROR ${operation} ignore`).length >= 3,
+      );
       expect(job.info).toMatchObject({ status: "running", ioStatus: "ok" });
       disarmFault(node, 0);
       await exact(scene, job);
@@ -97,8 +119,21 @@ for (const [side, option] of both) {
 
   test(`${side}: a job that an error stopped can be cancelled`, () =>
     inScene(async (scene) => {
-      const { source, target } = await sides(scene, side, { kind: operation, nth: 1, always: true, action: { error: "EIO" } });
-      const job = await scene.runtime.backup({ disk: source, target, jobId: "j", bitmap: "b", sync: "full", bitmapMode: "always", [option]: "stop" });
+      const { source, target } = await sides(scene, side, {
+        kind: operation,
+        nth: 1,
+        always: true,
+        action: { error: "EIO" },
+      });
+      const job = await scene.runtime.backup({
+        disk: source,
+        target,
+        jobId: "j",
+        bitmap: "b",
+        sync: "full",
+        bitmapMode: "always",
+        [option]: "stop",
+      });
       await scene.event("JOB_STATUS_CHANGE", { id: "j", status: "paused" });
       job.cancel();
       expect(await ended(job)).toEqual({ status: "cancelled", error: "Operation canceled" });
@@ -111,7 +146,12 @@ for (const [side, option] of both) {
 
 test("guests do not notice a target that fails, and what they overwrite meanwhile is in the backup", () =>
   inScene(async (scene) => {
-    const { source, target } = await sides(scene, "target", { kind: "write", nth: 1, always: true, action: { error: "ENOSPC" } });
+    const { source, target } = await sides(scene, "target", {
+      kind: "write",
+      nth: 1,
+      always: true,
+      action: { error: "ENOSPC" },
+    });
     const before = scene.bytes("source.raw");
     const job = await scene.runtime.backup({ disk: source, target, jobId: "j", onTargetError: "stop" });
     await scene.event("JOB_STATUS_CHANGE", { id: "j", status: "paused" });

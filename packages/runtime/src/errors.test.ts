@@ -1,5 +1,14 @@
 import { describe, expect, test } from "vitest";
-import { accepted, HeirloomError, invariant, InvariantError, refusal, refused, RefusalError, unwrap } from "./errors.ts";
+import {
+  accepted,
+  HeirloomError,
+  invariant,
+  InvariantError,
+  refusal,
+  refused,
+  RefusalError,
+  unwrap,
+} from "./errors.ts";
 
 describe("errors", () => {
   test("a refusal is thrown with its operation first, its text apart and its code stable", () => {

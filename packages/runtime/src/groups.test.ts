@@ -22,7 +22,12 @@ async function members(scene: Scene): Promise<{ disks: Disk[]; slow: Disk }> {
   return { disks, slow };
 }
 
-function startAll(scene: Scene, disks: readonly Disk[], slow: Disk, options: (name: string) => Partial<BackupOptions> = () => ({})): Promise<Job[]> {
+function startAll(
+  scene: Scene,
+  disks: readonly Disk[],
+  slow: Disk,
+  options: (name: string) => Partial<BackupOptions> = () => ({}),
+): Promise<Job[]> {
   const actions = disks.map((disk, index): TransactionAction => ({
     type: "backup",
     disk,
@@ -52,11 +57,16 @@ test("members that are done wait for the last; then all succeed, in reverse orde
       expect(disk.bitmaps.get("daily").state).toBe("frozen");
       await disk.write(new Uint8Array(1), 4 * cluster);
     }
-    expect(await refusalOf(() => jobs[0].finalize())).toMatchObject({ code: "ERR_JOB_STATE", desc: "Job 'job-a' in state 'waiting' cannot accept command verb 'finalize'" });
+    expect(await refusalOf(() => jobs[0].finalize())).toMatchObject({
+      code: "ERR_JOB_STATE",
+      desc: "Job 'job-a' in state 'waiting' cannot accept command verb 'finalize'",
+    });
     releaseHang(slow.node);
     for (const job of jobs) expect(await ended(job)).toEqual({ status: "completed", error: null });
     for (const disk of disks) expect(granulesOf(disk, "daily")).toEqual([4]);
-    const order = scene.events.filter(({ name, data }) => name === "JOB_STATUS_CHANGE" && data.status === "pending").map(({ data }) => data.id);
+    const order = scene.events
+      .filter(({ name, data }) => name === "JOB_STATUS_CHANGE" && data.status === "pending")
+      .map(({ data }) => data.id);
     expect(order).toEqual(["job-c", "job-b", "job-a"]);
     expect(scene.runtime.inspect().groups).toEqual([]);
   }));
@@ -69,11 +79,24 @@ test("one fails: those that wait are undone too, and every bitmap is reclaimed",
     for (const disk of disks) await disk.write(new Uint8Array(1), 4 * cluster);
     releaseHang(slow.node, EIO);
     expect(await ended(jobs[2])).toEqual({ status: "failed", error: "Input/output error" });
-    for (const job of jobs.slice(0, 2)) expect(await ended(job)).toEqual({ status: "cancelled", error: "Operation canceled" });
+    for (const job of jobs.slice(0, 2))
+      expect(await ended(job)).toEqual({ status: "cancelled", error: "Operation canceled" });
     for (const disk of disks) expect(granulesOf(disk, "daily")).toEqual([1, 4]);
     await scene.event("JOB_STATUS_CHANGE", { id: "job-a", status: "null" });
-    expect(scene.story("job-a").slice(2)).toEqual(["J(waiting)", "J(aborting)", "BLOCK_JOB_CANCELLED", "J(concluded)", "J(null)"]);
-    expect(scene.story("job-c").slice(2)).toEqual(["BLOCK_JOB_ERROR write report", "J(aborting)", "BLOCK_JOB_COMPLETED", "J(concluded)", "J(null)"]);
+    expect(scene.story("job-a").slice(2)).toEqual([
+      "J(waiting)",
+      "J(aborting)",
+      "BLOCK_JOB_CANCELLED",
+      "J(concluded)",
+      "J(null)",
+    ]);
+    expect(scene.story("job-c").slice(2)).toEqual([
+      "BLOCK_JOB_ERROR write report",
+      "J(aborting)",
+      "BLOCK_JOB_COMPLETED",
+      "J(concluded)",
+      "J(null)",
+    ]);
   }));
 
 test("one is cancelled: all are", () =>
@@ -94,7 +117,9 @@ test("one that is finalized by hand holds all in pending, and finalizing any fin
     await allWait(scene, slow);
     releaseHang(slow.node);
     for (const job of jobs) await scene.event("JOB_STATUS_CHANGE", { id: job.id, status: "pending" });
-    expect(scene.events.filter(({ name }) => name === "BLOCK_JOB_PENDING").map(({ data }) => data.id)).toEqual(["job-b"]);
+    expect(scene.events.filter(({ name }) => name === "BLOCK_JOB_PENDING").map(({ data }) => data.id)).toEqual([
+      "job-b",
+    ]);
     for (const disk of disks) expect(disk.bitmaps.get("daily").state).toBe("frozen");
     jobs[2].finalize();
     for (const job of jobs) expect((await job.done).status).toBe("completed");
@@ -117,11 +142,17 @@ test("a member that is refused: none starts, and nothing is frozen", () =>
   inScene(async (scene) => {
     const { disks, slow } = await members(scene);
     const before = disks.map((disk) => disk.bitmaps.list());
-    const refused = await refusalOf(() => startAll(scene, disks, slow, (name) => (name === "c" ? { bitmap: "x" } : {})));
+    const refused = await refusalOf(() =>
+      startAll(scene, disks, slow, (name) => (name === "c" ? { bitmap: "x" } : {})),
+    );
     expect(refused).toMatchObject({ code: "ERR_BITMAP_NOT_FOUND", desc: "Bitmap 'x' could not be found" });
     expect(disks.map((disk) => disk.bitmaps.list())).toEqual(before);
-    expect(await refusalOf(() => startAll(scene, disks, slow, () => ({ jobId: "same" })))).toMatchObject({ code: "ERR_JOB_EXISTS" });
-    expect(await refusalOf(() => startAll(scene, disks, slow, (name) => (name === "a" ? { target: slow } : {})))).toMatchObject({ code: "ERR_NODE_BUSY" });
+    expect(await refusalOf(() => startAll(scene, disks, slow, () => ({ jobId: "same" })))).toMatchObject({
+      code: "ERR_JOB_EXISTS",
+    });
+    expect(
+      await refusalOf(() => startAll(scene, disks, slow, (name) => (name === "a" ? { target: slow } : {}))),
+    ).toMatchObject({ code: "ERR_NODE_BUSY" });
     expect(scene.runtime.jobs).toEqual([]);
     for (const disk of disks) await disk.detach();
   }));

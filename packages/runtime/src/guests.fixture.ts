@@ -7,7 +7,12 @@ import { seeded } from "./scene.fixture.ts";
 const runtimeUrl = new URL("../dist/index.js", import.meta.url).href;
 
 /** A thread of the embedder's: opens the disk that it is sent and runs `body` with `disk`, `data` (workerData) and `port`. */
-export function guestThread(runtime: Runtime, disk: Disk, body: string, data: Readonly<Record<string, unknown>> = {}): Worker {
+export function guestThread(
+  runtime: Runtime,
+  disk: Disk,
+  body: string,
+  data: Readonly<Record<string, unknown>> = {},
+): Worker {
   const program = `
     const { parentPort: port, workerData: data } = require("node:worker_threads");
     port.once("message", async (handle) => {
@@ -80,7 +85,10 @@ export class Guests {
       while (Atomics.load(this.#stop, 0) === 0) {
         const batch = Array.from({ length: 8 }, () => {
           const size = 1 + Math.floor(random() ** 3 * 100_000);
-          return disk.write(new Uint8Array(size).fill(1 + Math.floor(random() * 255)), Math.floor(random() * (disk.length - size)));
+          return disk.write(
+            new Uint8Array(size).fill(1 + Math.floor(random() * 255)),
+            Math.floor(random() * (disk.length - size)),
+          );
         });
         await Promise.all(batch);
       }

@@ -1,5 +1,12 @@
 export { type ArtefactBackup, type ArtefactOptions, type ArtefactResult, backupToArtefact } from "./artefact.ts";
-export { type Artefact, type ArtefactExtent, artefactFormat, type ArtefactMap, artefactVersion, readArtefact } from "./artefact-map.ts";
+export {
+  type Artefact,
+  type ArtefactExtent,
+  artefactFormat,
+  type ArtefactMap,
+  artefactVersion,
+  readArtefact,
+} from "./artefact-map.ts";
 export type { BitmapAddOptions, BitmapSource, DiskBitmaps } from "./disk-bitmaps.ts";
 export { Disk } from "./disk.ts";
 export { HeirloomError, RefusalError, type RefusalCode, type RefusalFields } from "./errors.ts";

@@ -17,7 +17,14 @@ test("success: the events in QEMU's order, with its numbers", () =>
     const job = await scene.runtime.backup({ disk, target: scene.target(length - 512), jobId: "j" });
     expect(await job.done).toMatchObject({ id: "j", status: "completed", error: null, offset: length, length });
     await scene.event("JOB_STATUS_CHANGE", { status: "null" });
-    expect(scene.story("j")).toEqual([...begun, "J(waiting)", "J(pending)", "BLOCK_JOB_COMPLETED", "J(concluded)", "J(null)"]);
+    expect(scene.story("j")).toEqual([
+      ...begun,
+      "J(waiting)",
+      "J(pending)",
+      "BLOCK_JOB_COMPLETED",
+      "J(concluded)",
+      "J(null)",
+    ]);
     const { data } = await scene.event("BLOCK_JOB_COMPLETED");
     expect(data).toEqual({ type: "backup", device: "j", len: length, offset: length, speed: 0 }); // the last cluster counts whole
     expect(job.info).toMatchObject({ status: "null", offset: length, length, error: null }); // kept after the end
@@ -37,7 +44,10 @@ test("finalized and dismissed by hand", () =>
     expect(disk.bitmaps.get("b")).toMatchObject({ busy: true, state: "frozen" });
     await disk.write(new Uint8Array(1), 0);
     expect(await refusalOf(() => job.pause())).toMatchObject(notIn("pending", "pause"));
-    expect(await refusalOf(() => job.resume())).toMatchObject({ code: "ERR_JOB_NOT_PAUSED", desc: "Can't resume a job that was not paused" });
+    expect(await refusalOf(() => job.resume())).toMatchObject({
+      code: "ERR_JOB_NOT_PAUSED",
+      desc: "Can't resume a job that was not paused",
+    });
     expect(await refusalOf(() => job.setSpeed(1))).toMatchObject(notIn("pending", "set-speed"));
     expect(await refusalOf(() => job.dismiss())).toMatchObject(notIn("pending", "dismiss"));
     job.finalize();
@@ -46,12 +56,22 @@ test("finalized and dismissed by hand", () =>
     expect(disk.bitmaps.get("b")).toMatchObject({ busy: false, count: 65536 });
     expect(scene.runtime.jobs.map(({ id }) => id)).toEqual(["j"]);
     const taken = { code: "ERR_JOB_EXISTS", desc: "Job ID 'j' already in use" };
-    expect(await refusalOf(() => scene.runtime.backup({ disk, target: scene.target(length), jobId: "j" }))).toMatchObject(taken);
-    for (const [verb, work] of Object.entries({ cancel: () => job.cancel(), pause: () => job.pause(), "set-speed": () => job.setSpeed(1), finalize: () => job.finalize() })) {
+    expect(
+      await refusalOf(() => scene.runtime.backup({ disk, target: scene.target(length), jobId: "j" })),
+    ).toMatchObject(taken);
+    for (const [verb, work] of Object.entries({
+      cancel: () => job.cancel(),
+      pause: () => job.pause(),
+      "set-speed": () => job.setSpeed(1),
+      finalize: () => job.finalize(),
+    })) {
       expect(await refusalOf(work)).toMatchObject(notIn("concluded", verb));
     }
     job.dismiss();
-    expect(await refusalOf(() => job.dismiss())).toMatchObject({ code: "ERR_JOB_NOT_FOUND", message: "job dismiss: Job not found" });
+    expect(await refusalOf(() => job.dismiss())).toMatchObject({
+      code: "ERR_JOB_NOT_FOUND",
+      message: "job dismiss: Job not found",
+    });
     await scene.event("JOB_STATUS_CHANGE", { status: "null" });
     expect(scene.story("j").slice(5)).toEqual(["BLOCK_JOB_COMPLETED", "J(concluded)", "J(null)"]);
   }));
@@ -99,7 +119,9 @@ test("paused and resumed by hand: nothing of the background copy goes on, what g
     await disk.write(new Uint8Array(cluster).fill(1), at);
     await scene.until(() => job.info.offset >= 3 * cluster);
     expect(job.info.offset).toBe(3 * cluster);
-    expect(firstDifference(scene.bytes("t.raw").subarray(at, at + cluster), shadow.subarray(at, at + cluster))).toBe(-1);
+    expect(firstDifference(scene.bytes("t.raw").subarray(at, at + cluster), shadow.subarray(at, at + cluster))).toBe(
+      -1,
+    );
     job.resume();
     expect(await refusalOf(() => job.resume())).toMatchObject({ code: "ERR_JOB_NOT_PAUSED" });
     expect(await ended(job)).toEqual({ status: "completed", error: null });
@@ -116,16 +138,34 @@ test("a paused job is cancelled by way of running", () =>
     job.cancel();
     expect((await job.done).status).toBe("cancelled");
     await scene.event("JOB_STATUS_CHANGE", { status: "null" });
-    expect(scene.story("j")).toEqual([...begun, "J(paused)", "J(running)", "J(aborting)", "BLOCK_JOB_CANCELLED", "J(concluded)", "J(null)"]);
+    expect(scene.story("j")).toEqual([
+      ...begun,
+      "J(paused)",
+      "J(running)",
+      "J(aborting)",
+      "BLOCK_JOB_CANCELLED",
+      "J(concluded)",
+      "J(null)",
+    ]);
   }));
 
 test("speed: one chunk overshoots, then it holds; setting it wakes a job that waits", () =>
   inScene(async (scene) => {
     const disk = await scene.disk("a", length, 7);
-    const job = await scene.runtime.backup({ disk, target: scene.target(length), jobId: "j", speed: 1, maxChunk: cluster, maxWorkers: 1 });
+    const job = await scene.runtime.backup({
+      disk,
+      target: scene.target(length),
+      jobId: "j",
+      speed: 1,
+      maxChunk: cluster,
+      maxWorkers: 1,
+    });
     await scene.until(() => job.info.offset === cluster);
     expect(job.info).toMatchObject({ speed: 1, offset: cluster });
-    expect(await refusalOf(() => job.setSpeed(-1))).toMatchObject({ code: "ERR_JOB_SPEED", desc: "Parameter 'speed' expects a non-negative value" });
+    expect(await refusalOf(() => job.setSpeed(-1))).toMatchObject({
+      code: "ERR_JOB_SPEED",
+      desc: "Parameter 'speed' expects a non-negative value",
+    });
     expect(job.info.offset).toBe(cluster); // an hour would not suffice for the next one
     const from = performance.now();
     job.setSpeed(8 * MiB);
@@ -144,27 +184,68 @@ test("what is refused before the freeze, with QEMU's texts", () =>
     const mode = "ERR_BACKUP_BITMAP_MODE";
     const cases: [BackupOptions, string, string][] = [
       [{ disk: "z", target }, "ERR_NODE_NOT_FOUND", "Cannot find device='z' nor node-name='z'"],
-      [{ disk, target, sync: "incremental" }, "ERR_BACKUP_BITMAP_REQUIRED", "must provide a valid bitmap name for 'incremental' sync mode"],
-      [{ disk, target, sync: "bitmap" }, "ERR_BACKUP_BITMAP_REQUIRED", "must provide a valid bitmap name for 'bitmap' sync mode"],
-      [{ disk, target, sync: "incremental", bitmap: "b", bitmapMode: "never" }, mode, "Bitmap sync mode must be 'on-success' when using sync mode 'incremental'"],
+      [
+        { disk, target, sync: "incremental" },
+        "ERR_BACKUP_BITMAP_REQUIRED",
+        "must provide a valid bitmap name for 'incremental' sync mode",
+      ],
+      [
+        { disk, target, sync: "bitmap" },
+        "ERR_BACKUP_BITMAP_REQUIRED",
+        "must provide a valid bitmap name for 'bitmap' sync mode",
+      ],
+      [
+        { disk, target, sync: "incremental", bitmap: "b", bitmapMode: "never" },
+        mode,
+        "Bitmap sync mode must be 'on-success' when using sync mode 'incremental'",
+      ],
       [{ disk, target, bitmap: "x" }, "ERR_BITMAP_NOT_FOUND", "Bitmap 'x' could not be found"],
       [{ disk, target, sync: "full", bitmap: "b" }, mode, "Bitmap sync mode must be given when providing a bitmap"],
-      [{ disk, target, sync: "none", bitmap: "b", bitmapMode: "always" }, mode, "sync mode 'none' does not produce meaningful bitmap outputs"],
-      [{ disk, target, sync: "full", bitmap: "b", bitmapMode: "never" }, mode, "Bitmap sync mode 'never' has no meaningful effect when combined with sync mode 'full'"],
-      [{ disk, target, sync: "top", bitmap: "b", bitmapMode: "never" }, mode, "Bitmap sync mode 'never' has no meaningful effect when combined with sync mode 'top'"],
+      [
+        { disk, target, sync: "none", bitmap: "b", bitmapMode: "always" },
+        mode,
+        "sync mode 'none' does not produce meaningful bitmap outputs",
+      ],
+      [
+        { disk, target, sync: "full", bitmap: "b", bitmapMode: "never" },
+        mode,
+        "Bitmap sync mode 'never' has no meaningful effect when combined with sync mode 'full'",
+      ],
+      [
+        { disk, target, sync: "top", bitmap: "b", bitmapMode: "never" },
+        mode,
+        "Bitmap sync mode 'never' has no meaningful effect when combined with sync mode 'top'",
+      ],
       [{ disk, target, bitmapMode: "always" }, mode, "Cannot specify bitmap sync mode without a bitmap"],
       [{ disk, target: disk }, "ERR_BACKUP_SAME_NODE", "Source and target cannot be the same"],
       [{ disk, target, maxWorkers: 0 }, "ERR_INVALID_ARGUMENT", "max-workers must be between 1 and 2147483647"],
-      [{ disk, target, maxChunk: -1 }, "ERR_INVALID_ARGUMENT", "max-chunk must be zero (which means no limit) or positive"],
-      [{ disk, target, maxChunk: 4096 }, "ERR_BACKUP_CHUNK", "Required max-chunk (4096) is less than backup cluster size (65536)"],
+      [
+        { disk, target, maxChunk: -1 },
+        "ERR_INVALID_ARGUMENT",
+        "max-chunk must be zero (which means no limit) or positive",
+      ],
+      [
+        { disk, target, maxChunk: 4096 },
+        "ERR_BACKUP_CHUNK",
+        "Required max-chunk (4096) is less than backup cluster size (65536)",
+      ],
       [{ disk, target: scene.target(512) }, "ERR_BACKUP_SIZES", "Source and target image have different sizes"],
-      [{ disk, target: { ...scene.image("ro.raw", length, 1), readOnly: true } }, "ERR_NODE_READ_ONLY", "Could not create node: Block node is read-only"],
+      [
+        { disk, target: { ...scene.image("ro.raw", length, 1), readOnly: true } },
+        "ERR_NODE_READ_ONLY",
+        "Could not create node: Block node is read-only",
+      ],
       [{ disk, target, jobId: "" }, "ERR_JOB_ID", "Invalid job ID ''"],
       [{ disk, target, jobId: "1x" }, "ERR_JOB_ID", "Invalid job ID '1x'"],
       [{ disk, target, speed: -1 }, "ERR_JOB_SPEED", "Parameter 'speed' expects a non-negative value"],
-      [{ disk, target, bitmap: "b", bitmapMode: "foo" as "never" }, "ERR_INVALID_ARGUMENT", "Parameter 'bitmap-mode' does not accept value 'foo'"],
+      [
+        { disk, target, bitmap: "b", bitmapMode: "foo" as "never" },
+        "ERR_INVALID_ARGUMENT",
+        "Parameter 'bitmap-mode' does not accept value 'foo'",
+      ],
     ];
-    for (const [options, code, desc] of cases) expect(await refusalOf(() => scene.runtime.backup(options)), desc).toMatchObject({ code, desc });
+    for (const [options, code, desc] of cases)
+      expect(await refusalOf(() => scene.runtime.backup(options)), desc).toMatchObject({ code, desc });
     expect(disk.bitmaps.get("b")).toMatchObject({ busy: false, recording: true });
     expect(scene.events).toEqual([]);
     await disk.detach(); // nothing of them has stayed behind
@@ -183,7 +264,9 @@ test("a target that is a target already is refused, named by its own job", () =>
     });
     const spec = scene.target(length);
     const second = await scene.runtime.backup({ disk, target: spec, speed: 1 });
-    const locked = await refusalOf(() => scene.runtime.backup({ disk: other, target: { driver: "file", filename: spec.filename } }));
+    const locked = await refusalOf(() =>
+      scene.runtime.backup({ disk: other, target: { driver: "file", filename: spec.filename } }),
+    );
     expect(locked.code).toBe("ERR_IMAGE_LOCKED");
     job.cancel();
     second.cancel();
@@ -204,7 +287,11 @@ test("a guest's write that hangs holds the freeze: refused at its deadline, nami
       expect(await refusalOf(() => disk.view({ bitmap: "b" }).ready)).toMatchObject({ code: "ERR_GATE_HELD" });
       releaseHang(disk.node);
       await stuck;
-      const job = await scene.runtime.backup({ disk, target: { driver: "file", filename: target.filename }, bitmap: "b" });
+      const job = await scene.runtime.backup({
+        disk,
+        target: { driver: "file", filename: target.filename },
+        bitmap: "b",
+      });
       expect(await ended(job)).toEqual({ status: "completed", error: null });
       expect(disk.bitmaps.get("b")).toMatchObject({ count: 0, busy: false });
     },

@@ -9,7 +9,10 @@ import { refusal, RefusalError } from "./errors.ts";
 
 export async function resizeDisk(coordinator: Coordinator, disk: DiskState, length: number): Promise<void> {
   if (!Number.isSafeInteger(length) || length <= 0) {
-    throw new RefusalError("resize", refusal("ERR_INVALID_ARGUMENT", "Parameter 'size' expects a >0 size", { size: String(length) }));
+    throw new RefusalError(
+      "resize",
+      refusal("ERR_INVALID_ARGUMENT", "Parameter 'size' expects a >0 size", { size: String(length) }),
+    );
   }
   refuseInUse(coordinator, disk);
   const before = disk.layer.table.length;
@@ -28,7 +31,12 @@ export async function resizeDisk(coordinator: Coordinator, disk: DiskState, leng
   }
 }
 
-async function setLength(coordinator: Coordinator, disk: DiskState, length: number, grown: "clean" | "dirty"): Promise<void> {
+async function setLength(
+  coordinator: Coordinator,
+  disk: DiskState,
+  length: number,
+  grown: "clean" | "dirty",
+): Promise<void> {
   const draft = coordinator.draft(coordinator.nextCommand(), "resize");
   let folded: Promise<void> | undefined;
   const resized = coordinator.engine.transitions.run({
@@ -69,7 +77,10 @@ function refuseInUse(coordinator: Coordinator, disk: DiskState): void {
   const handles = coordinator.engine.openHandles(disk.layer);
   if (handles > 0) names.push(handlesText(handles));
   if (names.length === 0) return;
-  throw new RefusalError("resize", refusal("ERR_DISK_IN_USE", `Disk '${disk.name}' is in use by ${names.join(", ")}`, { users: names }));
+  throw new RefusalError(
+    "resize",
+    refusal("ERR_DISK_IN_USE", `Disk '${disk.name}' is in use by ${names.join(", ")}`, { users: names }),
+  );
 }
 
 export function handlesText(handles: number): string {
@@ -78,5 +89,6 @@ export function handlesText(handles: number): string {
 
 async function resizeNode(coordinator: Coordinator, disk: DiskState, length: number): Promise<void> {
   const errno = await coordinator.engine.resizeNode(disk.node, length);
-  if (errno !== 0) throw new BlockError("ERR_IO", `resize of '${disk.name}' to ${length} bytes: ${errnoName(errno)}`, { errno });
+  if (errno !== 0)
+    throw new BlockError("ERR_IO", `resize of '${disk.name}' to ${length} bytes: ${errnoName(errno)}`, { errno });
 }

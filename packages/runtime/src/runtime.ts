@@ -138,7 +138,10 @@ export class Runtime {
   disk(name: string): Disk {
     const disk = this.#disks.get(name);
     if (disk !== undefined) return disk;
-    throw new RefusalError("disk", refusal("ERR_NODE_NOT_FOUND", `Cannot find device='${name}' nor node-name='${name}'`, { node: name }));
+    throw new RefusalError(
+      "disk",
+      refusal("ERR_NODE_NOT_FOUND", `Cannot find device='${name}' nor node-name='${name}'`, { node: name }),
+    );
   }
 
   /** Starts a backup; it is frozen when this resolves. @throws RefusalError, BlockError; then nothing has changed */
@@ -161,7 +164,9 @@ export class Runtime {
       this.#refuseClosed(operation);
       const states = await this.#coordinator.transaction(prepared, options.completionMode ?? "individual");
       const jobs = states.map((state) => new Job(this.#coordinator, state));
-      actions.filter((action) => action.type === "backup").forEach((action, index) => cancelOn(action.signal, jobs[index]));
+      actions
+        .filter((action) => action.type === "backup")
+        .forEach((action, index) => cancelOn(action.signal, jobs[index]));
       return jobs;
     } catch (error) {
       for (const handle of opened) await this.#engine.closeNode(handle).catch(() => {});
@@ -375,7 +380,9 @@ function imageIdentity(spec: NodeSpec): string | undefined {
     if (status === undefined) return undefined;
     return status.isBlockDevice() ? `device:${status.rdev}` : `file:${status.dev}:${status.ino}`;
   }
-  return typeof spec.file === "object" && spec.file !== null && !(spec.file instanceof Disk) ? imageIdentity(spec.file as NodeSpec) : undefined;
+  return typeof spec.file === "object" && spec.file !== null && !(spec.file instanceof Disk)
+    ? imageIdentity(spec.file as NodeSpec)
+    : undefined;
 }
 
 function cancelOn(signal: AbortSignal | undefined, job: Job): void {

@@ -7,7 +7,15 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { FaultRule, NodeSpec } from "@heirloom/block";
-import { type AttachOptions, createRuntime, type Disk, type JobResult, type Runtime, type RuntimeEvent, type RuntimeOptions } from "@heirloom/runtime";
+import {
+  type AttachOptions,
+  createRuntime,
+  type Disk,
+  type JobResult,
+  type Runtime,
+  type RuntimeEvent,
+  type RuntimeOptions,
+} from "@heirloom/runtime";
 
 export const cluster = 65536;
 export const MiB = 1024 * 1024;
@@ -77,7 +85,9 @@ export class Scene {
   async event(name: string, data: Readonly<Record<string, unknown>> = {}): Promise<RuntimeEvent> {
     let found: RuntimeEvent | undefined;
     await this.until(() => {
-      found = this.events.find((event) => event.name === name && Object.entries(data).every(([key, value]) => event.data[key] === value));
+      found = this.events.find(
+        (event) => event.name === name && Object.entries(data).every(([key, value]) => event.data[key] === value),
+      );
       return found !== undefined;
     });
     assert(found !== undefined);
@@ -121,7 +131,11 @@ export class Scene {
   }
 }
 
-export async function inScene(body: (scene: Scene) => Promise<void>, options: RuntimeOptions = {}, inMemory = false): Promise<void> {
+export async function inScene(
+  body: (scene: Scene) => Promise<void>,
+  options: RuntimeOptions = {},
+  inMemory = false,
+): Promise<void> {
   const scene = new Scene(options, inMemory);
   try {
     await body(scene);
@@ -160,7 +174,8 @@ export function granulesOf(disk: Disk, bitmap: string): number[] {
 /** Granules that a range of bytes touches. */
 export function granulesIn(offset: number, length: number, granularity: number): number[] {
   const granules: number[] = [];
-  for (let granule = Math.floor(offset / granularity); granule * granularity < offset + length; granule++) granules.push(granule);
+  for (let granule = Math.floor(offset / granularity); granule * granularity < offset + length; granule++)
+    granules.push(granule);
   return granules;
 }
 

@@ -8,7 +8,10 @@ export const spillFileDefault: number = 2 * 1024 * 1024 * 1024;
 export const spillFloorDefault = 0.05;
 export const guestDelayDefault = 20;
 
-export function spillFor(spill: SpillOptions, disk: DiskState): { memory: number; file: number; options: SpillFileOptions } {
+export function spillFor(
+  spill: SpillOptions,
+  disk: DiskState,
+): { memory: number; file: number; options: SpillFileOptions } {
   return {
     memory: spill.memory ?? spillMemoryDefault,
     file: spill.file ?? spillFileDefault,

@@ -14,7 +14,9 @@ test("an empty one succeeds; an abort action aborts", () =>
     expect(await runtime.transaction([])).toEqual([]);
     const disk = await runtime.attach({ driver: "memory", size: length });
     const aborted = { code: "ERR_TRANSACTION_ABORTED", message: "transaction: Transaction aborted using Abort action" };
-    expect(await refusalOf(() => runtime.transaction([{ type: "bitmap-add", disk, name: "b" }, { type: "abort" }]))).toMatchObject(aborted);
+    expect(
+      await refusalOf(() => runtime.transaction([{ type: "bitmap-add", disk, name: "b" }, { type: "abort" }])),
+    ).toMatchObject(aborted);
     expect(disk.bitmaps.list()).toEqual([]);
   }));
 
@@ -35,13 +37,19 @@ test("whatever fails last, nothing of what came before it has happened", () =>
       { type: "backup", disk, target: scene.target(length), sync: "full", bitmap: "kept", bitmapMode: "always" },
     ];
     for (let count = 1; count <= actions.length; count++) {
-      const refused = await refusalOf(() => runtime.transaction([...actions.slice(0, count), { type: "bitmap-clear", disk, name: "missing" }]));
+      const refused = await refusalOf(() =>
+        runtime.transaction([...actions.slice(0, count), { type: "bitmap-clear", disk, name: "missing" }]),
+      );
       expect(refused).toMatchObject({ code: "ERR_BITMAP_NOT_FOUND", desc: "Dirty bitmap 'missing' not found" });
       expect(disk.bitmaps.list()).toEqual(before);
     }
     expect(scene.events).toEqual([]);
     await write(disk, 2);
-    expect([granulesOf(disk, "kept"), granulesOf(disk, "source"), granulesOf(disk, "off")]).toEqual([[1, 2], [1, 2], []]);
+    expect([granulesOf(disk, "kept"), granulesOf(disk, "source"), granulesOf(disk, "off")]).toEqual([
+      [1, 2],
+      [1, 2],
+      [],
+    ]);
   }));
 
 test("what follows from the order of actions", () =>
@@ -52,13 +60,29 @@ test("what follows from the order of actions", () =>
     const add = { type: "bitmap-add", disk, name: "x" } as const;
     const remove = { type: "bitmap-remove", disk, name: "x" } as const;
     const clear = { type: "bitmap-clear", disk, name: "x" } as const;
-    const backup = { type: "backup", disk, target: scene.target(length), sync: "full", bitmap: "x", bitmapMode: "on-success" } as const;
-    const busy = { code: "ERR_BITMAP_BUSY", desc: "Bitmap 'x' is currently in use by another operation and cannot be used" };
-    expect(await refusalOf(() => runtime.transaction([remove, add]))).toMatchObject({ code: "ERR_BITMAP_EXISTS", desc: "Bitmap already exists: x" });
+    const backup = {
+      type: "backup",
+      disk,
+      target: scene.target(length),
+      sync: "full",
+      bitmap: "x",
+      bitmapMode: "on-success",
+    } as const;
+    const busy = {
+      code: "ERR_BITMAP_BUSY",
+      desc: "Bitmap 'x' is currently in use by another operation and cannot be used",
+    };
+    expect(await refusalOf(() => runtime.transaction([remove, add]))).toMatchObject({
+      code: "ERR_BITMAP_EXISTS",
+      desc: "Bitmap already exists: x",
+    });
     expect(await refusalOf(() => runtime.transaction([remove, clear]))).toMatchObject(busy);
     expect(await refusalOf(() => runtime.transaction([remove, remove]))).toMatchObject(busy);
     expect(await refusalOf(() => runtime.transaction([backup, clear]))).toMatchObject(busy);
-    await runtime.transaction([{ ...add, name: "y" }, { ...remove, name: "y" }]);
+    await runtime.transaction([
+      { ...add, name: "y" },
+      { ...remove, name: "y" },
+    ]);
     await runtime.transaction([clear, remove]);
     expect(disk.bitmaps.list()).toEqual([]);
   }));
@@ -96,7 +120,11 @@ test("clear and full backup: the anchor of a chain of incrementals", () =>
     await write(disk, 7);
     expect(await ended(full)).toEqual({ status: "completed", error: null });
     expect(granulesOf(disk, "daily")).toEqual([7]);
-    const job = await scene.runtime.backup({ disk, bitmap: "daily", target: { driver: "file", filename: target.filename } });
+    const job = await scene.runtime.backup({
+      disk,
+      bitmap: "daily",
+      target: { driver: "file", filename: target.filename },
+    });
     expect(await job.done).toMatchObject({ status: "completed", length: cluster });
     expect(firstDifference(scene.bytes("target0.raw"), scene.bytes("a.raw"))).toBe(-1);
   }));
@@ -147,7 +175,8 @@ test("a backup of bits that the same transaction joins: exactly those clusters",
     const image = scene.bytes("t.raw");
     for (let index = 0; index < length / cluster; index++) {
       const part = image.subarray(index * cluster, (index + 1) * cluster);
-      if (index === 3 || index === 9) expect(firstDifference(part, shadow.subarray(index * cluster, (index + 1) * cluster))).toBe(-1);
+      if (index === 3 || index === 9)
+        expect(firstDifference(part, shadow.subarray(index * cluster, (index + 1) * cluster))).toBe(-1);
       else expect(part.every((byte) => byte === 0)).toBe(true);
     }
     expect(disk.bitmaps.get("both")).toMatchObject({ count: 0, recording: false, busy: false });
@@ -158,7 +187,9 @@ test("grouped takes backups only", () =>
     const disk = await runtime.attach({ driver: "memory", size: length });
     await disk.bitmaps.add("b");
     const grouped = { completionMode: "grouped" } as const;
-    expect(await refusalOf(() => runtime.transaction([{ type: "bitmap-clear", disk, name: "b" }], grouped))).toMatchObject({
+    expect(
+      await refusalOf(() => runtime.transaction([{ type: "bitmap-clear", disk, name: "b" }], grouped)),
+    ).toMatchObject({
       code: "ERR_TRANSACTION_COMPLETION_MODE",
       desc: "Action 'block-dirty-bitmap-clear' does not support Transaction property completion-mode = grouped",
     });

@@ -78,7 +78,10 @@ export class View {
       const errno = await io.request(operationReadView, number, offset + done, piece.length, piece);
       if (errno === 0) continue;
       const because = view.broken === undefined ? "" : `: the point in time was given up (${view.broken.reason})`;
-      throw new BlockError("ERR_IO", `read of ${this.id} at offset ${offset + done}: ${errnoName(errno)}${because}`, { offset, errno });
+      throw new BlockError("ERR_IO", `read of ${this.id} at offset ${offset + done}: ${errnoName(errno)}${because}`, {
+        offset,
+        errno,
+      });
     }
   }
 
@@ -89,7 +92,11 @@ export class View {
     const { broken } = view;
     await (this.#ending = this.#end(broken === undefined));
     if (broken === undefined) return;
-    throw new HeirloomError("ERR_VIEW_BROKEN", "view success", `the point in time was given up (${broken.reason}); the bitmap was reclaimed`);
+    throw new HeirloomError(
+      "ERR_VIEW_BROKEN",
+      "view success",
+      `the point in time was given up (${broken.reason}); the bitmap was reclaimed`,
+    );
   }
 
   /** The bitmap is reclaimed. Nothing, if the view has ended. */
@@ -131,10 +138,21 @@ export class View {
         refuseView("view", layer, viewClusterSize, disk.node.alignment);
         const bitmap = this.#planFreeze(draft);
         const set = bitmap === undefined || request.all === true ? undefined : draft.memoryOf(bitmap).bits;
-        const sizes = { length: layer.table.length, clusterSize: viewClusterSize, alignment: disk.node.alignment, spillMemory: memory, spillFile: file };
+        const sizes = {
+          length: layer.table.length,
+          clusterSize: viewClusterSize,
+          alignment: disk.node.alignment,
+          spillMemory: memory,
+          spillFile: file,
+        };
         const view = engine.view(
           layer,
-          { ...sizes, guestDelayMaxMs: request.guestDelayMax ?? guestDelayDefault, breakGuestWrite: false, readers: true },
+          {
+            ...sizes,
+            guestDelayMaxMs: request.guestDelayMax ?? guestDelayDefault,
+            breakGuestWrite: false,
+            readers: true,
+          },
           set,
           options,
           () => {},
@@ -168,7 +186,10 @@ export class View {
     const { bitmap: name, bitmapMode: mode = "on-success" } = this.#request;
     if (name === undefined) {
       if (this.#request.bitmapMode === undefined) return undefined;
-      throw new RefusalError("view", refusal("ERR_BACKUP_BITMAP_MODE", "Cannot specify bitmap sync mode without a bitmap", { bitmapMode: mode }));
+      throw new RefusalError(
+        "view",
+        refusal("ERR_BACKUP_BITMAP_MODE", "Cannot specify bitmap sync mode without a bitmap", { bitmapMode: mode }),
+      );
     }
     const found = findBitmap(factsOf(this.#coordinator.world, draft, [], draft.command), this.#disk.name, name);
     if (!found.ok) throw new RefusalError("view", found.refusal);

@@ -119,10 +119,15 @@ test("what cannot be viewed is refused, and leaving such a view is nothing", () 
   inScene(async (scene) => {
     const disk = await scene.disk("a", length, 5);
     const missing = disk.view({ bitmap: "x" });
-    expect(await refusalOf(() => missing.ready)).toMatchObject({ code: "ERR_BITMAP_NOT_FOUND", message: "view: Dirty bitmap 'x' not found" });
+    expect(await refusalOf(() => missing.ready)).toMatchObject({
+      code: "ERR_BITMAP_NOT_FOUND",
+      message: "view: Dirty bitmap 'x' not found",
+    });
     expect(await refusalOf(() => missing.read(new Uint8Array(1), 0))).toMatchObject({ code: "ERR_BITMAP_NOT_FOUND" });
     await missing[Symbol.asyncDispose]();
-    expect(await refusalOf(() => disk.view({ bitmapMode: "never" }).ready)).toMatchObject({ code: "ERR_BACKUP_BITMAP_MODE" });
+    expect(await refusalOf(() => disk.view({ bitmapMode: "never" }).ready)).toMatchObject({
+      code: "ERR_BACKUP_BITMAP_MODE",
+    });
     await disk.detach();
     expect(await refusalOf(() => disk.view().ready)).toMatchObject({ code: "ERR_DISK_STATE" });
   }));
@@ -131,7 +136,10 @@ test("a spill that is full: the guest is held for as long as was allowed, then t
   inScene(async (scene) => {
     const disk = await scene.disk("a", length, 6);
     await disk.bitmaps.add("b");
-    await dirty(disk, Array.from({ length: 100 }, (_, index) => index));
+    await dirty(
+      disk,
+      Array.from({ length: 100 }, (_, index) => index),
+    );
     const view = disk.view({ bitmap: "b", spill: { memory: cluster, file: 0 }, guestDelayMax: 30 });
     await view.ready;
     const from = performance.now();
@@ -139,7 +147,10 @@ test("a spill that is full: the guest is held for as long as was allowed, then t
     const held = performance.now() - from;
     expect(held).toBeGreaterThan(25);
     expect(held).toBeLessThan(2000);
-    await expect(view.read(new Uint8Array(512), 50 * cluster)).rejects.toMatchObject({ errno: 5, message: expect.stringContaining("spill") as string });
+    await expect(view.read(new Uint8Array(512), 50 * cluster)).rejects.toMatchObject({
+      errno: 5,
+      message: expect.stringContaining("spill") as string,
+    });
     expect(await refusalOf(() => view.success())).toMatchObject({ code: "ERR_VIEW_BROKEN" });
     expect(disk.bitmaps.get("b")).toMatchObject({ busy: false, count: 100 * cluster });
     const again = performance.now();
@@ -159,9 +170,19 @@ test("two views with a bitmap each, and a job beside them", () =>
     const at2 = scene.bytes("a.raw");
     const two = disk.view({ bitmap: "two" });
     const target = scene.target(length);
-    const job = await scene.runtime.backup({ disk, target, sync: "full", bitmap: "three", bitmapMode: "on-success", speed: 1 });
+    const job = await scene.runtime.backup({
+      disk,
+      target,
+      sync: "full",
+      bitmap: "three",
+      bitmapMode: "on-success",
+      speed: 1,
+    });
     await disk.write(new Uint8Array(2 * cluster).fill(8), cluster);
-    for (const [view, shadow] of [[one, at1], [two, at2]] as const) {
+    for (const [view, shadow] of [
+      [one, at1],
+      [two, at2],
+    ] as const) {
       const part = new Uint8Array(2 * cluster);
       await view.read(part, cluster);
       expect(firstDifference(part, shadow.subarray(cluster, 3 * cluster))).toBe(-1);
@@ -171,7 +192,11 @@ test("two views with a bitmap each, and a job beside them", () =>
     job.setSpeed(0);
     expect((await job.done).status).toBe("completed");
     expect(firstDifference(readFileSync(target.filename), at2)).toBe(-1);
-    expect([granulesOf(disk, "one"), granulesOf(disk, "two"), granulesOf(disk, "three")]).toEqual([[1, 2], [1, 2], [1, 2]]);
+    expect([granulesOf(disk, "one"), granulesOf(disk, "two"), granulesOf(disk, "three")]).toEqual([
+      [1, 2],
+      [1, 2],
+      [1, 2],
+    ]);
   }));
 
 test("a view of a bitmap's disk that closes with its runtime", async () => {

@@ -54,7 +54,8 @@ function nodeFacts(world: World, draft: Draft, disk: DiskState, command: number)
  * the job is then one of its guests.
  */
 function jobOn(world: World, identity: string): JobState | undefined {
-  for (const job of world.jobs.values()) if (job.target.node.identity === identity && !job.actor.done && job.actor.state !== "concluded") return job;
+  for (const job of world.jobs.values())
+    if (job.target.node.identity === identity && !job.actor.done && job.actor.state !== "concluded") return job;
   return undefined;
 }
 
@@ -72,8 +73,17 @@ function targetFacts(world: World, target: JobTarget): NodeFacts {
   };
 }
 
-function nodeOnly(node: NodeHandle, length: number): Pick<NodeFacts, "length" | "clusterSize" | "readOnly" | "identity" | "compression"> {
-  return { length, clusterSize: node.clusterSize, readOnly: node.readOnly, identity: node.identity, compression: false };
+function nodeOnly(
+  node: NodeHandle,
+  length: number,
+): Pick<NodeFacts, "length" | "clusterSize" | "readOnly" | "identity" | "compression"> {
+  return {
+    length,
+    clusterSize: node.clusterSize,
+    readOnly: node.readOnly,
+    identity: node.identity,
+    compression: false,
+  };
 }
 
 function lettingGoOf(world: World, identity: string): { lettingGo?: string } {

@@ -238,9 +238,7 @@ describe("effects", () => {
     for (const end of ["abdicate", "reclaim"] as const) {
       const bitmap = make({}, [freeze]);
       expect(bitmap.send(samples.break)).toEqual([{ type: "record", recording: false }]);
-      expect(bitmap.send({ type: end })).toEqual([
-        { type: "discard-bits", reason: "the journal cannot be written" },
-      ]);
+      expect(bitmap.send({ type: end })).toEqual([{ type: "discard-bits", reason: "the journal cannot be written" }]);
       expect(bitmap).toMatchObject({ state: "inconsistent", context: { user: null, recording: false } });
     }
   });

@@ -107,7 +107,8 @@ for (const recording of [true, false]) {
       events,
       // One fold at a time, so that the number of paths stays in the thousands.
       filterEvents: (snapshot, event) =>
-        snapshot.context.folds === 0 || (event.type !== "mergeTarget" && event.type !== "abdicate" && event.type !== "reclaim"),
+        snapshot.context.folds === 0 ||
+        (event.type !== "mergeTarget" && event.type !== "abdicate" && event.type !== "reclaim"),
       serializeState: (snapshot) => key(String(snapshot.value), snapshot.context as BitmapContext),
     });
     const reached = new Set<string>([recording ? "recording" : "disabled"]);

@@ -95,11 +95,7 @@ const machine = disk.createMachine({
   },
 });
 
-function explain(
-  snapshot: MachineSnapshot<DiskContext>,
-  event: DiskEvent,
-  allowed: readonly string[],
-): Refusal {
+function explain(snapshot: MachineSnapshot<DiskContext>, event: DiskEvent, allowed: readonly string[]): Refusal {
   const { context, state } = snapshot;
   const fields = { disk: context.name, state, event: event.type };
   if (event.type === "detach" && state === "open") {

@@ -1,6 +1,12 @@
 /** Groups with real job machines: the routing between them is the coordinator's, in its shortest form. */
 import { describe, expect, test } from "vitest";
-import { groupMachine, type GroupContext, type GroupEffect, type GroupEvent, type GroupInput } from "./group-machine.ts";
+import {
+  groupMachine,
+  type GroupContext,
+  type GroupEffect,
+  type GroupEvent,
+  type GroupInput,
+} from "./group-machine.ts";
 import { jobMachine } from "./job-machine.ts";
 import type { JobContext, JobEffect, JobEvent, JobInput } from "./job-types.ts";
 import { MachineActor } from "./machine-actor.ts";
@@ -18,7 +24,12 @@ class Grouped {
     this.jobs = new Map(
       members.map(({ job, manual }) => [
         job,
-        new MachineActor("j", jobMachine, { id: job, group: "g", autoFinalize: !manual, autoDismiss: false }, { now: () => 0 }),
+        new MachineActor(
+          "j",
+          jobMachine,
+          { id: job, group: "g", autoFinalize: !manual, autoDismiss: false },
+          { now: () => 0 },
+        ),
       ]),
     );
     for (const id of this.jobs.keys()) this.send(id, { type: "start" });
@@ -57,7 +68,11 @@ class Grouped {
 }
 
 const auto = ["a", "b", "c"].map((job) => ({ job, manual: false }));
-const mixed = [{ job: "a", manual: false }, { job: "b", manual: true }, { job: "c", manual: false }];
+const mixed = [
+  { job: "a", manual: false },
+  { job: "b", manual: true },
+  { job: "c", manual: false },
+];
 
 describe("a group of jobs", () => {
   test("waits until all are done, is pending in reverse order, and then all commit", () => {
@@ -76,7 +91,9 @@ describe("a group of jobs", () => {
       "c:decide success",
     ]);
     group.settleAll();
-    expect(group.told.slice(9)).toEqual(["a", "b", "c"].flatMap((id) => [`${id}:BLOCK_JOB_COMPLETED`, `${id}:concluded`]));
+    expect(group.told.slice(9)).toEqual(
+      ["a", "b", "c"].flatMap((id) => [`${id}:BLOCK_JOB_COMPLETED`, `${id}:concluded`]),
+    );
     expect(group).toMatchObject({ dissolved: true, group: { state: "done" } });
   });
 
@@ -149,7 +166,10 @@ describe("a group of jobs", () => {
 });
 
 describe("the group machine: every event in every state", () => {
-  const make = (events: readonly GroupEvent[], members = mixed): MachineActor<GroupInput, GroupContext, GroupEvent, GroupEffect> => {
+  const make = (
+    events: readonly GroupEvent[],
+    members = mixed,
+  ): MachineActor<GroupInput, GroupContext, GroupEvent, GroupEffect> => {
     const group = new MachineActor("g", groupMachine, { id: "g", members }, { now: () => 0 });
     for (const event of events) group.send(event);
     return group;

@@ -137,11 +137,7 @@ const machine = group.createMachine({
   },
 });
 
-function explain(
-  snapshot: MachineSnapshot<GroupContext>,
-  event: GroupEvent,
-  allowed: readonly string[],
-): Refusal {
+function explain(snapshot: MachineSnapshot<GroupContext>, event: GroupEvent, allowed: readonly string[]): Refusal {
   const { context, state } = snapshot;
   const job = jobOf(event);
   return refusal(

@@ -46,9 +46,27 @@ const samples = {
   settled,
   recordFailed: { type: "recordFailed", error: "no room for the record" },
   fail,
-  "ioError, report": { type: "ioError", operation: "write", action: "report", noSpace: false, error: "Input/output error" },
-  "ioError, ignore": { type: "ioError", operation: "read", action: "ignore", noSpace: false, error: "Input/output error" },
-  "ioError, stop": { type: "ioError", operation: "write", action: "stop", noSpace: true, error: "No space left on device" },
+  "ioError, report": {
+    type: "ioError",
+    operation: "write",
+    action: "report",
+    noSpace: false,
+    error: "Input/output error",
+  },
+  "ioError, ignore": {
+    type: "ioError",
+    operation: "read",
+    action: "ignore",
+    noSpace: false,
+    error: "Input/output error",
+  },
+  "ioError, stop": {
+    type: "ioError",
+    operation: "write",
+    action: "stop",
+    noSpace: true,
+    error: "No space left on device",
+  },
   peerFailed: { type: "peerFailed" },
 } as const satisfies Readonly<Record<string, JobEvent>>;
 const names = Object.keys(samples) as (keyof typeof samples)[];
@@ -143,7 +161,9 @@ function text(kind: string, status: JobStatus, event: JobEvent): { code: string;
 describe("every event in every condition", () => {
   test("the table covers every state and every event of the machine", () => {
     expect(new Set(Object.values(conditions).map(({ state }) => state))).toEqual(new Set(jobMachine.states));
-    expect(new Set(Object.values(samples).map(({ type }) => type))).toEqual(new Set([...jobMachine.events, "complete"]));
+    expect(new Set(Object.values(samples).map(({ type }) => type))).toEqual(
+      new Set([...jobMachine.events, "complete"]),
+    );
     for (const row of Object.values(table)) expect(row.split(/ +/)).toHaveLength(names.length);
   });
 
@@ -202,7 +222,12 @@ function story(input: Partial<JobInput>, events: readonly JobEvent[]): string {
 describe("sequences of events (reference 3.11, without the pairs that drains add)", () => {
   const end = "J(concluded) J(null)";
   const cases: readonly [string, Partial<JobInput>, readonly JobEvent[], string][] = [
-    ["success", {}, [start, allCopied, settled], `J(created) J(running) J(waiting) J(pending) BLOCK_JOB_COMPLETED ${end}`],
+    [
+      "success",
+      {},
+      [start, allCopied, settled],
+      `J(created) J(running) J(waiting) J(pending) BLOCK_JOB_COMPLETED ${end}`,
+    ],
     [
       "manual finalize and dismiss",
       manual,
@@ -279,11 +304,13 @@ describe("the end", () => {
   });
 
   test("history says what led to it", () => {
-    expect(make(manual, [start, fail]).history.map(({ event, from, to, reason }) => [event, from, to, reason])).toEqual([
-      ["init", "", "created", undefined],
-      ["start", "created", "running", undefined],
-      ["fail", "running", "aborting", "Input/output error"],
-    ]);
+    expect(make(manual, [start, fail]).history.map(({ event, from, to, reason }) => [event, from, to, reason])).toEqual(
+      [
+        ["init", "", "created", undefined],
+        ["start", "created", "running", undefined],
+        ["fail", "running", "aborting", "Input/output error"],
+      ],
+    );
   });
 });
 

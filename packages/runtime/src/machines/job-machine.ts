@@ -131,7 +131,11 @@ const machine = job.createMachine({
       entry: created,
       on: {
         start: [
-          { guard: "paused before its start", target: "paused", actions: does("start", (context) => behaviour.start(context, true)) },
+          {
+            guard: "paused before its start",
+            target: "paused",
+            actions: does("start", (context) => behaviour.start(context, true)),
+          },
           { target: "running", actions: does("start", (context) => behaviour.start(context, false)) },
         ],
         refuse: { target: "null", actions: does("refuse", (_context, event) => behaviour.refuse(event)) },
@@ -225,7 +229,4 @@ const machine = job.createMachine({
 });
 
 /** The job machine. Its events and effects are in `job-types.ts`, QEMU's tables in `job-table.ts`. */
-export const jobMachine: Machine<JobInput, JobContext, JobEvent, JobEffect> = defineMachine(
-  machine,
-  explainJob,
-);
+export const jobMachine: Machine<JobInput, JobContext, JobEvent, JobEffect> = defineMachine(machine, explainJob);

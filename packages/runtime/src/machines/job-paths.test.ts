@@ -94,7 +94,9 @@ for (const input of inputs) {
       events,
       filterEvents: (snapshot, event) =>
         // Two internal pauses say nothing that one does not.
-        (snapshot.context as JobContext).internalPauses === 0 || event.type !== "pause" || (event as { user: boolean }).user,
+        (snapshot.context as JobContext).internalPauses === 0 ||
+        event.type !== "pause" ||
+        (event as { user: boolean }).user,
       serializeState: (snapshot) => key(String(snapshot.value), snapshot.context as JobContext),
     });
     const reached = new Set<string>();

@@ -39,7 +39,12 @@ describe("an actor", () => {
       { at: 2, event: "disable", from: "recording", to: "disabled" },
       { at: 3, event: "break", from: "disabled", to: "inconsistent", reason: "the sidecar cannot be read" },
     ]);
-    expect(actor.inspect()).toMatchObject({ id: "b", machine: "bitmap", state: "inconsistent", history: actor.history });
+    expect(actor.inspect()).toMatchObject({
+      id: "b",
+      machine: "bitmap",
+      state: "inconsistent",
+      history: actor.history,
+    });
   });
 
   test("tells its listeners after each commit, until they leave", () => {
@@ -96,7 +101,9 @@ describe("the diagram of a machine", () => {
       const lines = diagram.trimEnd().split("\n");
       expect(lines[0]).toBe("stateDiagram-v2");
       for (const line of lines.slice(1)) expect(line).toMatch(/^ {2}(\[\*\]|\w+) --> (\[\*\]|\w+)( : [^:;]+)?$/);
-      const drawn = new Set(lines.flatMap((line) => [...line.matchAll(/\w+(?= -->)|(?<=--> )\w+/g)].map(([state]) => state)));
+      const drawn = new Set(
+        lines.flatMap((line) => [...line.matchAll(/\w+(?= -->)|(?<=--> )\w+/g)].map(([state]) => state)),
+      );
       expect(drawn).toEqual(new Set(machine.states));
       const labels = new Set(lines.map((line) => line.split(" : ")[1]?.split(" ")[0]));
       for (const event of machine.events) expect(labels).toContain(event);

@@ -63,7 +63,10 @@ function snapshotOf<Context>(raw: SnapshotFrom<AnyStateMachine>): MachineSnapsho
 
 function effectsOf<Effect>(actions: readonly CollectedAction[]): readonly Effect[] {
   return actions.flatMap((action) => {
-    invariant(action.type === effectsAction, `the only action of a machine is "${effectsAction}", not "${action.type}"`);
+    invariant(
+      action.type === effectsAction,
+      `the only action of a machine is "${effectsAction}", not "${action.type}"`,
+    );
     return action.params as readonly Effect[];
   });
 }

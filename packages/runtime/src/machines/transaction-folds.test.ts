@@ -19,7 +19,10 @@ const name = fc.constantFrom(...names);
 const bits = fc.uniqueArray(fc.integer({ min: 0, max: 30 }), { maxLength: 4 });
 const action: fc.Arbitrary<Action> = fc.oneof(
   fc.record({ type: fc.constant("merge" as const), target: name, sources: fc.array(name, { maxLength: 3 }) }),
-  fc.record({ type: fc.constantFrom("clear" as const, "freeze" as const, "disable" as const, "enable" as const), name }),
+  fc.record({
+    type: fc.constantFrom("clear" as const, "freeze" as const, "disable" as const, "enable" as const),
+    name,
+  }),
 );
 
 /** A bitmap in memory: the layer that stands for it, the one set aside for merges, its heir. */
@@ -109,7 +112,9 @@ test("merges, clears and freezes of one transaction are as if done at once, whil
             const sources = each.sources.filter((id) => id !== each.target);
             if (frozen || sources.length === 0) continue;
             for (const source of sources) {
-              expect(transaction.plan(source, { type: "mergeSource", into: { node: "n", name: each.target } })).toBe(true);
+              expect(transaction.plan(source, { type: "mergeSource", into: { node: "n", name: each.target } })).toBe(
+                true,
+              );
             }
             const references = sources.map((id) => ({ node: "n", name: id }));
             expect(transaction.plan(each.target, { type: "mergeTarget", sources: references })).toBe(true);
@@ -131,7 +136,8 @@ test("merges, clears and freezes of one transaction are as if done at once, whil
           const granule = guests.pop();
           if (granule === undefined) return;
           transaction.write(granule);
-          for (const id of names) if (transaction.actors.get(id)?.context.recording === true) written.get(id)?.add(granule);
+          for (const id of names)
+            if (transaction.actors.get(id)?.context.recording === true) written.get(id)?.add(granule);
         };
         for (const fold of transaction.folds) {
           guest();
@@ -144,7 +150,9 @@ test("merges, clears and freezes of one transaction are as if done at once, whil
           if (actor === undefined || memory === undefined) throw new Error(id);
           while (actor.can({ type: "folded" })) actor.send({ type: "folded" });
           const frozen = memory.successor !== undefined;
-          expect(memory.layer).toEqual(frozen ? model.get(id) : new Set([...(model.get(id) ?? []), ...(written.get(id) ?? [])]));
+          expect(memory.layer).toEqual(
+            frozen ? model.get(id) : new Set([...(model.get(id) ?? []), ...(written.get(id) ?? [])]),
+          );
           expect(memory.successor ?? written.get(id)).toEqual(written.get(id));
           expect(actor.state).toBe(frozen ? "frozen" : actor.context.recording ? "recording" : "disabled");
         }

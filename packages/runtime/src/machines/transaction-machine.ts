@@ -58,7 +58,8 @@ function emits(effects: (context: TransactionContext) => readonly TransactionEff
   });
 }
 
-const indexes = (context: TransactionContext): readonly number[] => Array.from({ length: context.prepared }, (_, i) => i);
+const indexes = (context: TransactionContext): readonly number[] =>
+  Array.from({ length: context.prepared }, (_, i) => i);
 const prepareNext = emits((context) => [{ type: "prepare", index: context.prepared }]);
 const carryOut = emits(() => [{ type: "carry-out" }]);
 const commitAll = emits((context) => [
@@ -116,12 +117,16 @@ function explain(
   allowed: readonly string[],
 ): Refusal {
   const { context, state } = snapshot;
-  return refusal("ERR_TRANSACTION_STATE", `Transaction ${context.id} in state '${state}' cannot accept '${event.type}'`, {
-    transaction: context.id,
-    state,
-    event: event.type,
-    allowed,
-  });
+  return refusal(
+    "ERR_TRANSACTION_STATE",
+    `Transaction ${context.id} in state '${state}' cannot accept '${event.type}'`,
+    {
+      transaction: context.id,
+      state,
+      event: event.type,
+      allowed,
+    },
+  );
 }
 
 export const transactionMachine: Machine<TransactionInput, TransactionContext, TransactionEvent, TransactionEffect> =

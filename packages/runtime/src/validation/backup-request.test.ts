@@ -43,7 +43,10 @@ const nodes = [
 const facts: Facts = { node: (name) => nodes.find((each) => each.name === name), job: (id) => id === "taken" };
 
 function check(request: Record<string, unknown>): Checked<unknown> {
-  return checkBackup({ jobId: "j", source: "a", target: "t", sync: "full", ...request } as unknown as BackupRequest, facts);
+  return checkBackup(
+    { jobId: "j", source: "a", target: "t", sync: "full", ...request } as unknown as BackupRequest,
+    facts,
+  );
 }
 
 function desc(request: Record<string, unknown>): string {
@@ -101,18 +104,38 @@ const refusals: readonly (readonly [string, Record<string, unknown>, string])[] 
   ["11", { target: "plain", compress: true }, "Compression is not supported for this drive plain"],
   ["12 target", { target: "taken", maxWorkers: 0 }, busy],
   ["12 source", { source: "target", target: "taken" }, busy.replace("taken", "target")],
-  ["12 letting go", { target: "hung", maxWorkers: 0 }, "Node 'hung' is busy: job 'old' has ended and is still letting go of it"],
+  [
+    "12 letting go",
+    { target: "hung", maxWorkers: 0 },
+    "Node 'hung' is busy: job 'old' has ended and is still letting go of it",
+  ],
   ["13 workers", { maxWorkers: 0, maxChunk: -1 }, "max-workers must be between 1 and 2147483647"],
   ["13 workers", { maxWorkers: 2147483648 }, "max-workers must be between 1 and 2147483647"],
   ["13 chunk", { maxChunk: -1, minClusterSize: 3 }, "max-chunk must be zero (which means no limit) or positive"],
-  ["13 cluster", { minClusterSize: 3, sync: "bitmap", bitmap: "ro", bitmapMode: "always" }, "min-cluster-size needs to be a power of 2"],
-  ["14", { sync: "bitmap", bitmap: "ro", bitmapMode: "always", target: "short" }, "Bitmap 'ro' is readonly and cannot be modified"],
+  [
+    "13 cluster",
+    { minClusterSize: 3, sync: "bitmap", bitmap: "ro", bitmapMode: "always" },
+    "min-cluster-size needs to be a power of 2",
+  ],
+  [
+    "14",
+    { sync: "bitmap", bitmap: "ro", bitmapMode: "always", target: "short" },
+    "Bitmap 'ro' is readonly and cannot be modified",
+  ],
   ["15", { target: "short", filterNodeName: "#f" }, "Source and target image have different sizes"],
   ["16 name", { filterNodeName: "0", target: "readonly" }, "Could not create node: Invalid node-name: '0'"],
-  ["16 taken", { filterNodeName: "a", target: "readonly" }, "Could not create node: Duplicate nodes with node-name='a'"],
+  [
+    "16 taken",
+    { filterNodeName: "a", target: "readonly" },
+    "Could not create node: Duplicate nodes with node-name='a'",
+  ],
   ["16 read-only", { target: "readonly", maxChunk: 1 }, "Could not create node: Block node is read-only"],
   ["17", { maxChunk: 65535, jobId: "0" }, "Required max-chunk (65535) is less than backup cluster size (65536)"],
-  ["17 target", { maxChunk: 65536, target: "big" }, "Required max-chunk (65536) is less than backup cluster size (2097152)"],
+  [
+    "17 target",
+    { maxChunk: 65536, target: "big" },
+    "Required max-chunk (65536) is less than backup cluster size (2097152)",
+  ],
   ["18 id", { jobId: "0", speed: -1 }, "Invalid job ID '0'"],
   ["18 no id", { jobId: undefined }, "Invalid job ID ''"],
   ["18 taken", { jobId: "taken", speed: -1 }, "Job ID 'taken' already in use"],
@@ -158,9 +181,7 @@ describe("a backup request", () => {
   test("mode never is the only one that takes a readonly bitmap", () => {
     expect(desc({ sync: "bitmap", bitmap: "ro", bitmapMode: "never" })).toBe("accepted");
     for (const bitmapMode of ["on-success", "always"]) {
-      expect(desc({ sync: "full", bitmap: "ro", bitmapMode })).toBe(
-        "Bitmap 'ro' is readonly and cannot be modified",
-      );
+      expect(desc({ sync: "full", bitmap: "ro", bitmapMode })).toBe("Bitmap 'ro' is readonly and cannot be modified");
     }
   });
 

@@ -8,14 +8,7 @@
  */
 import { accepted, refusal, refused, type Checked, type Refusal } from "../errors.ts";
 import { refuseBitmapOperation } from "./bitmap-operation.ts";
-import {
-  deviceNotFound,
-  invalidType,
-  invalidValue,
-  type BitmapFacts,
-  type Facts,
-  type NodeFacts,
-} from "./facts.ts";
+import { deviceNotFound, invalidType, invalidValue, type BitmapFacts, type Facts, type NodeFacts } from "./facts.ts";
 import { refuseJobId, refuseNodeName } from "./identifier.ts";
 import { bitmapModes, syncs, type BitmapMode, type Sync } from "./outcome.ts";
 
@@ -93,8 +86,10 @@ function refuseShape(request: BackupRequest): Refusal | undefined {
   if (request.bitmapMode !== undefined && !bitmapModes.includes(request.bitmapMode)) {
     return invalidValue("bitmap-mode", request.bitmapMode);
   }
-  if (!onErrors.includes(request.onSourceError ?? "report")) return invalidValue("on-source-error", request.onSourceError);
-  if (!onErrors.includes(request.onTargetError ?? "report")) return invalidValue("on-target-error", request.onTargetError);
+  if (!onErrors.includes(request.onSourceError ?? "report"))
+    return invalidValue("on-source-error", request.onSourceError);
+  if (!onErrors.includes(request.onTargetError ?? "report"))
+    return invalidValue("on-target-error", request.onTargetError);
   return undefined;
 }
 
@@ -142,11 +137,7 @@ function checkPair(request: BackupRequest, source: NodeFacts): Checked<Pair> {
   }
   if (mode === "never" && (sync === "full" || sync === "top")) {
     return refused(
-      badMode(
-        `Bitmap sync mode 'never' has no meaningful effect when combined with sync mode '${sync}'`,
-        sync,
-        mode,
-      ),
+      badMode(`Bitmap sync mode 'never' has no meaningful effect when combined with sync mode '${sync}'`, sync, mode),
     );
   }
   return accepted({ bitmap, mode });

@@ -1,6 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { checkBitmapAdd, checkMerge, defaultGranularity, findBitmap, isGranularity, smallestGranularity } from "./bitmap-request.ts";
+import {
+  checkBitmapAdd,
+  checkMerge,
+  defaultGranularity,
+  findBitmap,
+  isGranularity,
+  smallestGranularity,
+} from "./bitmap-request.ts";
 import type { BitmapAddRequest } from "./bitmap-request.ts";
 import type { BitmapFacts, Facts, NodeFacts } from "./facts.ts";
 import { isIdentifier, refuseExportId, refuseJobId, refuseNodeName, refuseObjectId } from "./identifier.ts";
@@ -70,7 +77,11 @@ describe("adding a bitmap", () => {
     ["granularity 2^31", { granularity: 2 ** 31 }, "accepted"],
     ["granularity 2^32", { granularity: 2 ** 32 }, "Granularity must be a power of 2 and at most 2147483648"],
     ["a bad name before a bad granularity", { name: "", granularity: 1 }, "Bitmap name cannot be empty"],
-    ["a bad granularity before a taken name", { name: "daily", granularity: 1 }, "Granularity must be power of 2 and at least 512"],
+    [
+      "a bad granularity before a taken name",
+      { name: "daily", granularity: 1 },
+      "Granularity must be power of 2 and at least 512",
+    ],
   ])("%s", (_case, request, expected) => {
     expect(desc(add(request))).toBe(expected);
   });
@@ -190,6 +201,10 @@ describe("identifiers", () => {
     expect(refuseNodeName("n", always)?.desc).toBe("Duplicate nodes with node-name='n'");
     expect(refuseNodeName("n".repeat(31), never)).toBeUndefined();
     expect(refuseNodeName("n".repeat(32), never)?.desc).toBe("Node name too long");
-    expect([refuseJobId("j", never), refuseExportId("e"), refuseObjectId("o")]).toEqual([undefined, undefined, undefined]);
+    expect([refuseJobId("j", never), refuseExportId("e"), refuseObjectId("o")]).toEqual([
+      undefined,
+      undefined,
+      undefined,
+    ]);
   });
 });

@@ -11,7 +11,8 @@ export async function resize(round, plan) {
   const before = disk.length;
   if (!(await withoutThreads(round, disk, () => disk.disk.resize(plan.length)))) return;
   for (const writer of epoch.crew.members.keys()) epoch.crew.give(writer, [disk]);
-  if (disk.disk.length !== plan.length || disk.length !== plan.length) round.fail("a resize has another length as its result", { disk: disk.name, plan, has: disk.length });
+  if (disk.disk.length !== plan.length || disk.length !== plan.length)
+    round.fail("a resize has another length as its result", { disk: disk.name, plan, has: disk.length });
   Atomics.store(epoch.control, board.lengthFlag(disk.index), plan.length);
   forget(epoch, disk, Math.min(before, plan.length));
   for (const model of epoch.bitmaps.values()) {
@@ -22,7 +23,14 @@ export async function resize(round, plan) {
     model.length = plan.length;
     if (model.checkpoint !== undefined) model.checkpoint = resized(model.checkpoint, plan.length);
     const wrong = firstWrong(granules, model.says(disk.disk.bitmaps.serialize(model.ref.name)));
-    if (wrong !== undefined) round.fail("a resized bitmap says something else", { bitmap: model.label, before, length: plan.length, granularity: model.granularity, ...wrong });
+    if (wrong !== undefined)
+      round.fail("a resized bitmap says something else", {
+        bitmap: model.label,
+        before,
+        length: plan.length,
+        granularity: model.granularity,
+        ...wrong,
+      });
   }
 }
 
@@ -77,7 +85,8 @@ async function withoutThreads(round, disk, work) {
     await sleep(10);
     code = await codeOf(work());
   }
-  if (code !== undefined) round.fail("a disk that no thread has open is not resized or detached", { disk: disk.name, code });
+  if (code !== undefined)
+    round.fail("a disk that no thread has open is not resized or detached", { disk: disk.name, code });
   return code === undefined;
 }
 

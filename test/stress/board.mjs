@@ -17,6 +17,8 @@ export const parkedWord = 3;
 export const stoppedWord = 4;
 /** Microseconds that the gates were held for the stress's own look at the instant, wrapping. */
 export const observedWord = 5;
+/** Milliseconds that a guest's request may take beyond what is promised: the image's own device and the machine. */
+export const slackWord = 6;
 /** Worst oversleep in the last seconds, microseconds: what the machine itself does to a thread (metronome.mjs). */
 export const noiseStart = 64;
 export const noiseBuckets = 256;

@@ -15,7 +15,13 @@ export async function checkQuiet(round, replay, cutOff) {
   const images = epoch.disks.map((disk) => disk.image());
   for (const disk of epoch.disks) {
     checkBitmaps(round, replay, disk, images[disk.index]);
-    if (!disk.mirror) checkGuests(round, disk, images[disk.index], cutOff.filter((one) => one.disk === disk.index));
+    if (!disk.mirror)
+      checkGuests(
+        round,
+        disk,
+        images[disk.index],
+        cutOff.filter((one) => one.disk === disk.index),
+      );
   }
   checkLedgers(round, images);
   await checkMemory(round);
@@ -26,15 +32,27 @@ function checkBitmaps(round, replay, disk, image) {
   const { epoch } = round;
   const infos = disk.disk.bitmaps.list();
   const models = [...epoch.bitmaps.values()].filter((model) => model.ref.disk === disk.index);
-  if (infos.length !== models.length) round.fail("bitmaps are there that should not be, or the other way round", { disk: disk.name, has: infos.map(({ name }) => name), expected: models.map((model) => model.ref.name) });
+  if (infos.length !== models.length)
+    round.fail("bitmaps are there that should not be, or the other way round", {
+      disk: disk.name,
+      has: infos.map(({ name }) => name),
+      expected: models.map((model) => model.ref.name),
+    });
   for (const model of models) {
     const info = infos.find(({ name }) => name === model.ref.name);
     if (info === undefined) continue;
     const actual = model.says(disk.disk.bitmaps.serialize(info.name));
     replay.judge(model, actual, image);
     const count = actual.reduce((sum, one) => sum + (one === dirty ? model.granularity : 0), 0);
-    const wrong = info.count !== count || info.recording !== model.recording || info.busy || info.granularity !== model.granularity;
-    if (wrong) round.fail("I5: a bitmap with no job is not as it should be", { bitmap: model.label, info, count, recording: model.recording });
+    const wrong =
+      info.count !== count || info.recording !== model.recording || info.busy || info.granularity !== model.granularity;
+    if (wrong)
+      round.fail("I5: a bitmap with no job is not as it should be", {
+        bitmap: model.label,
+        info,
+        count,
+        recording: model.recording,
+      });
     model.granules = actual;
     epoch.tally.checked("I1");
     epoch.tally.checked("I5");
@@ -54,12 +72,23 @@ function checkGuests(round, disk, image, cutOff) {
     const data = image.subarray(stripe.offset, end);
     if (stripe.owner >= 0) {
       const at = firstDifference(data, expected.subarray(stripe.offset, end));
-      if (at !== -1) round.fail("I3: the image is not what its writer wrote", { disk: disk.name, writer: stripe.owner, at: stripe.offset + at, image: data[at] });
+      if (at !== -1)
+        round.fail("I3: the image is not what its writer wrote", {
+          disk: disk.name,
+          writer: stripe.owner,
+          at: stripe.offset + at,
+          image: data[at],
+        });
     } else if (stripe.owner === sharedOwner) {
       const length = data.length - (data.length % board.sectorBytes);
       const whole = Uint8Array.prototype.slice.call(data, 0, length);
       const wrong = sectors.check(whole, stripe.offset, sectors.before(stripe.offset, length));
-      if (wrong !== undefined) round.fail("I3: a shared sector of the image is not the last write", { disk: disk.name, at: wrong.offset, why: wrong.text });
+      if (wrong !== undefined)
+        round.fail("I3: a shared sector of the image is not the last write", {
+          disk: disk.name,
+          at: wrong.offset,
+          why: wrong.text,
+        });
     }
   }
   round.epoch.tally.checked("I3");
@@ -71,10 +100,19 @@ function checkLedgers(round, images) {
   const check = (/** @type {Map<number, Uint8Array>} */ set, /** @type {string} */ what) => {
     const counters = epoch.guestDisks.flatMap((disk, at) => {
       const image = set.get(disk.index);
-      return image === undefined ? [] : [{ disk: disk.name, counter: Buffer.from(image.buffer, image.byteOffset).readUInt32LE(epoch.ledgerPlaces?.[at] ?? 0) }];
+      return image === undefined
+        ? []
+        : [
+            {
+              disk: disk.name,
+              counter: Buffer.from(image.buffer, image.byteOffset).readUInt32LE(epoch.ledgerPlaces?.[at] ?? 0),
+            },
+          ];
     });
     for (let at = 0; at < counters.length; at++) {
-      const wrong = counters.slice(at + 1).some(({ counter }) => counter > counters[at].counter || counter < counters[at].counter - 1);
+      const wrong = counters
+        .slice(at + 1)
+        .some(({ counter }) => counter > counters[at].counter || counter < counters[at].counter - 1);
       if (wrong) round.fail("I6: images of one instant are not one cut", { what, counters });
     }
     if (counters.length > 1) epoch.tally.checked("I6");
@@ -101,7 +139,11 @@ function restoredOf(run) {
 /** I8: shared memory comes back to what it was with the same disks and bitmaps. @param {import("./round.mjs").Round} round */
 async function checkMemory(round) {
   const { epoch } = round;
-  const key = JSON.stringify([...epoch.bitmaps.values()].map((model) => [model.ref.disk, model.granularity, model.length, model.recording]).sort());
+  const key = JSON.stringify(
+    [...epoch.bitmaps.values()]
+      .map((model) => [model.ref.disk, model.granularity, model.length, model.recording])
+      .sort(),
+  );
   if (epoch.leaked) epoch.idleMemory.clear();
   const before = epoch.idleMemory.get(key);
   let now = epoch.runtime.inspect().memory.shared;
@@ -112,7 +154,8 @@ async function checkMemory(round) {
     same = next === now ? same + 1 : 0;
     now = next;
   }
-  if (before !== undefined && now > before && !epoch.leaked) round.fail("I8: shared memory does not come back", { idleBefore: before, idleNow: now });
+  if (before !== undefined && now > before && !epoch.leaked)
+    round.fail("I8: shared memory does not come back", { idleBefore: before, idleNow: now });
   epoch.idleMemory.set(key, Math.min(now, before ?? now));
   epoch.tally.checked("I8");
 }
@@ -132,10 +175,15 @@ export function memoryCeiling(round) {
     const { lengthMax } = epoch.disks[job.disk].plan;
     const { spill } = /** @type {{ spill: { memory: number, file: number } }} */ (job.options);
     const clusters = Math.ceil(lengthMax / 65536);
-    sum += piece(4096 + (5 * clusters) / 8) + piece(spill.memory) + piece(256 * 1024 + (spill.file / 65536) * 16) + 2 * piece(4096);
+    sum +=
+      piece(4096 + (5 * clusters) / 8) +
+      piece(spill.memory) +
+      piece(256 * 1024 + (spill.file / 65536) * 16) +
+      2 * piece(4096);
   }
   if (round.plan.view !== undefined) sum += piece(round.plan.view.spillMemory) + piece(1024 * 1024);
-  for (const { actions } of round.plan.transactions) for (const action of actions) if ("command" in action) sum += 1024 * 1024;
+  for (const { actions } of round.plan.transactions)
+    for (const action of actions) if ("command" in action) sum += 1024 * 1024;
   return sum;
 }
 

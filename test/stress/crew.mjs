@@ -25,7 +25,9 @@ export class Crew {
     this.bytes = 0;
     this.requests = 0;
     this.delayMaxMs = 0;
-    this.metronome = new Worker(new URL("./metronome.mjs", import.meta.url), { workerData: { control: shared.control } });
+    this.metronome = new Worker(new URL("./metronome.mjs", import.meta.url), {
+      workerData: { control: shared.control },
+    });
   }
 
   /** @param {number} writer @param {string} file @param {object} data @param {readonly import("./test-disk.mjs").TestDisk[]} disks */
@@ -97,7 +99,12 @@ export class Crew {
     const until = board.clock() + timeoutMs;
     for (;;) {
       const seen = Atomics.load(this.control, board.parkedWord);
-      if ([...this.members].every(([writer, { alive }]) => !alive || Atomics.load(this.control, board.parkedFlag(writer)) === 1)) return true;
+      if (
+        [...this.members].every(
+          ([writer, { alive }]) => !alive || Atomics.load(this.control, board.parkedFlag(writer)) === 1,
+        )
+      )
+        return true;
       if (board.clock() > until) return false;
       await Atomics.waitAsync(this.control, board.parkedWord, seen, 20).value;
     }
@@ -127,7 +134,8 @@ export class Crew {
       const count = log[0];
       const from = this.collected.get(writer) ?? 0;
       this.collected.set(writer, count);
-      if (count - from > board.logEntries) this.fail("stress: a writer's log ran over; make rounds shorter", { writer, count: count - from });
+      if (count - from > board.logEntries)
+        this.fail("stress: a writer's log ran over; make rounds shorter", { writer, count: count - from });
       for (let number = from; number < count; number++) {
         const entry = 1 + (number % board.logEntries) * board.entryWords;
         const { disk, offset, length } = what(log, entry);
@@ -139,7 +147,13 @@ export class Crew {
           Atomics.store(log, entry + field.end, (end = now));
         }
         // A write that failed below has marked all the same; one that was refused before has not.
-        requests[disk].push({ begin: log[entry + field.begin], end, offset, length, sure: !cut && (errno === 0 || errno === 5) });
+        requests[disk].push({
+          begin: log[entry + field.begin],
+          end,
+          offset,
+          length,
+          sure: !cut && (errno === 0 || errno === 5),
+        });
         this.requests++;
         if (!cut && errno === 0) this.bytes += length;
         this.delayMaxMs = Math.max(this.delayMaxMs, log[entry + field.microseconds] / 1000);
@@ -169,5 +183,10 @@ export class Crew {
 /** @param {Int32Array} log @param {number} entry */
 function what(log, entry) {
   const word = log[entry + field.what];
-  return { disk: word >>> 8, operation: board.operations[word & 255], offset: log[entry + field.offset], length: log[entry + field.length] };
+  return {
+    disk: word >>> 8,
+    operation: board.operations[word & 255],
+    offset: log[entry + field.offset],
+    length: log[entry + field.length],
+  };
 }

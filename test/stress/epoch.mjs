@@ -2,8 +2,8 @@
  * An epoch: a runtime, its disks and its writers, from one part of the seed; rounds until its plan is over; then everything is
  * closed and nothing may be left. Each epoch stands alone, so one can be run again without those before it.
  */
-import { mkdirSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, rmSync, statfsSync } from "node:fs";
+import { dirname, join } from "node:path";
 import * as board from "./board.mjs";
 import { Crew } from "./crew.mjs";
 import { Guest } from "./guest.mjs";
@@ -43,8 +43,12 @@ export class Epoch {
     /** @type {Round | undefined} */
     this.current = undefined;
     const guests = size.writers + 2;
-    this.shared = board.makeBoard(guests, this.plan.disks.map((disk) => disk.lengthMax));
+    this.shared = board.makeBoard(
+      guests,
+      this.plan.disks.map((disk) => disk.lengthMax),
+    );
     this.control = new Int32Array(this.shared.control);
+    Atomics.store(this.control, board.slackWord, isTmpfs(directory) ? slackMs : slackOnDeviceMs);
     this.runtime = runtimeApi.createRuntime({
       engine: { ioThreadsMax: this.plan.ioThreads, idleTimeoutMs: 500 },
       freezeDeadlineMs: 1000,
@@ -91,7 +95,10 @@ export class Epoch {
 
   /** Attaches a disk and gives it its bitmaps; the writers are parked. @param {TestDisk} disk */
   async attach(disk) {
-    disk.attached = await this.runtime.attach(/** @type {import("../../packages/block/dist/index.js").NodeSpec} */ (disk.spec), { name: disk.name });
+    disk.attached = await this.runtime.attach(
+      /** @type {import("../../packages/block/dist/index.js").NodeSpec} */ (disk.spec),
+      { name: disk.name },
+    );
     Atomics.store(this.control, board.lengthFlag(disk.index), disk.length);
     for (const { name, granularity } of disk.plan.bitmaps) {
       await disk.disk.bitmaps.add(name, { granularity });
@@ -112,10 +119,13 @@ export class Epoch {
     Atomics.store(this.control, board.pausedWord, 1);
     for (let writer = 0; writer < writers; writer++) this.#startWriter(writer);
     const stripes = this.plan.disks.map((disk) => disk.stripes);
-    const fail = (/** @type {string} */ text, /** @type {object} */ details) => this.fail(text, { ...details, writer: "main" });
+    const fail = (/** @type {string} */ text, /** @type {object} */ details) =>
+      this.fail(text, { ...details, writer: "main" });
     const guest = new Guest(this.shared, writers, stripes, this.random.fork("main guest"), fail, false);
     this.mainGuest = new MainGuest(guest, this.guestDisks);
-    this.ledgerPlaces = this.guestDisks.map((disk) => disk.plan.stripes.find((stripe) => stripe.owner === ledgerOwner)?.offset ?? 0);
+    this.ledgerPlaces = this.guestDisks.map(
+      (disk) => disk.plan.stripes.find((stripe) => stripe.owner === ledgerOwner)?.offset ?? 0,
+    );
     this.#startLedger();
   }
 
@@ -130,7 +140,8 @@ export class Epoch {
       if (owner >= 0 && end > offset && random.chance(60)) data.fill(random.int(1, 255), offset, end);
     }
     disk.fill(data);
-    for (const { offset, length, owner } of disk.plan.stripes) if (owner >= 0) expected.set(data.subarray(offset, offset + length), offset);
+    for (const { offset, length, owner } of disk.plan.stripes)
+      if (owner >= 0) expected.set(data.subarray(offset, offset + length), offset);
   }
 
   /** @param {number} writer */
@@ -164,7 +175,11 @@ export class Epoch {
     for (const { disk: name } of jobs) {
       const disk = this.disks.find((one) => one.name === name);
       if (disk === undefined || disks.has(disk.index)) continue;
-      const bits = new Map(disk.disk.bitmaps.list().map(({ name: bitmap, state }) => [bitmap, { state, bits: disk.disk.bitmaps.serialize(bitmap) }]));
+      const bits = new Map(
+        disk.disk.bitmaps
+          .list()
+          .map(({ name: bitmap, state }) => [bitmap, { state, bits: disk.disk.bitmaps.serialize(bitmap) }]),
+      );
       disks.set(disk.index, { image: disk.image(), bits });
     }
     for (const { job } of jobs) this.instants.set(job, { at, disks });
@@ -179,7 +194,11 @@ export class Epoch {
     const jobs = [];
     if (this.plan.endsInTheMiddle) {
       for (const disk of this.guestDisks) {
-        const target = { driver: "file", filename: join(this.directory, `end-${disk.name}.raw`), create: { length: disk.length } };
+        const target = {
+          driver: "file",
+          filename: join(this.directory, `end-${disk.name}.raw`),
+          create: { length: disk.length },
+        };
         jobs.push(await this.runtime.backup({ disk: disk.disk, target, speed: 1, maxWorkers: 1, sync: "full" }));
       }
     }
@@ -190,7 +209,8 @@ export class Epoch {
       if (result.status === "failed") this.fail("a job that close() ended says that it failed", { result });
     }
     const { shared } = this.runtime.inspect().memory;
-    if (shared !== 0 && !this.leaked) this.fail("I8: shared memory is left when everything is closed", { bytes: shared });
+    if (shared !== 0 && !this.leaked)
+      this.fail("I8: shared memory is left when everything is closed", { bytes: shared });
     for (const disk of this.disks) disk.close();
     this.tally.add(this.crew);
   }
@@ -203,8 +223,29 @@ export class Epoch {
 
   #context() {
     const bitmaps = this.disks.flatMap((disk) =>
-      (disk.attached?.bitmaps.list() ?? []).map(({ name }) => ({ disk: disk.name, name, history: disk.attached?.bitmaps.history(name).slice(-12) })),
+      (disk.attached?.bitmaps.list() ?? []).map(({ name }) => ({
+        disk: disk.name,
+        name,
+        history: disk.attached?.bitmaps.history(name).slice(-12),
+      })),
     );
-    return { epoch: this.random.name, round: this.round, plan: this.current?.plan, directory: this.directory, bitmaps, jobs: this.runtime.inspect().jobs };
+    return {
+      epoch: this.random.name,
+      round: this.round,
+      plan: this.current?.plan,
+      directory: this.directory,
+      bitmaps,
+      jobs: this.runtime.inspect().jobs,
+    };
   }
+}
+
+/** What two busy cores may add to a guest's delay, and what an image's own device may: its journal's commits hold writers up. */
+const slackMs = 200;
+const slackOnDeviceMs = 2000;
+const tmpfsMagic = 0x01021994;
+
+/** @param {string} directory of an epoch */
+function isTmpfs(directory) {
+  return statfsSync(dirname(directory)).type === tmpfsMagic;
 }

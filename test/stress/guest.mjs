@@ -3,6 +3,7 @@
  * verbs themselves are the caller's: synchronous on a thread (writer.mjs), promises on the main thread (main-guest.mjs).
  */
 import * as board from "./board.mjs";
+import { RunDelay } from "./run-delay.mjs";
 import { fillTags, SharedSectors, tagOf } from "./sectors.mjs";
 import { sharedOwner } from "./stripes.mjs";
 
@@ -12,7 +13,7 @@ const pool = new Uint8Array(2 * requestBytesMax);
 
 /**
  * @typedef {{ kind: "write" | "read" | "discard" | "zero", disk: number, offset: number, length: number, shared: boolean, unmap: boolean }} Request
- * @typedef {{ entry: number, begin: number, request: number, data: Uint8Array, seen: Int32Array, startedAt: number, observed: number, flags: number }} Running
+ * @typedef {{ entry: number, begin: number, request: number, data: Uint8Array, seen: Int32Array, startedAt: number, observed: number, flags: number, waitedMs: number }} Running
  */
 
 export class Guest {
@@ -26,6 +27,7 @@ export class Guest {
     this.random = random;
     this.fail = fail;
     this.judgesDelay = judgesDelay;
+    this.runDelay = new RunDelay();
     this.control = new Int32Array(shared.control);
     this.log = new Int32Array(shared.writers[writer].log);
     this.expected = shared.disks.map((disk) => new Uint8Array(disk.expected));
@@ -49,8 +51,16 @@ export class Guest {
     const unit = shared ? board.sectorBytes : random.pick([1, 512, 4096]);
     if (room < unit) return undefined;
     const size = Math.floor(random.spread(Math.min(unit * 1, room), room) / unit) * unit || unit;
-    const offset = stripe.offset + Math.floor(random.int(0, Math.min(stripe.length, length - stripe.offset) - size) / unit) * unit;
-    const kind = random.weighted(/** @type {const} */ ([[64, "write"], [22, "read"], [6, "discard"], [8, "zero"]]));
+    const offset =
+      stripe.offset + Math.floor(random.int(0, Math.min(stripe.length, length - stripe.offset) - size) / unit) * unit;
+    const kind = random.weighted(
+      /** @type {const} */ ([
+        [64, "write"],
+        [22, "read"],
+        [6, "discard"],
+        [8, "zero"],
+      ]),
+    );
     return { kind, disk, offset, length: size, shared, unmap: random.chance(50) };
   }
 
@@ -80,6 +90,7 @@ export class Guest {
       seen,
       flags: Atomics.load(this.control, board.expectFlag(disk)),
       observed: Atomics.load(this.control, board.observedWord),
+      waitedMs: this.judgesDelay && kind !== "read" ? this.runDelay.read() : 0,
       startedAt: board.clock(),
     };
   }
@@ -87,8 +98,12 @@ export class Guest {
   /** @param {Request} request @param {Running} running @param {number} errno */
   end(request, running, errno) {
     const { kind, disk, offset, length, shared } = request;
-    const milliseconds = board.clock() - running.startedAt - ((Atomics.load(this.control, board.observedWord) - running.observed) | 0) / 1000;
-    const flags = running.flags | Atomics.load(this.control, board.expectFlag(disk)) | (this.judgesDelay ? 0 : board.expectDelays);
+    const milliseconds =
+      board.clock() -
+      running.startedAt -
+      ((Atomics.load(this.control, board.observedWord) - running.observed) | 0) / 1000;
+    const flags =
+      running.flags | Atomics.load(this.control, board.expectFlag(disk)) | (this.judgesDelay ? 0 : board.expectDelays);
     if (errno !== 0) this.#judgeErrno(request, errno, flags);
     if (kind === "read") return;
     const end = board.tick(this.control);
@@ -99,9 +114,10 @@ export class Guest {
     } else if (errno === 0 && kind === "write") this.expected[disk].set(running.data, offset);
     else if (errno === 0) this.expected[disk].fill(0, offset, offset + length);
     this.log[running.entry + field.errno] = errno;
-    this.log[running.entry + field.microseconds] = (flags & board.expectDelays) === 0 ? Math.round(milliseconds * 1000) : -1;
+    this.log[running.entry + field.microseconds] =
+      (flags & board.expectDelays) === 0 ? Math.round(milliseconds * 1000) : -1;
     Atomics.store(this.log, running.entry + field.end, end);
-    this.#judgeDelay(request, milliseconds, flags);
+    this.#judgeDelay(request, milliseconds, flags, running.waitedMs);
   }
 
   /** What a read returned. @param {Request} request @param {Running} running @param {(() => Uint8Array) | undefined} again undefined: torn bytes prove nothing @returns {boolean} */
@@ -111,7 +127,12 @@ export class Guest {
       const expected = this.expected[disk].subarray(offset, offset + length);
       const at = firstDifference(running.data, expected);
       if (at === -1) return true;
-      this.fail("I3: a read of a private stripe is not what was written last", { ...request, at: offset + at, read: running.data[at], written: expected[at] });
+      this.fail("I3: a read of a private stripe is not what was written last", {
+        ...request,
+        at: offset + at,
+        read: running.data[at],
+        written: expected[at],
+      });
       return false;
     }
     let wrong = this.sectors[disk].check(running.data, offset, running.seen);
@@ -121,7 +142,12 @@ export class Guest {
       const seen = this.sectors[disk].before(offset, length);
       wrong = this.sectors[disk].check(again(), offset, seen);
     }
-    if (wrong !== undefined) this.fail("I3: a read of a shared sector is neither the last write nor a running one", { ...request, at: wrong.offset, why: wrong.text });
+    if (wrong !== undefined)
+      this.fail("I3: a read of a shared sector is neither the last write nor a running one", {
+        ...request,
+        at: wrong.offset,
+        why: wrong.text,
+      });
     return wrong === undefined;
   }
 
@@ -129,7 +155,10 @@ export class Guest {
   #dataFor(request, number) {
     const { kind, offset, length, shared } = request;
     if (kind !== "write") return kind === "read" ? new Uint8Array(length) : pool.subarray(0, 0);
-    if (!shared) return this.random.chance(10) ? new Uint8Array(length) : pool.slice((number * 13) % requestBytesMax).subarray(0, length);
+    if (!shared)
+      return this.random.chance(10)
+        ? new Uint8Array(length)
+        : pool.slice((number * 13) % requestBytesMax).subarray(0, length);
     const data = new Uint8Array(length);
     fillTags(data, offset, tagOf(this.writer, number));
     return data;
@@ -138,26 +167,33 @@ export class Guest {
   /** @param {Request} request @param {number} errno @param {number} flags */
   #judgeErrno(request, errno, flags) {
     const allowed = errno === 110 ? board.expectTimeouts : board.expectErrors;
-    if ((flags & allowed) === 0) this.fail("a guest's request failed though nothing was planted", { ...request, errno });
+    if ((flags & allowed) === 0)
+      this.fail("a guest's request failed though nothing was planted", { ...request, errno });
   }
 
-  /** I7. @param {Request} request @param {number} milliseconds @param {number} flags */
-  #judgeDelay(request, milliseconds, flags) {
+  /** I7. @param {Request} request @param {number} milliseconds @param {number} flags @param {number} waitedMs */
+  #judgeDelay(request, milliseconds, flags, waitedMs) {
     if ((flags & board.expectDelays) !== 0) return;
-    const delayMax = Atomics.load(this.control, board.delayFlag(request.disk));
-    const bound = delayMax + gateTryMs + slackMs;
+    const guestDelayMax = Atomics.load(this.control, board.delayFlag(request.disk));
+    const bound = guestDelayMax + gateTryMs + Atomics.load(this.control, board.slackWord);
     if (milliseconds <= bound) return;
+    // What the machine did: this thread was not let run, and neither were those that it had to wait for.
+    const kept = this.runDelay.read() - waitedMs;
     const noise = board.noise(this.control, milliseconds);
-    if (milliseconds <= bound + 4 * noise) return;
-    this.fail("I7: a guest's write was delayed for longer than promised", { ...request, milliseconds, guestDelayMax: delayMax, bound, noise });
+    if (milliseconds <= bound + 4 * kept + 4 * noise) return;
+    this.fail("I7: a guest's write was delayed for longer than promised", {
+      ...request,
+      milliseconds,
+      guestDelayMax,
+      bound,
+      kept,
+      noise,
+    });
   }
 }
 
 /** A transition's longest try. */
 const gateTryMs = 50;
-/** What two cores with many threads may add, beside the noise that was measured. */
-const slackMs = 200;
-
 /** @param {Uint8Array} a @param {Uint8Array} b */
 export function firstDifference(a, b) {
   if (a.length === b.length && Buffer.from(a.buffer, a.byteOffset, a.length).equals(b)) return -1;

@@ -5,7 +5,8 @@
 import { pathToFileURL } from "node:url";
 
 const given = process.env.HEIRLOOM_PACKAGES;
-const packages = given === undefined ? new URL("../../packages/", import.meta.url) : new URL(`${pathToFileURL(given)}/`);
+const packages =
+  given === undefined ? new URL("../../packages/", import.meta.url) : new URL(`${pathToFileURL(given)}/`);
 
 /** @type {typeof import("../../packages/runtime/dist/index.js")} */
 export const runtimeApi = await import(new URL("runtime/dist/index.js", packages).href);

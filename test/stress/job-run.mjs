@@ -86,7 +86,8 @@ export class JobRun {
       return mirror;
     }
     const { length } = this.disk;
-    const checkpoint = plan.bitmap === undefined ? undefined : this.epoch.bitmaps.get(`${plan.disk}/${plan.bitmap}`)?.checkpoint;
+    const checkpoint =
+      plan.bitmap === undefined ? undefined : this.epoch.bitmaps.get(`${plan.disk}/${plan.bitmap}`)?.checkpoint;
     if (plan.target === "update" && checkpoint !== undefined) writeFileSync(this.path, checkpoint, { flag: "wx" });
     if (plan.target === "garbage") writeFileSync(this.path, Buffer.alloc(length, "other"), { flag: "wx" });
     const made = (plan.target === "update" && checkpoint !== undefined) || plan.target === "garbage";
@@ -99,7 +100,8 @@ export class JobRun {
     const { trouble, slow } = this.plan;
     const rules = slow ? [{ kind: "write", every: 1, action: { delayMs: 2 } }] : [];
     if (trouble.kind === "target error") return [trouble.rule, ...rules];
-    if (trouble.kind === "no space") return [{ kind: "write", nth: 2, every: 25, action: { error: "ENOSPC" } }, ...rules];
+    if (trouble.kind === "no space")
+      return [{ kind: "write", nth: 2, every: 25, action: { error: "ENOSPC" } }, ...rules];
     if (trouble.kind === "hang for ever") return [{ kind: "write", nth: 1, action: { hang: true } }];
     if (trouble.kind === "target exit") return [{ kind: "write", nth: trouble.nth, action: { exit: true } }, ...rules];
     if (trouble.kind === "flush error") return [{ kind: "flush", always: true, action: { error: "EIO" } }, ...rules];
@@ -224,13 +226,20 @@ export class JobRun {
   async #again() {
     const { mirror } = this.plan;
     if (mirror === undefined) return;
-    const attempt = this.epoch.runtime.backup({ disk: this.disk.disk, target: this.epoch.disks[mirror].disk, jobId: `${this.plan.id}again`, sync: "full" });
+    const attempt = this.epoch.runtime.backup({
+      disk: this.disk.disk,
+      target: this.epoch.disks[mirror].disk,
+      jobId: `${this.plan.id}again`,
+      sync: "full",
+    });
     const error = await attempt.then(
       () => undefined,
       (/** @type {unknown} */ thrown) => /** @type {{ code?: string }} */ (thrown),
     );
-    if (error === undefined) this.round.fail("a second job may write a target that the first has not let go of", { job: this.plan.id });
-    else if (error.code !== "ERR_TARGET_LETTING_GO" && error.code !== "ERR_NODE_BUSY") this.round.unexpected("a second job on a hung target", error);
+    if (error === undefined)
+      this.round.fail("a second job may write a target that the first has not let go of", { job: this.plan.id });
+    else if (error.code !== "ERR_TARGET_LETTING_GO" && error.code !== "ERR_NODE_BUSY")
+      this.round.unexpected("a second job on a hung target", error);
   }
 
   /** Whether the end is one that the plan allows; says which would be right. */
@@ -241,17 +250,27 @@ export class JobRun {
     const errors = round.allowedErrors(plan);
     const failing = trouble.kind === "flush error" || trouble.kind === "onCopied throws";
     const mayFail = new Set(["target error", "target exit", "tiny spill", "hang"]);
-    if (mayFail.has(trouble.kind) && !(trouble.kind === "hang" && trouble.how === "release")) errors.push(...ownErrors(trouble));
+    if (mayFail.has(trouble.kind) && !(trouble.kind === "hang" && trouble.how === "release"))
+      errors.push(...ownErrors(trouble));
     if (failing) errors.push(...ownErrors(trouble));
     const peers = this.grouped && round.troubled;
     const cancellable = this.wasCancelled || trouble.kind === "signal" || peers;
     const wrong =
       result.status === "completed"
-        ? plan.sync === "none" || (failing && !peers) || (trouble.kind === "finalize" && trouble.cancel && this.wasCancelled)
+        ? plan.sync === "none" ||
+          (failing && !peers) ||
+          (trouble.kind === "finalize" && trouble.cancel && this.wasCancelled)
         : result.status === "cancelled"
           ? !cancellable
           : !errors.some((pattern) => pattern.test(result.error ?? ""));
-    if (wrong) round.fail("a job ended in a way that nothing of its plan explains", { job: plan.id, result, plan, allowed: errors.map(String), history: this.job?.history });
+    if (wrong)
+      round.fail("a job ended in a way that nothing of its plan explains", {
+        job: plan.id,
+        result,
+        plan,
+        allowed: errors.map(String),
+        history: this.job?.history,
+      });
   }
 
   targetImage() {
@@ -288,7 +307,7 @@ export function sleep(milliseconds) {
 
 /** @param {Promise<unknown>} work @param {number} milliseconds @returns {Promise<boolean>} whether it ended in time */
 export async function within(work, milliseconds) {
-  /** @type {NodeJS.Timeout | undefined} */
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   const late = new Promise((resolve) => (timer = setTimeout(resolve, milliseconds, false)));
   const inTime = await Promise.race([work.then(() => true), late]);

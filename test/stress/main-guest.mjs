@@ -1,8 +1,7 @@
 /** The guest on the main thread: the same requests by `disk.write` and the rest, which go to the pool. */
-import { Guest } from "./guest.mjs";
 
 export class MainGuest {
-  /** @param {Guest} guest @param {readonly import("./test-disk.mjs").TestDisk[]} disks that it writes */
+  /** @param {import("./guest.mjs").Guest} guest @param {readonly import("./test-disk.mjs").TestDisk[]} disks that it writes */
   constructor(guest, disks) {
     this.guest = guest;
     this.disks = disks;

@@ -4,6 +4,7 @@
  * The seed decides everything that this program decides, and every request of every writer. It does not decide when threads
  * run, so a failure may need several tries with its seed; what is printed then is made to be understood without one.
  */
+import { existsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { parseArgs } from "node:util";
 import { describeFailure } from "./report.mjs";
@@ -16,7 +17,7 @@ const help = `Usage: npm run stress -- [options]
   --epoch E      only this epoch of the seed, over and over: what a failure names
   --disks N      disks that guests write, besides the one that is a target (default 3)
   --writers N    threads that write, besides the main one (default 3)
-  --directory D  where images lie (default: the system's temporary directory)
+  --directory D  where images lie (default: /dev/shm; the system's temporary directory where there is none)
   --json         the summary as JSON
   --help         this text
 `;
@@ -28,7 +29,7 @@ const { values } = parseArgs({
     epoch: { type: "string" },
     disks: { type: "string", default: "3" },
     writers: { type: "string", default: "3" },
-    directory: { type: "string", default: tmpdir() },
+    directory: { type: "string", default: existsSync("/dev/shm") ? "/dev/shm" : tmpdir() },
     json: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
@@ -38,7 +39,12 @@ if (values.help) {
   process.stdout.write(help);
   process.exit(0);
 }
-const number = (/** @type {string} */ name, /** @type {string} */ text, /** @type {number} */ low, /** @type {number} */ high) => {
+const number = (
+  /** @type {string} */ name,
+  /** @type {string} */ text,
+  /** @type {number} */ low,
+  /** @type {number} */ high,
+) => {
   const value = Number(text);
   if (Number.isFinite(value) && value >= low && value <= high) return value;
   process.stderr.write(`stress: --${name} must be a number from ${low} to ${high}, not '${text}'\n`);
@@ -53,7 +59,10 @@ const options = {
   writers: number("writers", values.writers, 1, 12),
   directory: values.directory,
 };
-if (!values.json) process.stdout.write(`stress: seed ${seed}, ${options.minutes} min, ${options.disks} disks, ${options.writers} writers\n`);
+if (!values.json)
+  process.stdout.write(
+    `stress: seed ${seed}, ${options.minutes} min, ${options.disks} disks, ${options.writers} writers\n`,
+  );
 const tally = await stress(options, (line) => {
   if (!values.json) process.stdout.write(process.stdout.isTTY ? `\r\u001B[K${line}` : `${line}\n`);
 });
@@ -61,9 +70,12 @@ if (process.stdout.isTTY && !values.json) process.stdout.write("\n");
 const { failures, summary } = tally;
 if (values.json) process.stdout.write(`${JSON.stringify({ seed, ...summary, failures }, undefined, 2)}\n`);
 else {
-  for (const [name, value] of Object.entries(summary)) process.stdout.write(`  ${name}: ${typeof value === "object" ? JSON.stringify(value) : value}\n`);
+  for (const [name, value] of Object.entries(summary))
+    process.stdout.write(`  ${name}: ${typeof value === "object" ? JSON.stringify(value) : value}\n`);
   for (const failure of failures.slice(0, 3)) process.stdout.write(describeFailure(failure, options));
-  process.stdout.write(failures.length === 0 ? "stress: all invariants held\n" : `stress: ${failures.length} violation(s); seed ${seed}\n`);
+  process.stdout.write(
+    failures.length === 0 ? "stress: all invariants held\n" : `stress: ${failures.length} violation(s); seed ${seed}\n`,
+  );
 }
 // A thread that hangs for ever is part of what is tested; it must not keep the result.
 process.exit(failures.length === 0 ? 0 : 1);

@@ -11,7 +11,11 @@ while (Atomics.load(control, stoppedWord) === 0) {
   const now = clock();
   const over = Math.max(0, Math.round((now - last - sleepMs) * 1000));
   // An oversleep counts for every bucket that it lasted through.
-  for (let at = Math.max(Math.floor(last / noiseBucketMs), Math.floor(now / noiseBucketMs) - noiseBuckets + 1); at <= Math.floor(now / noiseBucketMs); at++) {
+  for (
+    let at = Math.max(Math.floor(last / noiseBucketMs), Math.floor(now / noiseBucketMs) - noiseBuckets + 1);
+    at <= Math.floor(now / noiseBucketMs);
+    at++
+  ) {
     const word = noiseStart + (at % noiseBuckets);
     if (at > bucket) Atomics.store(control, word, 0);
     bucket = Math.max(bucket, at);

@@ -3,7 +3,7 @@
  * A command of its own (`node test/stress/mutations.mjs [--only NAME] [--seconds N]`), too long for every change.
  */
 import { spawn } from "node:child_process";
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -12,7 +12,11 @@ import { faults } from "./planted-faults.mjs";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const { values } = parseArgs({
-  options: { only: { type: "string" }, seconds: { type: "string", default: "40" }, seeds: { type: "string", default: "2" } },
+  options: {
+    only: { type: "string" },
+    seconds: { type: "string", default: "40" },
+    seeds: { type: "string", default: "2" },
+  },
 });
 const chosen = faults.filter(({ name }) => values.only === undefined || name.includes(values.only));
 let missed = 0;
@@ -22,7 +26,9 @@ for (const fault of chosen) {
     plant(copy, fault);
     const caught = await firstCaught(copy);
     if (caught === undefined) missed++;
-    process.stdout.write(`${caught === undefined ? "MISSED" : "caught"}  ${fault.name}${caught === undefined ? "" : `: ${caught}`}\n`);
+    process.stdout.write(
+      `${caught === undefined ? "MISSED" : "caught"}  ${fault.name}${caught === undefined ? "" : `: ${caught}`}\n`,
+    );
   } finally {
     rmSync(copy, { recursive: true, force: true });
   }
@@ -37,13 +43,15 @@ function plant(copy, fault) {
     const to = join(copy, "packages", name);
     cpSync(join(from, "dist"), join(to, "dist"), { recursive: true });
     cpSync(join(from, "package.json"), join(to, "package.json"));
-    if (name !== "bitmap") cpSync(join(from, "node_modules"), join(to, "node_modules"), { recursive: true, verbatimSymlinks: true });
+    if (name !== "bitmap")
+      cpSync(join(from, "node_modules"), join(to, "node_modules"), { recursive: true, verbatimSymlinks: true });
   }
   symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
   const path = join(copy, "packages", fault.file);
   const source = readFileSync(path, "utf8");
   const changed = source.replace(fault.find, fault.put);
-  if (changed === source) throw new Error(`${fault.name}: ${fault.file} has no ${String(fault.find)} any more; update planted-faults.mjs`);
+  if (changed === source)
+    throw new Error(`${fault.name}: ${fault.file} has no ${String(fault.find)} any more; update planted-faults.mjs`);
   writeFileSync(path, changed);
 }
 
@@ -59,7 +67,7 @@ async function firstCaught(copy) {
 /** @param {string} copy @param {number} seed @returns {Promise<string | undefined>} */
 function run(copy, seed) {
   const seconds = Number(values.seconds);
-  const directory = mkdtempSync(join(copy, "images-"));
+  const directory = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : copy, "heirloom-mutation-"));
   const main = fileURLToPath(new URL("./main.mjs", import.meta.url));
   const args = [main, "--json", "--seed", String(seed), "--minutes", String(seconds / 60), "--directory", directory];
   const child = spawn(process.execPath, args, { env: { ...process.env, HEIRLOOM_PACKAGES: join(copy, "packages") } });
@@ -71,6 +79,7 @@ function run(copy, seed) {
   return new Promise((resolve) => {
     child.once("close", (code, signal) => {
       clearTimeout(timer);
+      rmSync(directory, { recursive: true, force: true });
       if (code === 0) resolve(undefined);
       else if (signal !== null) resolve(`it hung (${signal})`);
       else resolve(firstFailure(output) ?? `it crashed: ${errors.slice(0, 200)}`);

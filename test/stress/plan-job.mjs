@@ -50,9 +50,15 @@ export function makeJob(random, id, disk, bitmap, wishes) {
   else if (partial && random.chance(40)) target = "update";
   else if (sync === "full" && random.chance(40)) target = "garbage";
   const big = disk.lengthMax + mebibyte;
-  let spill = { memory: big, file: 0, floor: 0 };
-  if (trouble.kind === "tiny spill") spill = { memory: random.pick([65536, 131072]), file: trouble.file ? 64 * mebibyte : 0, floor: 0 };
-  if (trouble.kind === "guest gives way") spill = { memory: 65536, file: 0, floor: 0 };
+  let spill = { memory: big, file: 0, floor: 0, allowTmpfs: true };
+  if (trouble.kind === "tiny spill")
+    spill = {
+      memory: random.pick([65536, 131072]),
+      file: trouble.file ? 64 * mebibyte : 0,
+      floor: 0,
+      allowTmpfs: true,
+    };
+  if (trouble.kind === "guest gives way") spill = { memory: 65536, file: 0, floor: 0, allowTmpfs: true };
   return {
     id,
     disk: disk.index,
@@ -80,9 +86,13 @@ export function makeJob(random, id, disk, bitmap, wishes) {
 /** @param {import("./random.mjs").Random} random @param {{ name: string } | undefined} bitmap @param {JobWishes} wishes @returns {Pick<JobPlan, "sync" | "mode">} */
 function whatFor(random, bitmap, wishes) {
   // What lands on a mirror over older data is only comparable if it is all of the disk.
-  if (wishes.mirror !== undefined) return { sync: "full", mode: bitmap === undefined ? undefined : random.pick(["on-success", "always"]) };
+  if (wishes.mirror !== undefined)
+    return { sync: "full", mode: bitmap === undefined ? undefined : random.pick(["on-success", "always"]) };
   if (bitmap === undefined) {
-    const may = wishes.grouped === true || wishes.plain === true ? /** @type {const} */ (["full", "top"]) : /** @type {const} */ (["full", "full", "top", "none"]);
+    const may =
+      wishes.grouped === true || wishes.plain === true
+        ? /** @type {const} */ (["full", "top"])
+        : /** @type {const} */ (["full", "full", "top", "none"]);
     return { sync: random.pick(may), mode: undefined };
   }
   return random.weighted(
@@ -105,7 +115,9 @@ function troubleFor(random, wishes, sync, mode) {
   if (sync === "none") return { kind: "cancel", afterMs: afterMs + 10 };
   if (wishes.mirror !== undefined) {
     const how = random.pick(/** @type {const} */ (["cancel", "release", "release with error"]));
-    return random.chance(70) ? { kind: "hang", how, again: random.chance(50) } : { kind: random.pick(["none", "cancel"]), afterMs };
+    return random.chance(70)
+      ? { kind: "hang", how, again: random.chance(50) }
+      : { kind: random.pick(["none", "cancel"]), afterMs };
   }
   const nth = random.spread(1, mode === "always" ? 4 : 30);
   const policy = random.pick(["report", "report", "ignore", "stop", "enospc"]);
@@ -115,7 +127,15 @@ function troubleFor(random, wishes, sync, mode) {
     [10, { kind: "cancel", afterMs }],
     [3, { kind: "signal", afterMs }],
     [12, { kind: "target error", rule: { kind: "write", nth, action: { error: "EIO" } }, policy, once: true }],
-    [6, { kind: "target error", rule: { kind: "any", nth, always: true, action: { error: "EIO" } }, policy: "report", once: false }],
+    [
+      6,
+      {
+        kind: "target error",
+        rule: { kind: "any", nth, always: true, action: { error: "EIO" } },
+        policy: "report",
+        once: false,
+      },
+    ],
     [6, { kind: "no space" }],
     [1, { kind: "hang for ever" }],
     [5, { kind: "target exit", nth }],

@@ -28,14 +28,39 @@ export function planEpoch(random, size) {
   const disks = Array.from({ length: size.disks }, (_, index) => {
     const length = same ?? lengthOf(random);
     const lengthMax = length + mebibyte;
-    const bitmaps = Array.from({ length: random.int(1, 3) }, (_unused, at) => ({ name: `b${at}`, granularity: random.pick(granularities) }));
+    const bitmaps = Array.from({ length: random.int(1, 3) }, (_unused, at) => ({
+      name: `b${at}`,
+      granularity: random.pick(granularities),
+    }));
     const stripes = makeStripes(random.fork(`stripes ${index}`), lengthMax, guests);
-    return { name: `disk${index}`, length, lengthMax, decorated: random.chance(60), mirrorOf: undefined, stripes, bitmaps };
+    return {
+      name: `disk${index}`,
+      length,
+      lengthMax,
+      decorated: random.chance(60),
+      mirrorOf: undefined,
+      stripes,
+      bitmaps,
+    };
   });
   const mirror = random.int(0, size.disks - 1);
   const { length } = disks[mirror];
-  disks.push({ name: "mirror", length, lengthMax: length, decorated: true, mirrorOf: mirror, stripes: [], bitmaps: [{ name: "b0", granularity: random.pick(granularities) }] });
-  return { disks, rounds: random.int(14, 26), pace: random.pick([10, 30, 60]), ioThreads: random.int(1, 2), endsInTheMiddle: random.chance(50) };
+  disks.push({
+    name: "mirror",
+    length,
+    lengthMax: length,
+    decorated: true,
+    mirrorOf: mirror,
+    stripes: [],
+    bitmaps: [{ name: "b0", granularity: random.pick(granularities) }],
+  });
+  return {
+    disks,
+    rounds: random.int(14, 26),
+    pace: random.pick([10, 30, 60]),
+    ioThreads: random.int(1, 2),
+    endsInTheMiddle: random.chance(50),
+  };
 }
 
 /** @param {import("./random.mjs").Random} random */
@@ -64,7 +89,15 @@ export function planRound(random, facts) {
     ]),
   );
   /** @type {RoundPlan} */
-  const round = { kind, transactions: [], view: undefined, source: undefined, kill: undefined, resize: undefined, reattach: undefined };
+  const round = {
+    kind,
+    transactions: [],
+    view: undefined,
+    source: undefined,
+    kill: undefined,
+    resize: undefined,
+    reattach: undefined,
+  };
   const free = facts.bitmaps.filter(({ disk }) => facts.disks[disk].mirrorOf === undefined);
   const picker = new Picker(random, facts, random.shuffle(free));
   const guestsDisks = facts.disks.flatMap(({ mirrorOf }, index) => (mirrorOf === undefined ? [index] : []));
@@ -75,11 +108,17 @@ export function planRound(random, facts) {
     case "jobs": {
       const disk = random.pick(guestsDisks);
       const count = random.int(2, 3);
-      for (let at = 0; at < count; at++) round.transactions.push(single(picker.job(random.chance(70) ? disk : random.pick(guestsDisks), {}), random.int(0, 20)));
+      for (let at = 0; at < count; at++)
+        round.transactions.push(
+          single(picker.job(random.chance(70) ? disk : random.pick(guestsDisks), {}), random.int(0, 20)),
+        );
       break;
     }
     case "group": {
-      const members = random.shuffle(guestsDisks).slice(0, random.int(2, 3)).sort((a, b) => a - b);
+      const members = random
+        .shuffle(guestsDisks)
+        .slice(0, random.int(2, 3))
+        .sort((a, b) => a - b);
       const grouped = random.chance(80);
       const troubled = random.chance(60) ? random.pick(members) : -1;
       const actions = members.map((disk) => ({ job: picker.job(disk, { calm: disk !== troubled, grouped }) }));
@@ -100,12 +139,21 @@ export function planRound(random, facts) {
       const disk = random.pick(guestsDisks);
       const bitmap = random.chance(70) ? picker.bitmap(disk)?.name : undefined;
       const spillMemory = random.chance(80) ? facts.disks[disk].lengthMax + mebibyte : 131072;
-      round.view = { disk, bitmap, all: bitmap !== undefined && random.chance(30), succeeds: random.chance(60), spillMemory, readsMs: random.int(20, 120) };
+      round.view = {
+        disk,
+        bitmap,
+        all: bitmap !== undefined && random.chance(30),
+        succeeds: random.chance(60),
+        spillMemory,
+        readsMs: random.int(20, 120),
+      };
       if (random.chance(40)) round.transactions.push(single(picker.job(disk, {}), random.int(0, 20)));
       break;
     }
     case "resize": {
-      const disk = random.pick(guestsDisks.filter((one) => !facts.disks.some((other) => other.mirrorOf === one)) ?? guestsDisks);
+      const disk = random.pick(
+        guestsDisks.filter((one) => !facts.disks.some((other) => other.mirrorOf === one)) ?? guestsDisks,
+      );
       if (disk !== undefined) {
         const { lengthMax } = facts.disks[disk];
         round.resize = { disk, length: lengthMax - random.int(0, 1.5 * mebibyte > lengthMax ? 0 : 1.5 * mebibyte) };
@@ -118,10 +166,12 @@ export function planRound(random, facts) {
     case "commands":
       break;
   }
-  if (kind !== "group" || random.chance(30)) for (let count = random.int(kind === "commands" ? 2 : 0, 3); count > 0; count--) addCommand(random, picker, round);
+  if (kind !== "group" || random.chance(30))
+    for (let count = random.int(kind === "commands" ? 2 : 0, 3); count > 0; count--) addCommand(random, picker, round);
   if (random.chance(20)) {
     const disk = random.pick(guestsDisks);
-    if (facts.disks[disk].decorated) round.source = { disk, rule: random.int(0, sourceRules.length - 1), afterMs: random.int(0, 15) };
+    if (facts.disks[disk].decorated)
+      round.source = { disk, rule: random.int(0, sourceRules.length - 1), afterMs: random.int(0, 15) };
   }
   if (random.chance(8)) round.kill = { writer: random.int(0, facts.writers - 1), afterMs: random.int(0, 25) };
   return round;
@@ -183,7 +233,9 @@ function recipe(random, picker, disk) {
     actions.push({ command: { type: "merge", disk, name, sources: [{ disk, name: old.name }] } });
     actions.push({ command: { type: "clear", disk, name: old.name } }, full());
   } else if (which === 3) {
-    actions.push({ command: { type: "disable", disk, name: old.name } }, full(), { command: { type: "enable", disk, name: old.name } });
+    actions.push({ command: { type: "disable", disk, name: old.name } }, full(), {
+      command: { type: "enable", disk, name: old.name },
+    });
   } else {
     actions.push({ command: { type: "clear", disk, name: old.name } }, full(), { command: { type: "abort" } });
   }
@@ -194,12 +246,29 @@ function recipe(random, picker, disk) {
 function addCommand(random, picker, round) {
   const { facts } = picker;
   const afterMs = random.int(0, 20);
-  const push = (/** @type {CommandPlan} */ command) => round.transactions.push({ afterMs, grouped: false, actions: [{ command }] });
+  const push = (/** @type {CommandPlan} */ command) =>
+    round.transactions.push({ afterMs, grouped: false, actions: [{ command }] });
   const disk = random.int(0, facts.disks.length - 1);
   const count = facts.bitmaps.filter((one) => one.disk === disk).length;
-  const type = random.weighted(/** @type {const} */ ([[3, "add"], [2, "remove"], [3, "clear"], [2, "enable"], [2, "disable"], [3, "merge"]]));
+  const type = random.weighted(
+    /** @type {const} */ ([
+      [3, "add"],
+      [2, "remove"],
+      [3, "clear"],
+      [2, "enable"],
+      [2, "disable"],
+      [3, "merge"],
+    ]),
+  );
   if (type === "add" || count === 0) {
-    if (count < 4) push({ type: "add", disk, name: picker.name(), granularity: random.pick(granularities), disabled: random.chance(20) });
+    if (count < 4)
+      push({
+        type: "add",
+        disk,
+        name: picker.name(),
+        granularity: random.pick(granularities),
+        disabled: random.chance(20),
+      });
     return;
   }
   const bitmap = picker.bitmap(disk);

@@ -55,7 +55,10 @@ export class Random {
 
   /** @template T @param {ReadonlyArray<readonly [number, T]>} weighted weights and values @returns {T} */
   weighted(weighted) {
-    let left = this.int(1, weighted.reduce((sum, [weight]) => sum + weight, 0));
+    let left = this.int(
+      1,
+      weighted.reduce((sum, [weight]) => sum + weight, 0),
+    );
     for (const [weight, value] of weighted) {
       left -= weight;
       if (left <= 0) return value;

@@ -48,7 +48,13 @@ export class BitmapModel {
   /** @param {Marked} request @param {boolean} sure */
   mark(request, sure) {
     if (!this.recording) return;
-    mark(this.heir ?? this.granules, this.granularity, request.offset, Math.min(request.length, this.length - request.offset), sure ? dirty : unknown);
+    mark(
+      this.heir ?? this.granules,
+      this.granularity,
+      request.offset,
+      Math.min(request.length, this.length - request.offset),
+      sure ? dirty : unknown,
+    );
   }
 
   /** @param {Uint8Array} bits serialized */
@@ -94,7 +100,12 @@ export class Replay {
         }
         return;
       case "add": {
-        const model = new BitmapModel(command.ref, this.lengths[command.ref.disk], command.granularity, !command.disabled);
+        const model = new BitmapModel(
+          command.ref,
+          this.lengths[command.ref.disk],
+          command.granularity,
+          !command.disabled,
+        );
         model.checkpoint = command.disabled ? undefined : command.image;
         this.bitmaps.set(model.label, model);
         this.passed.delete(model.label);
@@ -130,7 +141,8 @@ export class Replay {
         for (const ref of command.sources) {
           const source = this.#get(ref);
           this.#border(source.label);
-          if (source !== bitmap) joinAcross(bitmap.granules, bitmap.granularity, source.granules, source.granularity, bitmap.length);
+          if (source !== bitmap)
+            joinAcross(bitmap.granules, bitmap.granularity, source.granules, source.granularity, bitmap.length);
         }
         return;
       case "freeze":
@@ -171,9 +183,17 @@ export class Replay {
   /** @param {BitmapModel} bitmap @param {Uint8Array} actual granules @param {Uint8Array} image of the same instant */
   judge(bitmap, actual, image) {
     const wrong = firstWrong(bitmap.granules, actual);
-    const where = (/** @type {number} */ granule) => ({ bitmap: bitmap.label, granularity: bitmap.granularity, granule, offset: granule * bitmap.granularity });
+    const where = (/** @type {number} */ granule) => ({
+      bitmap: bitmap.label,
+      granularity: bitmap.granularity,
+      granule,
+      offset: granule * bitmap.granularity,
+    });
     if (wrong !== undefined) {
-      const text = wrong.says === "clean" ? "I5: a bitmap lost what was written or frozen" : "I5: a bitmap says dirty what nobody wrote";
+      const text =
+        wrong.says === "clean"
+          ? "I5: a bitmap lost what was written or frozen"
+          : "I5: a bitmap says dirty what nobody wrote";
       this.fail(text, where(wrong.granule));
     }
     if (bitmap.checkpoint === undefined || bitmap.heir !== undefined) return;
@@ -201,7 +221,8 @@ export class Replay {
     const bitmap = this.bitmaps.get(label);
     const [disk] = label.split("/").map(Number);
     const from = created === undefined ? 0 : this.commands.indexOf(created);
-    const borders = bitmap === undefined ? [] : this.commands.slice(from).filter((command) => isBorder(command, bitmap.ref));
+    const borders =
+      bitmap === undefined ? [] : this.commands.slice(from).filter((command) => isBorder(command, bitmap.ref));
     /** @type {{ request: Marked, sure: boolean }[][]} */
     const segments = Array.from({ length: borders.length + 1 }, () => []);
     for (const request of this.requests[disk]) {
@@ -209,7 +230,13 @@ export class Replay {
       while (low < borders.length && borders[low].to < request.begin) low++;
       let high = low;
       while (high < borders.length && borders[high].from <= request.end) high++;
-      for (let at = low; at <= high; at++) segments[at].push({ request, sure: request.sure && low === high });
+      for (let at = low; at <= high; at++) {
+        const [before, after] = [borders[at - 1], borders[at]];
+        // Between two commands of one instant there is no room for a request.
+        if (before !== undefined && after !== undefined && before.to === after.from && before.from === after.to)
+          continue;
+        segments[at].push({ request, sure: request.sure && low === high });
+      }
     }
     this.segments.set(label, segments);
     return segments;
@@ -246,7 +273,7 @@ export function firstChangedClean(bitmap, actual, image) {
   if (checkpoint === undefined) return -1;
   const now = Buffer.from(image.buffer, image.byteOffset, image.length);
   const then = Buffer.from(checkpoint.buffer, checkpoint.byteOffset, checkpoint.length);
-  for (let at = 0; at < actual.length; ) {
+  for (let at = 0; at < actual.length;) {
     if (actual[at] !== clean) {
       at++;
       continue;

@@ -3,7 +3,9 @@ import { inspect } from "node:util";
 
 /** @param {{ text: string, details: object }} failure @param {{ seed: number, disks: number, writers: number }} options */
 export function describeFailure(failure, options) {
-  const { epoch, round, plan, directory, bitmaps, jobs, ...about } = /** @type {Record<string, unknown>} */ (failure.details);
+  const { epoch, round, plan, directory, bitmaps, jobs, ...about } = /** @type {Record<string, unknown>} */ (
+    failure.details
+  );
   const number = /epoch (\d+)/.exec(String(epoch))?.[1] ?? "0";
   const show = (/** @type {unknown} */ value, /** @type {number} */ depth) =>
     inspect(value, { depth, breakLength: 140, maxArrayLength: 40, maxStringLength: 400 }).replaceAll("\n", "\n    ");

@@ -11,23 +11,34 @@ export function checkRestored(run, fail) {
   if (result?.status !== "completed" || frozen === undefined || plan.sync === "none") return;
   const target = run.targetImage();
   const about = { job: plan.id, sync: plan.sync, target: plan.target, trouble: plan.trouble.kind };
-  const whole = plan.sync === "full" || plan.sync === "top" || (plan.target === "update" && run.checkpoint !== undefined && run.updates);
+  const whole =
+    plan.sync === "full" ||
+    plan.sync === "top" ||
+    (plan.target === "update" && run.checkpoint !== undefined && run.updates);
   if (whole) {
     const at = firstDifference(target, frozen);
-    if (at !== -1) fail("I2: the target is not the disk at the freeze", { ...about, at, target: target[at], frozen: frozen[at] });
+    if (at !== -1)
+      fail("I2: the target is not the disk at the freeze", { ...about, at, target: target[at], frozen: frozen[at] });
     return;
   }
   if (run.extents === undefined) return;
   for (const { offset, length } of run.extents) {
     const at = firstDifference(target.subarray(offset, offset + length), frozen.subarray(offset, offset + length));
-    if (at !== -1) fail("I2: an artefact holds something else than the disk at the freeze", { ...about, at: offset + at });
+    if (at !== -1)
+      fail("I2: an artefact holds something else than the disk at the freeze", { ...about, at: offset + at });
   }
   checkSet(run, fail, about);
   if (run.checkpoint === undefined) return;
   const restored = Buffer.from(run.checkpoint);
   for (const { offset, length } of run.extents) target.copy(restored, offset, offset, offset + length);
   const at = firstDifference(restored, frozen);
-  if (at !== -1) fail("I2: the restored chain is not the disk at the freeze", { ...about, at, restored: restored[at], frozen: frozen[at] });
+  if (at !== -1)
+    fail("I2: the restored chain is not the disk at the freeze", {
+      ...about,
+      at,
+      restored: restored[at],
+      frozen: frozen[at],
+    });
 }
 
 /** What was copied is what the bitmap said, rounded to clusters: not less, not more. @param {import("./job-run.mjs").JobRun} run @param {import("./replay.mjs").Fail} fail @param {object} about */
@@ -36,9 +47,17 @@ function checkSet(run, fail, about) {
   if (frozenGranules === undefined || frozen === undefined || extents === undefined) return;
   const wanted = roundToClusters(frozenGranules, run.granularity, run.clusterSize, frozen.length);
   const copied = new Uint8Array(wanted.length);
-  for (const { offset, length } of extents) copied.fill(1, Math.floor(offset / run.clusterSize), Math.ceil((offset + length) / run.clusterSize));
+  for (const { offset, length } of extents)
+    copied.fill(1, Math.floor(offset / run.clusterSize), Math.ceil((offset + length) / run.clusterSize));
   const at = firstDifference(copied, wanted);
-  if (at !== -1) fail("I2: what was copied is not what the bitmap said", { ...about, cluster: at, clusterSize: run.clusterSize, copied: copied[at], wanted: wanted[at] });
+  if (at !== -1)
+    fail("I2: what was copied is not what the bitmap said", {
+      ...about,
+      cluster: at,
+      clusterSize: run.clusterSize,
+      copied: copied[at],
+      wanted: wanted[at],
+    });
 }
 
 /**
@@ -56,7 +75,11 @@ export function checkKept(run, bitmap, fail) {
     const end = Math.min(offset + bitmap.granularity, frozen.length);
     const at = firstDifference(target.subarray(offset, end), frozen.subarray(offset, end));
     if (at !== -1) {
-      fail("I2: bitmap-mode always gave up a cluster that is not on the target", { job: plan.id, granule, at: offset + at });
+      fail("I2: bitmap-mode always gave up a cluster that is not on the target", {
+        job: plan.id,
+        granule,
+        at: offset + at,
+      });
       return;
     }
   }

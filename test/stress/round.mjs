@@ -25,13 +25,17 @@ export class Round {
     this.begun = board.tick(epoch.control);
     /** Commands wait for each other here. @type {Promise<unknown>} */
     this.lane = Promise.resolve();
-    const jobs = plan.transactions.flatMap(({ actions }) => actions.flatMap((action) => ("job" in action ? [action.job] : [])));
+    const jobs = plan.transactions.flatMap(({ actions }) =>
+      actions.flatMap((action) => ("job" in action ? [action.job] : [])),
+    );
     const exits = plan.source !== undefined && sourceRules[plan.source.rule].name.endsWith("exit");
     this.deadly = exits || plan.kill !== undefined || jobs.some((job) => job.trouble.kind === "target exit");
     this.troubled = this.deadly || plan.source !== undefined || jobs.some((job) => job.trouble.kind !== "none");
     this.jobs = jobs;
     /** A thread may hang where a transition waits for it. */
-    this.hanging = (plan.source !== undefined && sourceRules[plan.source.rule].name.endsWith("hang")) || jobs.some((job) => job.trouble.kind === "hang");
+    this.hanging =
+      (plan.source !== undefined && sourceRules[plan.source.rule].name.endsWith("hang")) ||
+      jobs.some((job) => job.trouble.kind === "hang");
   }
 
   /** @param {string} text @param {object} details */
@@ -41,7 +45,10 @@ export class Round {
 
   /** @param {string} what @param {unknown} error */
   unexpected(what, error) {
-    this.fail(`${what}: an error that nothing planned explains`, { error: String(/** @type {Error} */ (error).stack), code: /** @type {{ code?: string }} */ (error).code });
+    this.fail(`${what}: an error that nothing planned explains`, {
+      error: String(/** @type {Error} */ (error).stack),
+      code: /** @type {{ code?: string }} */ (error).code,
+    });
   }
 
   /** What may be said of a job that failed for what others did. @param {import("./plan-job.mjs").JobPlan} job @returns {RegExp[]} */
@@ -50,8 +57,13 @@ export class Round {
     const errors = [];
     if (this.deadly) errors.push(/thread/i);
     // A mirror's guests are the movers of another job, which may die or hang there.
-    if (source?.disk === job.disk && sourceRules[source.rule].errors) errors.push(/input\/output error/i, /could not be read/);
-    if (this.runs.some((run) => run.grouped && run.plan === job) && this.jobs.some((one) => one.trouble.kind !== "none")) errors.push(/Operation canceled/);
+    if (source?.disk === job.disk && sourceRules[source.rule].errors)
+      errors.push(/input\/output error/i, /could not be read/);
+    if (
+      this.runs.some((run) => run.grouped && run.plan === job) &&
+      this.jobs.some((one) => one.trouble.kind !== "none")
+    )
+      errors.push(/Operation canceled/);
     return errors;
   }
 
@@ -64,7 +76,12 @@ export class Round {
     this.#expect();
     epoch.crew.resume();
     epoch.mainGuest?.resume();
-    const work = [this.#sources(), this.#kill(), view?.run(), ...plan.transactions.map((transaction) => this.#transaction(transaction))];
+    const work = [
+      this.#sources(),
+      this.#kill(),
+      view?.run(),
+      ...plan.transactions.map((transaction) => this.#transaction(transaction)),
+    ];
     const settled = Promise.all(work).catch((error) => this.unexpected("a round", error));
     // Without work there are still the guests.
     await Promise.all([settled, sleep(plan.transactions.length === 0 ? 40 : 5)]);
@@ -134,7 +151,9 @@ export class Round {
       if (!("job" in action)) return { command: action.command, run: undefined };
       const run = new JobRun(action.job, epoch, this);
       run.grouped = plan.grouped;
-      run.updates = action.job.target === "update" && epoch.bitmaps.get(`${action.job.disk}/${action.job.bitmap}`)?.checkpoint !== undefined;
+      run.updates =
+        action.job.target === "update" &&
+        epoch.bitmaps.get(`${action.job.disk}/${action.job.bitmap}`)?.checkpoint !== undefined;
       return { command: undefined, run };
     });
     const actions = steps.map(({ command, run }) => (run === undefined ? this.#action(command) : run.action()));
@@ -147,7 +166,8 @@ export class Round {
       for (const run of runs) run.removeTarget();
       return [];
     }
-    if (plan.actions.some((action) => "command" in action && action.command.type === "abort")) this.fail("a transaction with an abort was carried out", {});
+    if (plan.actions.some((action) => "command" in action && action.command.type === "abort"))
+      this.fail("a transaction with an abort was carried out", {});
     this.#note(steps, from, board.tick(epoch.control));
     this.runs.push(...runs);
     return runs.map((run, index) => ({ run, job: jobs[index] }));
@@ -156,13 +176,17 @@ export class Round {
   /** What a transaction names may be gone: an earlier one was refused. @param {import("./plan.mjs").TransactionPlan} plan */
   #exists(plan) {
     const added = new Set();
-    const has = (/** @type {number} */ disk, /** @type {string} */ name) => added.has(`${disk}/${name}`) || this.epoch.disks[disk].disk.bitmaps.list().some((one) => one.name === name);
+    const has = (/** @type {number} */ disk, /** @type {string} */ name) =>
+      added.has(`${disk}/${name}`) || this.epoch.disks[disk].disk.bitmaps.list().some((one) => one.name === name);
     return plan.actions.every((action) => {
       if ("job" in action) return action.job.bitmap === undefined || has(action.job.disk, action.job.bitmap);
       const { command } = action;
       if (command.type === "abort") return true;
       if (command.type === "add") return added.add(`${command.disk}/${command.name}`) !== undefined;
-      return has(command.disk, command.name) && (command.type !== "merge" || command.sources.every((source) => has(source.disk, source.name)));
+      return (
+        has(command.disk, command.name) &&
+        (command.type !== "merge" || command.sources.every((source) => has(source.disk, source.name)))
+      );
     });
   }
 
@@ -170,7 +194,14 @@ export class Round {
   #action(command) {
     if (command === undefined || command.type === "abort") return { type: "abort" };
     const disk = this.epoch.disks[command.disk].disk;
-    if (command.type === "add") return { type: "bitmap-add", disk, name: command.name, granularity: command.granularity, disabled: command.disabled };
+    if (command.type === "add")
+      return {
+        type: "bitmap-add",
+        disk,
+        name: command.name,
+        granularity: command.granularity,
+        disabled: command.disabled,
+      };
     if (command.type !== "merge") return { type: `bitmap-${command.type}`, disk, name: command.name };
     const sources = command.sources.map((source) => ({ disk: this.epoch.disks[source.disk].disk, name: source.name }));
     return { type: "bitmap-merge", disk, target: command.name, sources };
@@ -184,6 +215,7 @@ export class Round {
     const aborts = plan.actions.some((action) => "command" in action && action.command.type === "abort");
     if (aborts && code === "ERR_TRANSACTION_ABORTED") return;
     if (code === "ERR_GATE_HELD" && this.hanging) return;
+    if (code === "ERR_BITMAP_SIZES" && this.plan.resize !== undefined) return; // planned before the resize
     // Two jobs of the round may want one mirror.
     if (code === "ERR_NODE_BUSY" && this.plan.kind === "chain") return;
     this.unexpected("a transaction", error);
@@ -192,7 +224,9 @@ export class Round {
   /** Puts a transaction among the requests: at its instant if a freeze showed it. @param {{ command: import("./plan.mjs").CommandPlan | undefined, run: JobRun | undefined }[]} steps @param {number} from @param {number} to */
   #note(steps, from, to) {
     const { epoch } = this;
-    const seen = steps.map(({ run }) => (run === undefined ? undefined : epoch.instants.get(run.plan.id))).find((one) => one !== undefined);
+    const seen = steps
+      .map(({ run }) => (run === undefined ? undefined : epoch.instants.get(run.plan.id)))
+      .find((one) => one !== undefined);
     const span = seen === undefined ? { from, to } : { from: seen.at, to: seen.at };
     for (const [disk, instant] of seen?.disks ?? []) this.commands.push({ ...span, kind: "instant", disk, instant });
     for (const { command, run } of steps) {
@@ -200,7 +234,15 @@ export class Round {
       if (command === undefined || command.type === "abort") continue;
       const ref = { disk: command.disk, name: command.name };
       const image = seen?.disks.get(command.disk)?.image;
-      if (command.type === "add") this.commands.push({ ...span, kind: "add", ref, granularity: command.granularity, disabled: command.disabled, image });
+      if (command.type === "add")
+        this.commands.push({
+          ...span,
+          kind: "add",
+          ref,
+          granularity: command.granularity,
+          disabled: command.disabled,
+          image,
+        });
       else if (command.type === "clear") this.commands.push({ ...span, kind: "clear", ref, image });
       else if (command.type === "merge") this.commands.push({ ...span, kind: "merge", ref, sources: command.sources });
       else this.commands.push({ ...span, kind: command.type, ref });
@@ -244,7 +286,13 @@ export class Round {
     if (plan.bitmap === undefined) return;
     const ref = { disk: plan.disk, name: plan.bitmap };
     const outcome = outcomeOf(plan, result.status === "completed");
-    const command = { ...span, kind: /** @type {const} */ ("end"), ref, outcome, uncopied: /** @type {Uint8Array | undefined} */ (undefined) };
+    const command = {
+      ...span,
+      kind: /** @type {const} */ ("end"),
+      ref,
+      outcome,
+      uncopied: /** @type {Uint8Array | undefined} */ (undefined),
+    };
     // What was not copied is known as far as the set goes; by then the freeze has been replayed.
     this.commands.push({ ...span, kind: "look", look: () => (command.uncopied = uncopiedAtMost(run)) }, command);
   }
@@ -260,11 +308,20 @@ export class Round {
     const { requests, cutOff } = epoch.crew.collect();
     for (const disk of epoch.disks) {
       // What movers wrote to a mirror, and when, is nobody's log.
-      if (disk.mirror) requests[disk.index].push({ begin: this.begun, end: board.tick(epoch.control), offset: 0, length: disk.length, sure: false });
+      if (disk.mirror)
+        requests[disk.index].push({
+          begin: this.begun,
+          end: board.tick(epoch.control),
+          offset: 0,
+          length: disk.length,
+          sure: false,
+        });
     }
     for (const run of this.runs) run.judge();
     const lengths = epoch.disks.map((disk) => disk.length);
-    const replay = new Replay(epoch.bitmaps, requests, this.commands, lengths, (text, details) => this.fail(text, details));
+    const replay = new Replay(epoch.bitmaps, requests, this.commands, lengths, (text, details) =>
+      this.fail(text, details),
+    );
     replay.run();
     await checkQuiet(this, replay, cutOff);
     for (const run of this.runs) {
@@ -284,7 +341,8 @@ export class Round {
   #groups() {
     const members = this.runs.filter((run) => run.grouped);
     const completed = members.filter((run) => run.result?.status === "completed").length;
-    if (completed > 0 && completed < members.length) this.fail("a group ended mixed", { results: members.map((run) => run.result) });
+    if (completed > 0 && completed < members.length)
+      this.fail("a group ended mixed", { results: members.map((run) => run.result) });
   }
 }
 

@@ -69,7 +69,12 @@ export class SharedSectors {
         const tag = words[at * 2];
         const unit = offset / 8 + at;
         const right = tag === 0 ? words[at * 2 + 1] === 0 : words[at * 2 + 1] === checkOf(tag, unit);
-        if (!right) return { offset: unit * 8, torn: true, text: `bytes of no write: ${tag.toString(16)} ${words[at * 2 + 1].toString(16)}` };
+        if (!right)
+          return {
+            offset: unit * 8,
+            torn: true,
+            text: `bytes of no write: ${tag.toString(16)} ${words[at * 2 + 1].toString(16)}`,
+          };
         if (tag === last) continue;
         last = tag;
         const text = this.#superseded(tag, offset / sectorBytes + index, before[index]);
@@ -93,7 +98,9 @@ export class SharedSectors {
     const end = Atomics.load(log, 1 + (request % logEntries) * entryWords + field.end);
     const age = (Atomics.load(log, 0) - request) & 0xffffff;
     if (end === 0 || age > logEntries - 16) return undefined; // still running, or forgotten
-    return since > end ? `request ${request} of writer ${writer}, ended at ${end}, replaced by one begun at ${since}` : undefined;
+    return since > end
+      ? `request ${request} of writer ${writer}, ended at ${end}, replaced by one begun at ${since}`
+      : undefined;
   }
 }
 

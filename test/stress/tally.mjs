@@ -52,7 +52,9 @@ export class Tally {
     this.requests += crew.requests;
     this.bytes += crew.bytes;
     this.delayMaxMs = Math.max(this.delayMaxMs, crew.delayMaxMs);
-    this.rss.push(Math.round(Number(/VmRSS:\s+(\d+)/.exec(readFileSync("/proc/self/status", "latin1"))?.[1] ?? 0) / 1024));
+    this.rss.push(
+      Math.round(Number(/VmRSS:\s+(\d+)/.exec(readFileSync("/proc/self/status", "latin1"))?.[1] ?? 0) / 1024),
+    );
   }
 
   get line() {

@@ -70,7 +70,14 @@ export class ViewRun {
     const success = await this.#end(view);
     if (plan.bitmap === undefined) return;
     const at = board.tick(round.epoch.control);
-    round.commands.push({ from: at, to: at, kind: "end", ref: { disk: plan.disk, name: plan.bitmap }, outcome: success ? "W" : "P|W", uncopied: undefined });
+    round.commands.push({
+      from: at,
+      to: at,
+      kind: "end",
+      ref: { disk: plan.disk, name: plan.bitmap },
+      outcome: success ? "W" : "P|W",
+      uncopied: undefined,
+    });
   }
 
   /** @param {import("../../packages/runtime/dist/index.js").View} view */
@@ -78,9 +85,18 @@ export class ViewRun {
     const { granules, granularity, image } = this;
     if (granules === undefined) return;
     const seen = new Uint8Array(granules.length);
-    for await (const { offset, length } of view.extents()) seen.fill(1, offset / granularity, Math.ceil((offset + length) / granularity));
-    const at = firstDifference(seen, granules.map((one) => (one === clean ? 0 : 1)));
-    if (at !== -1) this.round.fail("a view's extents are not what its bitmap said", { granule: at, granularity, length: image.length });
+    for await (const { offset, length } of view.extents())
+      seen.fill(1, offset / granularity, Math.ceil((offset + length) / granularity));
+    const at = firstDifference(
+      seen,
+      granules.map((one) => (one === clean ? 0 : 1)),
+    );
+    if (at !== -1)
+      this.round.fail("a view's extents are not what its bitmap said", {
+        granule: at,
+        granularity,
+        length: image.length,
+      });
   }
 
   /** @param {import("../../packages/runtime/dist/index.js").View} view */
@@ -97,13 +113,19 @@ export class ViewRun {
       if (error.errno === 22 && !inside) return;
       this.broken = true;
       const small = plan.spillMemory < image.length;
-      const allowed = error.code === "ERR_THREAD_DIED" ? round.deadly : small || round.deadly || round.plan.source !== undefined;
+      const allowed =
+        error.code === "ERR_THREAD_DIED" ? round.deadly : small || round.deadly || round.plan.source !== undefined;
       if (!allowed) round.unexpected("a read of a view", error);
       return;
     }
     if (!inside) round.fail("a view limited to a bitmap answered a read outside of it", { offset, length });
     const at = firstDifference(data, image.subarray(offset, offset + length));
-    if (at !== -1) round.fail("I2: a view reads something else than the disk at the freeze", { offset: offset + at, view: data[at], frozen: image[offset + at] });
+    if (at !== -1)
+      round.fail("I2: a view reads something else than the disk at the freeze", {
+        offset: offset + at,
+        view: data[at],
+        frozen: image[offset + at],
+      });
     round.epoch.tally.checked("I2");
     await sleep(0);
   }
@@ -127,7 +149,8 @@ export class ViewRun {
     } catch (error) {
       if (/** @type {{ code?: string }} */ (error).code !== "ERR_VIEW_BROKEN") throw error;
       const small = this.plan.spillMemory < this.image.length;
-      if (!small && !this.round.deadly && this.round.plan.source === undefined) this.round.unexpected("the success of a view", error);
+      if (!small && !this.round.deadly && this.round.plan.source === undefined)
+        this.round.unexpected("the success of a view", error);
       return false;
     }
   }

@@ -19,7 +19,9 @@ proctype guest(byte me) {
     :: else ->
        if
        :: first = 0; last = 0
+#ifndef ONE
        :: first = 1; last = 1
+#endif
 #ifdef WIDE
        :: me == 0 -> first = 0; last = 1
 #endif

@@ -5,7 +5,9 @@
 active proctype reader() {
     byte c, s, got; bool pinned;
     (started);
+#ifndef ONE
     if :: c = 0 :: c = 1 fi;
+#endif
     if :: !set[c] -> goto refused :: else fi;
     do
     :: OVER -> goto refused

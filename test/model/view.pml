@@ -4,6 +4,7 @@
  * Options (each a -D of spin; README.md has the sets that check.mjs runs):
  *   MOVER0=k, MOVER1=k  how a mover copies: 0 through its buffer, 1 by the kernel without a claim; without MOVER1 one mover
  *   WIDE        guest 0 writes both clusters in one request
+ *   ONE         guests and the reader keep to cluster 0, which alone is in the set
  *   BREAK       a guest whose delay is used up, or who cannot read the old data, breaks the view
  *   ELSEWHERE   a thread that serves the disk dies at any instant while it holds nothing: its pool breaks the view
  *   DEATH=1, 2  guest 0 or mover 0 may die at any step; the pool notices later
@@ -185,7 +186,9 @@ proctype coordinator() {
 
 init {
     atomic {
+#ifndef ONE
         if :: set[0] = true; set[1] = true :: skip fi;          /* all clusters, or what the bitmap says */
+#endif
         disk[0] = 1; parent[0] = true;                          /* cluster 0 changed since the last backup */
         run guest(0);
 #if GUESTS == 2

@@ -70,7 +70,6 @@ export interface LabDisk {
 /** An engine; closed at the end of its test by `await using`. */
 export class Lab {
   readonly engine: Engine;
-  readonly context: ThreadContext;
   /** Regions that were given back and not handed out again. */
   readonly free = new Set<Region>();
   #directory: string | undefined;
@@ -89,7 +88,13 @@ export class Lab {
       this.free.add(region);
       free(region);
     };
-    this.context = ThreadContext.of(this.engine.address());
+  }
+
+  /** This thread as a guest's: made late, since a thread on which nobody else turns the event loop cannot ask for arenas. */
+  get context(): ThreadContext {
+    const context = ThreadContext.of(this.engine.address());
+    assert(context.arenas.knows(this.engine.arenas.buffers.length));
+    return context;
   }
 
   get directory(): string {
@@ -110,7 +115,9 @@ export class Lab {
 
   /** Another guest, in this thread. */
   guest(layer: Layer): DiskIo {
-    return new DiskIo(layer.stack.address(layer), this.context, this.engine.registry.reserve());
+    const seat = this.engine.registry.reserve();
+    assert(seat !== undefined);
+    return new DiskIo(layer.stack.address(layer), this.context, seat.participant);
   }
 
   /** One transition that makes the layer's part of the table say this. */
@@ -130,12 +137,13 @@ export class Lab {
   }
 
   /** A view that stands. */
-  async view(layer: Layer, options: Partial<ViewOptions> = {}, set?: Recorder): Promise<EngineView> {
+  async view(layer: Layer, options: Partial<Omit<ViewOptions, "gate">> = {}, set?: Recorder): Promise<EngineView> {
     const view = this.engine.view(
       layer,
       {
         length: layer.table.length,
         clusterSize: 65536,
+        alignment: 1,
         guestDelayMaxMs: 10,
         breakGuestWrite: false,
         spillMemory: 4 * MiB,

@@ -22,7 +22,11 @@ describe("masks of one word's clusters", () => {
   });
 
   it("are counted (property)", () => {
-    fc.assert(fc.property(mask, (bits) => expect(countOf(bits)).toBe(bitsOf(bits).length)));
+    fc.assert(
+      fc.property(mask, (bits) => {
+        expect(countOf(bits)).toBe(bitsOf(bits).length);
+      }),
+    );
   });
 
   it("have a lowest bit, and runs that end where a bit is missing (property)", () => {

@@ -21,6 +21,7 @@ function block(readme: string, fence: string): string {
 const readmes = [
   { name: "root", file: `${root}README.md`, cwd: `${root}test` },
   { name: "engine", file: `${root}packages/engine/README.md`, cwd: `${root}packages/engine` },
+  { name: "runtime", file: `${root}packages/runtime/README.md`, cwd: `${root}packages/runtime` },
 ];
 
 for (const { name, file, cwd } of readmes) {

@@ -70,6 +70,41 @@ test("guests are not held by it, and a disk that has nothing to do with it comes
     await disk.detach(); // bounded, although the job's thread still has it
   }));
 
+test("a spill that fills up behind it breaks the view, and the job fails though its thread hangs", () =>
+  inScene(async (scene) => {
+    const disk = await scene.disk("a", length, 6);
+    await disk.bitmaps.add("b");
+    const target = await scene.faulty("t", length, hangs);
+    const spill = { memory: 4 * cluster, file: 0 };
+    const job = await scene.runtime.backup({ disk, target, sync: "full", bitmap: "b", bitmapMode: "on-success", maxChunk: cluster, spill, guestDelayMax: 5 });
+    await faultReached(target.node, 0);
+    for (let offset = 0; offset < length; offset += cluster) await disk.write(new Uint8Array(cluster).fill(1), offset);
+    expect(await ended(job)).toEqual({
+      status: "failed",
+      error: "the point in time was given up: the spill was full for longer than a guest may wait",
+    });
+    expect(disk.bitmaps.get("b")).toMatchObject({ busy: false, count: length });
+    releaseHang(target.node);
+  }));
+
+test("where the guest is to give way, its write waits and fails, and the point in time stands", () =>
+  inScene(async (scene) => {
+    const disk = await scene.disk("a", length, 7);
+    const shadow = scene.bytes("a.raw");
+    const target = await scene.faulty("t", length, hangs);
+    const spill = { memory: 4 * cluster, file: 0 };
+    const job = await scene.runtime.backup({ disk, target, maxChunk: cluster, spill, guestDelayMax: 5, onSpillFull: "break-guest-write" });
+    await faultReached(target.node, 0);
+    const answers = [];
+    for (let index = 8; index < 32; index++) answers.push((await refusalOf(() => disk.write(new Uint8Array(cluster).fill(1), index * cluster))).code);
+    expect(answers.slice(0, 2)).toEqual(["none", "none"]);
+    expect(answers.at(-1)).toBe("ERR_IO");
+    disarmFault(target.node, 0);
+    releaseHang(target.node);
+    expect(await ended(job)).toEqual({ status: "completed", error: null });
+    expect(firstDifference(scene.bytes("t.raw"), shadow)).toBe(-1);
+  }));
+
 test("the runtime closes in bounded time, with the bitmap reclaimed before", async () => {
   const scene = new Scene();
   const disk = await scene.disk("a", length, 4);

@@ -25,6 +25,8 @@ const errnoNoSpace = 28;
 const errnoIo = 5;
 /** A last flush, so that what is on the target counts for bitmap-mode always, may take this long. */
 const lastFlushMs = 2000;
+/** Between two looks for views that broke while a thread of their job hangs. */
+const brokenLookMs = 200;
 /** `done` waits this long for the target to be let go of. */
 const lettingGoMs = 250;
 const runBytesDefault = 1024 * 1024;
@@ -36,6 +38,7 @@ export class JobControl {
   readonly #releasing = new Map<Promise<void>, ReadonlySet<DiskState>>();
   /** The same by the identity of the target. */
   readonly #letGoOf = new Map<string, Promise<void>>();
+  #brokenWatch: NodeJS.Timeout | undefined;
   /** Members of a group that were told to commit, until all are. */
   readonly #deciding: JobState[] = [];
 
@@ -107,6 +110,7 @@ export class JobControl {
       error: undefined,
       safe: undefined,
       decided: undefined,
+      brokenSeen: false,
       flushing: undefined,
       ended: undefined,
       freezeMs: 0,
@@ -145,9 +149,29 @@ export class JobControl {
     };
     if (folds === undefined) start();
     else void folds.then(start);
+    this.#brokenWatch ??= setInterval(() => this.#lookForBroken(), brokenLookMs).unref();
     // A forced detach that came while the gate was still held found no job to cancel.
     for (const job of jobs) {
       if ([...disksOf(job)].some((disk) => disk.actor.state !== "open")) this.cancelIfPossible(job.id);
+    }
+  }
+
+  /**
+   * A view that breaks ends its job's threads, and their end fails the job; but one that hangs in its target does not end.
+   * So a view that is found broken twice fails its job from here.
+   */
+  #lookForBroken(): void {
+    const { jobs } = this.#coordinator.world;
+    const open = [...jobs.values()].filter((job) => job.decided === undefined);
+    if (open.length === 0) {
+      clearInterval(this.#brokenWatch);
+      this.#brokenWatch = undefined;
+    }
+    for (const job of open) {
+      const { broken, allFlushed } = job.view;
+      if (broken === undefined || allFlushed) continue;
+      if (job.brokenSeen) this.#sendIfPossible(job, { type: "fail", error: brokenText(broken.reason, broken.errno) });
+      job.brokenSeen = true;
     }
   }
 

@@ -40,6 +40,8 @@ export interface JobState {
   /** Clusters that count as copied for U (bitmap-mode always): covered by a flush. */
   safe: Int32Array | undefined;
   decided: JobDecision | undefined;
+  /** Its view was found broken while its threads had not said so. */
+  brokenSeen: boolean;
   /** A flush that the job waits for, or has given up waiting for: its target is in use until it returns. */
   flushing: Promise<unknown> | undefined;
   /** Bytes done and in all at the end: the view's memory goes to others after that. */

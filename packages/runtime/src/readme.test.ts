@@ -1,0 +1,40 @@
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { jobMachine } from "@heirloom/runtime";
+import { expect, test } from "vitest";
+
+const cwd = fileURLToPath(new URL("..", import.meta.url));
+const readme = readFileSync(`${cwd}/README.md`, "utf8");
+
+function block(fence: string): string {
+  const text = readme.split("```" + fence + "\n")[1]?.split("```")[0];
+  if (text === undefined) throw new Error(`README.md has no block ${fence}`);
+  return text;
+}
+
+function run(program: string): string {
+  return execFileSync(process.execPath, ["--input-type=module", "-e", program], { cwd }).toString();
+}
+
+test("the README's example prints what the README says", () => {
+  expect(run(block("js"))).toBe(block("text"));
+});
+
+test("the README's view reads, and abdicates", () => {
+  const program = `
+    import { createRuntime } from "@heirloom/runtime";
+    const runtime = createRuntime();
+    const disk = await runtime.attach({ driver: "memory", size: 2 ** 20 });
+    await disk.bitmaps.add("daily");
+    await disk.write(new Uint8Array(1), 2 ** 18);
+    ${block("js example=view")}
+    console.log(disk.bitmaps.get("daily").count);
+    await runtime.close();`;
+  expect(run(program)).toBe("0\n");
+});
+
+test("the example is one that the oldest Node parses, and the machines that it names are there", () => {
+  expect(block("js")).not.toContain("await using");
+  expect(jobMachine.states).toContain("pending");
+});

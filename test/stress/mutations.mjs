@@ -47,12 +47,13 @@ function plant(copy, fault) {
       cpSync(join(from, "node_modules"), join(to, "node_modules"), { recursive: true, verbatimSymlinks: true });
   }
   symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
-  const path = join(copy, "packages", fault.file);
-  const source = readFileSync(path, "utf8");
-  const changed = source.replace(fault.find, fault.put);
-  if (changed === source)
-    throw new Error(`${fault.name}: ${fault.file} has no ${String(fault.find)} any more; update planted-faults.mjs`);
-  writeFileSync(path, changed);
+  for (const { file, find, put } of [fault, ...(fault.also ?? [])]) {
+    const path = join(copy, "packages", file);
+    const source = readFileSync(path, "utf8");
+    const changed = source.replace(find, put);
+    if (changed === source) throw new Error(`${fault.name}: ${file} has no ${String(find)} any more; update planted-faults.mjs`);
+    writeFileSync(path, changed);
+  }
 }
 
 /** @param {string} copy @returns {Promise<string | undefined>} what was violated */

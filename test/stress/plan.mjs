@@ -168,13 +168,26 @@ export function planRound(random, facts) {
   }
   if (kind !== "group" || random.chance(30))
     for (let count = random.int(kind === "commands" ? 2 : 0, 3); count > 0; count--) addCommand(random, picker, round);
-  if (random.chance(20)) {
-    const disk = random.pick(guestsDisks);
-    if (facts.disks[disk].decorated)
-      round.source = { disk, rule: random.int(0, sourceRules.length - 1), afterMs: random.int(0, 15) };
-  }
+  round.source = planSource(random, round, facts, guestsDisks);
   if (random.chance(8)) round.kill = { writer: random.int(0, facts.writers - 1), afterMs: random.int(0, 25) };
   return round;
+}
+
+/**
+ * What goes wrong with a source. A view that is to break is best broken while a copier reads: then its reads are slow.
+ * @param {import("./random.mjs").Random} random @param {RoundPlan} round @param {import("./epoch.mjs").Facts} facts @param {number[]} disks
+ * @returns {RoundPlan["source"]}
+ */
+function planSource(random, round, facts, disks) {
+  const jobs = round.transactions.flatMap(({ actions }) => actions.flatMap((action) => ("job" in action ? [action.job] : [])));
+  const tiny = jobs.find((job) => job.trouble.kind === "tiny spill" && facts.disks[job.disk].decorated && disks.includes(job.disk));
+  const slowReads = sourceRules.findIndex(({ name }) => name === "slow reads");
+  if (tiny !== undefined && random.chance(60)) return { disk: tiny.disk, rule: slowReads, afterMs: 0 };
+  const disk = jobs.find((job) => disks.includes(job.disk))?.disk ?? random.pick(disks);
+  if (!facts.disks[disk].decorated) return undefined;
+  if (random.chance(15)) return { disk, rule: slowReads, afterMs: 0 };
+  if (!random.chance(25)) return undefined;
+  return { disk, rule: random.int(0, sourceRules.length - 1), afterMs: random.int(0, 15) };
 }
 
 /** Hands out bitmaps, each once a round. */

@@ -1,6 +1,9 @@
 /** One fault each, in the code as built: what the protocol's sentences are there for. */
 
-/** @typedef {{ name: string, file: string, find: string | RegExp, put: string }} PlantedFault */
+/**
+ * @typedef {{ file: string, find: string | RegExp, put: string }} Edit
+ * @typedef {Edit & { name: string, also?: readonly Edit[] }} PlantedFault also: where two guards stand behind each other
+ */
 
 /** @type {readonly PlantedFault[]} */
 export const faults = [
@@ -29,10 +32,11 @@ export const faults = [
     put: "recorder.set(from, Math.max(1, to - from - 1));",
   },
   {
-    name: "a copier does not look whether the view is over after it has read",
+    name: "a copier does not look whether the view is over, neither after it has read nor before it writes",
     file: "engine/dist/copier.js",
     find: /if \(view\.over\(\)\)\s*got = 0;/,
     put: ";",
+    also: [{ file: "engine/dist/mover.js", find: /(#writeHeld\(\) \{\s*const job = this\.#job;\s*)if \(job\.view\.over\(\)\)\s*return 0;/, put: "$1" }],
   },
   {
     name: "a copier does not look again under its claim",
@@ -151,8 +155,8 @@ export const faults = [
   {
     name: "a scan takes out what is allocated",
     file: "engine/dist/scanner.js",
-    find: "if (isIn)",
-    put: "if (cluster % 5 === 0)",
+    find: /if \(outside > unit\)\s*for/,
+    put: "if (outside > unit || cluster % 5 === 0) for",
   },
   {
     name: "a zero cluster is not written over what the target held",

@@ -12,6 +12,7 @@ export const sourceRules = /** @type {const} */ ([
   { name: "write exit", rule: { kind: "write", nth: 30, action: { exit: true } }, errors: false },
   { name: "write hang", rule: { kind: "write", nth: 9, action: { hang: true } }, errors: false },
   { name: "many read errors", rule: { kind: "read", nth: 2, every: 9, action: { error: "EIO" } }, errors: true },
+  { name: "slow reads", rule: { kind: "read", every: 1, action: { delayMs: 2 } }, errors: false },
 ]);
 
 /** Rules of a mirror (a disk that backups write): hangs that a test lets go of. */

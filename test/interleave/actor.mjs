@@ -45,12 +45,21 @@ export class Actor {
     const { arenas } = this.context;
     this.views = plan.views.map((view) => View.at(view, arenas));
     this.recorders = plan.recorders.map((one) =>
-      SharedBitmap.from({ ...one, regions: one.regions.map((region) => ({ buffer: arenas.buffer(region.arena), byteOffset: region.byteOffset })) }),
+      SharedBitmap.from({
+        ...one,
+        regions: one.regions.map((region) => ({ buffer: arenas.buffer(region.arena), byteOffset: region.byteOffset })),
+      }),
     );
     this.jobs = plan.jobs.map((job) => arenas.words(job, jobWords));
     this.gates = plan.gates.map((gate) => arenas.words(gate, gateBytes / 4));
     oracle.recorders = plan.recorders.map(({ disk, base }, index) => ({ bitmap: this.recorders[index], disk, base }));
-    oracle.views = plan.views.map(({ disk, base, image, target }, index) => ({ view: this.views[index], disk, base, image, target }));
+    oracle.views = plan.views.map(({ disk, base, image, target }, index) => ({
+      view: this.views[index],
+      disk,
+      base,
+      image,
+      target,
+    }));
     oracle.gates = this.gates;
     oracle.watched = plan.disks;
     storage.beforeWrite = (disk, offset) => oracle.beforeWrite(disk, offset);
@@ -88,9 +97,23 @@ export class Actor {
 
   /**
    * A mover of a view's job.
-   * @param {{ source: number, target: number | import("@heirloom/block").BlockNode, clusters: number, sourceGate?: number, kernel?: boolean, copies?: boolean, view?: number, job?: number, runClusters?: number, detectZeroes?: boolean, targetIsZero?: boolean, onTargetError?: string }} options
+   * @param {{ source: number, target: number | import("@heirloom/block").BlockNode, clusters: number, sourceGate?: number, kernel?: boolean, copies?: boolean, view?: number, job?: number, runClusters?: number, detectZeroes?: boolean, targetIsZero?: boolean, scan?: { kind: "allocated" }, onTargetError?: string }} options
    */
-  mover({ source, target, clusters, sourceGate = 0, kernel = false, copies = true, view = 0, job = 0, runClusters = 1, detectZeroes = false, targetIsZero = false, onTargetError = "report" }) {
+  mover({
+    source,
+    target,
+    clusters,
+    sourceGate = 0,
+    kernel = false,
+    copies = true,
+    view = 0,
+    job = 0,
+    runClusters = 1,
+    detectZeroes = false,
+    targetIsZero = false,
+    scan,
+    onTargetError = "report",
+  }) {
     this.gate(sourceGate);
     const length = clusters * clusterSize;
     const end = new Mover(
@@ -102,6 +125,7 @@ export class Actor {
         targetIsZero,
         runBytesMax: runClusters * clusterSize,
         detectZeroes,
+        scan,
         onSourceError: "report",
         onTargetError: /** @type {"report"} */ (onTargetError),
         report: () => {},
@@ -125,14 +149,22 @@ export class Actor {
     if (lab.words[header.killed] !== 0) return;
     for (const view of this.views) {
       const word = (offset - view.busy.byteOffset) / 4;
-      if (word >= 0 && word < view.busy.length && load(view.busy, word) === 0) lab.fail("a thread sleeps for a claim that was released");
+      if (word >= 0 && word < view.busy.length && load(view.busy, word) === 0)
+        lab.fail("a thread sleeps for a claim that was released");
     }
     for (const gate of this.gates) {
       const word = (offset - gate.byteOffset) / 4;
-      if (word >= slotsWord && word < gate.length && load(gate, word) === 0) lab.fail("the gatekeeper sleeps for a slot that is empty");
+      if (word >= slotsWord && word < gate.length && load(gate, word) === 0)
+        lab.fail("the gatekeeper sleeps for a slot that is empty");
       if (word !== progressWord) continue;
-      const crowded = lab.quietly(() => this.views.some((view) => !view.over() && load(view.spill.words, freeMemoryWord) <= 0 && load(view.spill.words, freeFileWord) <= 0));
-      if (this.views.length > 0 && !crowded) lab.fail("a guest sleeps for room in the spill while there is room in every view");
+      const crowded = lab.quietly(() =>
+        this.views.some(
+          (view) =>
+            !view.over() && load(view.spill.words, freeMemoryWord) <= 0 && load(view.spill.words, freeFileWord) <= 0,
+        ),
+      );
+      if (this.views.length > 0 && !crowded)
+        lab.fail("a guest sleeps for room in the spill while there is room in every view");
     }
   }
 }

@@ -4,7 +4,18 @@
  */
 import { loadDrivers } from "../../packages/block/dist/index.js";
 import { Actor } from "./actor.mjs";
-import { chosenStart, field, header, operations, optionsStart, pointsStart, status, threadWord, traceFields, traceStart } from "./control-words.mjs";
+import {
+  chosenStart,
+  field,
+  header,
+  operations,
+  optionsStart,
+  pointsStart,
+  status,
+  threadWord,
+  traceFields,
+  traceStart,
+} from "./control-words.mjs";
 import { diskHandle, storage } from "./disks.mjs";
 import { lab } from "./lab.mjs";
 import { Oracle } from "./oracle.mjs";
@@ -15,7 +26,7 @@ await loadDrivers(/** @type {any} */ (diskHandle(0, 0)));
 
 /**
  * @typedef {{ arena: SharedArrayBuffer, disks: SharedArrayBuffer, oracle: SharedArrayBuffer, images: SharedArrayBuffer, registry: SharedArrayBuffer, planText: SharedArrayBuffer }} Parts
- * @typedef {{ scenario: string, mode: "seeds" | "exhaustive", from: number, count: number, bound: number, milliseconds?: number }} Job
+ * @typedef {{ scenario: string, mode: "seeds" | "exhaustive", from: number, count: number, bound: number, milliseconds?: number | undefined }} Job
  * @typedef {object} Scenario
  * @property {string} name
  * @property {string[]} threads
@@ -59,12 +70,26 @@ export function runBatch(scenario, job, parts) {
   const text = new Uint8Array(parts.planText);
   const begin = process.hrtime.bigint();
   const passed = () => Number(process.hrtime.bigint() - begin) / 1e6;
-  const result = { schedules: 0, steps: 0, complete: false, milliseconds: 0, hash: 0, kinds: /** @type {Record<string, number>} */ ({}), failure: /** @type {any} */ (undefined) };
+  const result = {
+    schedules: 0,
+    steps: 0,
+    complete: false,
+    milliseconds: 0,
+    hash: 0,
+    kinds: /** @type {Record<string, number>} */ ({}),
+    failure: /** @type {any} */ (undefined),
+  };
 
   /** @param {number} seed @param {number} length steps of a schedule without preemptions */
   const one = (seed, length) => {
     prepareWords(words, scenario, job, seed, length);
-    const world = new World({ arena: parts.arena, registry: parts.registry, oracle, threads: scenario.threads.length, seed });
+    const world = new World({
+      arena: parts.arena,
+      registry: parts.registry,
+      oracle,
+      threads: scenario.threads.length,
+      seed,
+    });
     const plan = world.plan(scenario.setup(world));
     const json = new TextEncoder().encode(JSON.stringify(plan));
     text.set(json);
@@ -83,14 +108,17 @@ export function runBatch(scenario, job, parts) {
     result.hash = (Math.imul(result.hash, 31) + traceHash(words)) | 0;
     if (words[header.failed] === 0) {
       try {
-        const kind = `${scenario.check(world) ?? ""}`;
+        const kind = scenario.check(world) ?? "";
         result.kinds[kind] = (result.kinds[kind] ?? 0) + 1;
       } catch (error) {
-        if (words[header.failed] === 0) result.failure = { message: error instanceof Error ? error.message : String(error) };
+        if (words[header.failed] === 0)
+          result.failure = { message: error instanceof Error ? error.message : String(error) };
       }
     }
-    if (words[header.failed] !== 0) result.failure = { message: new TextDecoder().decode(lab.failureText.slice(0, words[header.failureLength])) };
-    if (result.failure !== undefined) Object.assign(result.failure, { seed, path: pathOf(words), trace: traceOf(words, scenario, world) });
+    if (words[header.failed] !== 0)
+      result.failure = { message: new TextDecoder().decode(lab.failureText.slice(0, words[header.failureLength])) };
+    if (result.failure !== undefined)
+      Object.assign(result.failure, { seed, path: pathOf(words), trace: traceOf(words, scenario, world) });
     world.close();
     return words[header.steps];
   };
@@ -125,7 +153,22 @@ export function runBatch(scenario, job, parts) {
 /** @param {Int32Array} words @param {Scenario} scenario @param {Job} job @param {number} seed @param {number} length */
 function prepareWords(words, scenario, job, seed, length) {
   const prefix = words[header.prefixLength];
-  for (const name of ["ending", "failed", "steps", "clockUs", "forcedTimeouts", "traceLength", "pointCount", "lowest", "killed", "choiceCount", "spent", "mailHead", "mailTail", "killMask"]) {
+  for (const name of [
+    "ending",
+    "failed",
+    "steps",
+    "clockUs",
+    "forcedTimeouts",
+    "traceLength",
+    "pointCount",
+    "lowest",
+    "killed",
+    "choiceCount",
+    "spent",
+    "mailHead",
+    "mailTail",
+    "killMask",
+  ]) {
     words[header[name]] = 0;
   }
   words[header.threads] = scenario.threads.length;
@@ -151,9 +194,11 @@ function prepareWords(words, scenario, job, seed, length) {
   words[header.strategy] = strategy.random(3) === 0 ? strategies.walk : strategies.priorities;
   words[header.switchOdds] = 2 + strategy.random(24);
   words[header.timeoutOdds] = [0, 300, 60][strategy.random(3)];
-  for (let thread = 0; thread < scenario.threads.length; thread++) words[threadWord(thread, field.priority)] = strategy.random(1000);
+  for (let thread = 0; thread < scenario.threads.length; thread++)
+    words[threadWord(thread, field.priority)] = strategy.random(1000);
   words[header.pointCount] = 1 + strategy.random(5);
-  for (let point = 0; point < words[header.pointCount]; point++) words[pointsStart + point] = strategy.random(length + 20);
+  for (let point = 0; point < words[header.pointCount]; point++)
+    words[pointsStart + point] = strategy.random(length + 20);
   if (mortal.length > 0 && strategy.random(8) !== 0) {
     words[header.killAt] = strategy.random(length + 20);
     words[header.killThread] = mortal[strategy.random(mortal.length)];
@@ -170,7 +215,10 @@ function traceHash(words) {
 
 /** @param {Int32Array} words */
 function pathOf(words) {
-  return Array.from(words.subarray(chosenStart, chosenStart + words[header.choiceCount]), (choice, at) => `${choice}/${words[optionsStart + at]}`)
+  return Array.from(
+    words.subarray(chosenStart, chosenStart + words[header.choiceCount]),
+    (choice, at) => `${choice}/${words[optionsStart + at]}`,
+  )
     .map((text, at) => (text.startsWith("0/") ? "" : `${at}:${text}`))
     .filter((text) => text !== "")
     .join(" ");
@@ -183,10 +231,14 @@ function traceOf(words, scenario, world) {
     const at = traceStart + index * traceFields;
     const [thread, what, buffer, offset, result] = words.subarray(at, at + traceFields);
     const place = buffer === 0 ? "" : ` ${world.describe(buffer, offset)}`;
-    lines.push(`${String(index).padStart(5)} ${scenario.threads[thread].padEnd(10)} ${operations[what]}${place} -> ${result}`);
+    lines.push(
+      `${String(index).padStart(5)} ${scenario.threads[thread].padEnd(10)} ${operations[what]}${place} -> ${result}`,
+    );
   }
   for (let thread = 0; thread < scenario.threads.length; thread++) {
-    lines.push(`      ${scenario.threads[thread]}: status ${words[threadWord(thread, field.status)]}, at ${operations[words[threadWord(thread, field.operation)]]} ${world.describe(words[threadWord(thread, field.buffer)], words[threadWord(thread, field.offset)])}`);
+    lines.push(
+      `      ${scenario.threads[thread]}: status ${words[threadWord(thread, field.status)]}, at ${operations[words[threadWord(thread, field.operation)]]} ${world.describe(words[threadWord(thread, field.buffer)], words[threadWord(thread, field.offset)])}`,
+    );
   }
   return lines;
 }

@@ -10,7 +10,10 @@ import { header } from "./control-words.mjs";
 
 /** @param {number} disk @param {number} cluster */
 export function clusterOf(disk, cluster) {
-  return storage.bytes.subarray(disk * diskBytes + cluster * clusterSize, disk * diskBytes + (cluster + 1) * clusterSize);
+  return storage.bytes.subarray(
+    disk * diskBytes + cluster * clusterSize,
+    disk * diskBytes + (cluster + 1) * clusterSize,
+  );
 }
 
 /** @param {Uint8Array} one @param {Uint8Array} other */
@@ -32,10 +35,16 @@ export function checkView(world, target, index = 0) {
     if (!view.isCopied(cluster)) continue;
     const held = clusterOf(target, cluster);
     const expected = world.oracle.imageOf(image, origin + cluster);
-    assert.ok(same(held, expected), `I2: cluster ${cluster} is copied as ${show(held)}; at the instant it was ${show(expected)}`);
+    assert.ok(
+      same(held, expected),
+      `I2: cluster ${cluster} is copied as ${show(held)}; at the instant it was ${show(expected)}`,
+    );
   }
   const { spillWords } = memory;
-  const slots = spillWords[spillLayout.memorySlotsWord] + spillWords[spillLayout.fileSlotsMaxWord] + spillWords[spillLayout.zeroSlotsWord];
+  const slots =
+    spillWords[spillLayout.memorySlotsWord] +
+    spillWords[spillLayout.fileSlotsMaxWord] +
+    spillWords[spillLayout.zeroSlotsWord];
   for (let slot = 0; slot < slots; slot++) {
     const at = spillLayout.slotsStart + slot * spillLayout.slotFields;
     if (spillWords[at + spillLayout.stateField] !== spillLayout.slotFull) continue;
@@ -43,7 +52,10 @@ export function checkView(world, target, index = 0) {
     const data = new Uint8Array(clusterSize);
     view.spill.load(slot, data);
     const expected = world.oracle.imageOf(image, origin + cluster);
-    assert.ok(same(data, expected), `I2: slot ${slot} holds cluster ${cluster} as ${show(data)}; at the instant it was ${show(expected)}`);
+    assert.ok(
+      same(data, expected),
+      `I2: slot ${slot} holds cluster ${cluster} as ${show(data)}; at the instant it was ${show(expected)}`,
+    );
   }
 }
 
@@ -52,11 +64,22 @@ export function checkReleased(world) {
   if (lab.words[header.killed] !== 0) return;
   for (const [index, { memory }] of world.views.entries()) {
     const { view, spillWords } = memory;
-    for (const [word, bits] of view.busy.entries()) assert.equal(bits, 0, `view ${index}: claims of word ${word} are still held`);
+    for (const [word, bits] of view.busy.entries())
+      assert.equal(bits, 0, `view ${index}: claims of word ${word} are still held`);
     const kinds = [
       { name: "memory", first: 0, count: spillWords[spillLayout.memorySlotsWord], free: spillLayout.freeMemoryWord },
-      { name: "file", first: spillWords[spillLayout.memorySlotsWord], count: spillWords[spillLayout.fileSlotsMaxWord], free: spillLayout.freeFileWord },
-      { name: "zero", first: spillWords[spillLayout.memorySlotsWord] + spillWords[spillLayout.fileSlotsMaxWord], count: spillWords[spillLayout.zeroSlotsWord], free: spillLayout.freeZeroWord },
+      {
+        name: "file",
+        first: spillWords[spillLayout.memorySlotsWord],
+        count: spillWords[spillLayout.fileSlotsMaxWord],
+        free: spillLayout.freeFileWord,
+      },
+      {
+        name: "zero",
+        first: spillWords[spillLayout.memorySlotsWord] + spillWords[spillLayout.fileSlotsMaxWord],
+        count: spillWords[spillLayout.zeroSlotsWord],
+        free: spillLayout.freeZeroWord,
+      },
     ];
     let full = 0;
     for (const { name, first, count, free } of kinds) {
@@ -64,7 +87,10 @@ export function checkReleased(world) {
       for (let slot = first; slot < first + count; slot++) {
         const at = spillLayout.slotsStart + slot * spillLayout.slotFields;
         const state = spillWords[at + spillLayout.stateField];
-        assert.ok(state === spillLayout.slotFree || state === spillLayout.slotFull, `view ${index}: slot ${slot} is left in state ${state}`);
+        assert.ok(
+          state === spillLayout.slotFree || state === spillLayout.slotFull,
+          `view ${index}: slot ${slot} is left in state ${state}`,
+        );
         assert.equal(spillWords[at + spillLayout.readersField], 0, `view ${index}: slot ${slot} is still pinned`);
         if (state === spillLayout.slotFree) unused++;
         else full++;
@@ -74,7 +100,8 @@ export function checkReleased(world) {
     assert.equal(spillWords[spillLayout.fullWord], full, `view ${index}: count of full slots`);
   }
   for (const stack of world.stacks) {
-    for (let participant = 0; participant < 8; participant++) assert.equal(stack.words[slotWord(participant, operationField)], 0, `slot of thread ${participant} is not empty`);
+    for (let participant = 0; participant < 8; participant++)
+      assert.equal(stack.words[slotWord(participant, operationField)], 0, `slot of thread ${participant} is not empty`);
   }
 }
 
@@ -92,6 +119,9 @@ export function checkBitmap(world, recorder, expected, checkpoint) {
     if (set) continue;
     const at = base / clusterSize + cluster;
     const [now, then] = [clusterOf(disk, at), world.oracle.imageOf(checkpoint, at)];
-    assert.ok(same(now, then), `I1: cluster ${cluster} is clean in bitmap ${recorder}, but it is ${show(now)} and was ${show(then)}`);
+    assert.ok(
+      same(now, then),
+      `I1: cluster ${cluster} is clean in bitmap ${recorder}, but it is ${show(now)} and was ${show(then)}`,
+    );
   }
 }

@@ -52,7 +52,18 @@ const names = [
 export const header = Object.fromEntries(names.map((name, index) => [name, index]));
 
 const threadStart = 64;
-const threadFields = ["baton", "status", "waitBuffer", "waitOffset", "deadlineUs", "reason", "priority", "operation", "buffer", "offset"];
+const threadFields = [
+  "baton",
+  "status",
+  "waitBuffer",
+  "waitOffset",
+  "deadlineUs",
+  "reason",
+  "priority",
+  "operation",
+  "buffer",
+  "offset",
+];
 /** @type {Record<string, number>} */
 export const field = Object.fromEntries(threadFields.map((name, index) => [name, index]));
 /** @param {number} thread @param {number} index of a field */

@@ -25,7 +25,7 @@ export const storage = {
 
 /** @param {number} disk @param {number} offset @param {number} length */
 function* pieces(disk, offset, length) {
-  for (let at = offset; at < offset + length; ) {
+  for (let at = offset; at < offset + length;) {
     const end = Math.min(offset + length, at - (at % chunk) + chunk);
     yield { from: disk * diskBytes + at, at, length: end - at };
     at = end;
@@ -86,7 +86,8 @@ export function blocksOf(disk) {
 /** As SEEK_DATA: the first cluster with data at or after `offset`, -1 where there is none. @param {number} disk @param {number} offset */
 export function nextData(disk, offset) {
   ioStep("disk status", disksBuffer, disk * diskBytes + offset);
-  for (let at = offset; at < diskBytes; at = at - (at % clusterSize) + clusterSize) if (!isZeroAt(disk, at - (at % clusterSize), clusterSize)) return at;
+  for (let at = offset; at < diskBytes; at = at - (at % clusterSize) + clusterSize)
+    if (!isZeroAt(disk, at - (at % clusterSize), clusterSize)) return at;
   return -1;
 }
 /** @param {number} disk @param {number} offset @param {number} length */
@@ -97,7 +98,15 @@ function isZeroAt(disk, offset, length) {
 
 /** A node's handle for one of these disks. @param {number} disk @param {number} length bytes @param {boolean} [direct] @param {number} [shift] bytes: a window */
 export function diskHandle(disk, length, direct = false, shift = 0) {
-  return { driver: import.meta.url, readOnly: false, alignment: 1, clusterSize: 0, identity: `interleave:${disk}`, state: { disk, length, direct, shift }, children: [] };
+  return {
+    driver: import.meta.url,
+    readOnly: false,
+    alignment: 1,
+    clusterSize: 0,
+    identity: `interleave:${disk}`,
+    state: { disk, length, direct, shift },
+    children: [],
+  };
 }
 
 class Disk {

@@ -13,7 +13,13 @@ export const faults = [
   {
     name: "enter looks at closed before it stores its slot",
     scenario: "gate",
-    edits: [[engine("gate"), "Atomics\\.store\\(this\\.words, this\\.#slot, operation\\);\\s*if \\(Atomics\\.load\\(this\\.words, closedWord\\) === 0\\)\\s*return;", "const closed = Atomics.load(this.words, closedWord); Atomics.store(this.words, this.#slot, operation); if (closed === 0) return;"]],
+    edits: [
+      [
+        engine("gate"),
+        "Atomics\\.store\\(this\\.words, this\\.#slot, operation\\);\\s*if \\(Atomics\\.load\\(this\\.words, closedWord\\) === 0\\)\\s*return;",
+        "const closed = Atomics.load(this.words, closedWord); Atomics.store(this.words, this.#slot, operation); if (closed === 0) return;",
+      ],
+    ],
     expect: /between the commit/,
   },
   {
@@ -25,13 +31,21 @@ export const faults = [
   {
     name: "leave does not wake the gatekeeper",
     scenario: "gate",
-    edits: [[engine("gate"), "if \\(Atomics\\.load\\(this\\.words, closedWord\\) !== 0\\)\\s*Atomics\\.notify\\(this\\.words, this\\.#slot\\);", ""]],
+    edits: [
+      [
+        engine("gate"),
+        "if \\(Atomics\\.load\\(this\\.words, closedWord\\) !== 0\\)\\s*Atomics\\.notify\\(this\\.words, this\\.#slot\\);",
+        "",
+      ],
+    ],
     expect: /gatekeeper sleeps/,
   },
   {
     name: "a commit does not wait for the slots",
     scenario: "gate",
-    edits: [[engine("gatekeeper"), "const slot = slotWord\\(participant, operationField\\);", "return 0; const slot = 0;"]],
+    edits: [
+      [engine("gatekeeper"), "const slot = slotWord\\(participant, operationField\\);", "return 0; const slot = 0;"],
+    ],
     expect: /between the commit/,
   },
   {
@@ -50,7 +64,11 @@ export const faults = [
     name: "the generation is looked at before the gate is entered",
     scenario: "table",
     edits: [
-      [engine("disk-io"), "this\\.#gate\\.enter\\(operation\\);", "this.early = this.#gate.generation(); this.#gate.enter(operation);"],
+      [
+        engine("disk-io"),
+        "this\\.#gate\\.enter\\(operation\\);",
+        "this.early = this.#gate.generation(); this.#gate.enter(operation);",
+      ],
       [engine("disk-io"), "const generation = this\\.#gate\\.generation\\(\\);", "const generation = this.early;"],
     ],
     expect: /I1/,
@@ -58,7 +76,13 @@ export const faults = [
   {
     name: "gates of a group are closed and committed one by one",
     scenario: "group",
-    edits: [[engine("gatekeeper"), "if \\(holder === undefined\\) \\{\\s*commit\\(\\);", "if (holder === undefined) { if (gates.length > 1) { Atomics.store(gates[1], closedWord, 0); Atomics.notify(gates[1], closedWord); } commit();"]],
+    edits: [
+      [
+        engine("gatekeeper"),
+        "if \\(holder === undefined\\) \\{\\s*commit\\(\\);",
+        "if (holder === undefined) { if (gates.length > 1) { Atomics.store(gates[1], closedWord, 0); Atomics.notify(gates[1], closedWord); } commit();",
+      ],
+    ],
     expect: /I6|I1|I2|between the commit|descriptor/,
   },
   {
@@ -66,20 +90,36 @@ export const faults = [
     scenario: "freeze",
     edits: [
       [engine("disk-io"), "markRecorders\\(this\\.#layers, this\\.#base \\+ offset, length\\);", ""],
-      [engine("disk-io"), "const errno = this\\.#node\\.write\\(buffer, offset\\);", "const errno = this.#node.write(buffer, offset); markRecorders(this.#layers, this.#base + offset, buffer.length);"],
+      [
+        engine("disk-io"),
+        "this\\.#node\\.write\\(buffer, offset\\)",
+        "((errno) => { markRecorders(this.#layers, this.#base + offset, buffer.length); return errno; })(this.#node.write(buffer, offset))",
+      ],
     ],
     expect: /I1/,
   },
   {
     name: "a guest does not look again after its claim",
     scenario: "same-cluster",
-    edits: [[engine("preserve"), "const still = view\\.over\\(\\) \\? 0 : view\\.neededOf\\(word, claimed\\);", "const still = claimed;"]],
+    edits: [
+      [
+        engine("preserve"),
+        "const still = view\\.over\\(\\) \\? 0 : view\\.neededOf\\(word, claimed\\);",
+        "const still = claimed;",
+      ],
+    ],
     expect: /I2/,
   },
   {
     name: "two threads may hold a claim",
     scenario: "same-cluster",
-    edits: [[engine("view"), "return mask & ~Atomics\\.or\\(this\\.busy, word, mask\\);", "Atomics.or(this.busy, word, mask); return mask;"]],
+    edits: [
+      [
+        engine("view"),
+        "return mask & ~Atomics\\.or\\(this\\.busy, word, mask\\);",
+        "Atomics.or(this.busy, word, mask); return mask;",
+      ],
+    ],
     expect: /I2/,
   },
   {
@@ -91,7 +131,13 @@ export const faults = [
   {
     name: "a guest sets preserved before it has read",
     scenario: "same-cluster",
-    edits: [[engine("preserve"), "const errno = node\\.read\\(data, base \\+ cluster \\* view\\.clusterSize\\);", "view.setPreserved(cluster >>> 5, 1 << (cluster & 31)); const errno = node.read(data, base + cluster * view.clusterSize);"]],
+    edits: [
+      [
+        engine("preserve"),
+        "const errno = node\\.read\\(data, base \\+ cluster \\* view\\.clusterSize\\);",
+        "view.setPreserved(cluster >>> 5, 1 << (cluster & 31)); const errno = node.read(data, base + cluster * view.clusterSize);",
+      ],
+    ],
     expect: /I2/,
   },
   {
@@ -103,7 +149,13 @@ export const faults = [
   {
     name: "a copier does not look again after its claim",
     scenario: "copier-small",
-    edits: [[engine("copier"), "let left = view\\.over\\(\\) \\? 0 : view\\.neededOf\\(word, claimed\\);", "let left = claimed;"]],
+    edits: [
+      [
+        engine("copier"),
+        "let left = view\\.over\\(\\) \\? 0 : view\\.neededOf\\(word, claimed\\);",
+        "let left = claimed;",
+      ],
+    ],
     expect: /I2/,
   },
   {
@@ -125,7 +177,13 @@ export const faults = [
   {
     name: "a kernel's copy is not looked at again",
     scenario: "kernel-small",
-    edits: [[engine("kernel-copier"), "const still = view\\.over\\(\\) \\? 0 : view\\.neededOf\\(word, got\\);", "const still = got;"]],
+    edits: [
+      [
+        engine("kernel-copier"),
+        "const still = view\\.over\\(\\) \\? 0 : view\\.neededOf\\(word, got\\);",
+        "const still = got;",
+      ],
+    ],
     expect: /I2/,
   },
   {
@@ -137,7 +195,13 @@ export const faults = [
   {
     name: "a drainer counts a cluster before it has carried it",
     scenario: "death-of-a-copier",
-    edits: [[engine("drainer"), "const errno = carry\\(", "view.setCopied(cluster >>> 5, 1 << (cluster & 31)); const errno = carry("]],
+    edits: [
+      [
+        engine("drainer"),
+        "const errno = carry\\(",
+        "view.setCopied(cluster >>> 5, 1 << (cluster & 31)); const errno = carry(",
+      ],
+    ],
     expect: /I2/,
     seeds: 6000,
   },
@@ -154,8 +218,16 @@ export const faults = [
     name: "a view breaks after the guest has written",
     scenario: "spill-break",
     edits: [
-      [engine("disk-io"), "if \\(now >= deadline && !refuses\\)\\s*full\\.break\\(brokenSpillFull\\);", "if (now >= deadline && !refuses) { markRecorders(this.#layers, this.#base + offset, length); this.late = full; return 0; }"],
-      [engine("disk-io"), "const errno = this\\.#node\\.write\\(buffer, offset\\);", "const errno = this.#node.write(buffer, offset); this.late?.break(brokenSpillFull); this.late = undefined;"],
+      [
+        engine("disk-io"),
+        "full\\.break\\(brokenSpillFull\\);",
+        "{ markRecorders(this.#layers, this.#base + offset, length); this.late = full; return 0; }",
+      ],
+      [
+        engine("disk-io"),
+        "this\\.#node\\.write\\(buffer, offset\\)",
+        "((errno) => { this.late?.break(brokenSpillFull); this.late = undefined; return errno; })(this.#node.write(buffer, offset))",
+      ],
     ],
     expect: /I2/,
   },
@@ -175,7 +247,11 @@ export const faults = [
     name: "a reader does not pin its slot",
     scenario: "reader-of-a-file",
     edits: [
-      [engine("spill"), "Atomics\\.add\\(this\\.words, slotsStart \\+ slot \\* slotFields \\+ layout\\.readersField, 1\\);", ""],
+      [
+        engine("spill"),
+        "Atomics\\.add\\(this\\.words, slotsStart \\+ slot \\* slotFields \\+ layout\\.readersField, 1\\);",
+        "",
+      ],
       [engine("spill"), "Atomics\\.sub\\(this\\.words, readers, 1\\) === 1", "false"],
     ],
     expect: /I2/,
@@ -184,19 +260,55 @@ export const faults = [
   {
     name: "a summary is set after its leaf",
     scenario: "bitmap",
-    edits: [[region, "this\\.#announce\\(word\\);\\s*Atomics\\.or\\(words, word, mask\\);", "{ Atomics.or(words, word, mask); this.#announce(word); } else Atomics.or(words, word, mask);"]],
+    edits: [
+      [
+        region,
+        "this\\.#announce\\(word\\);\\s*Atomics\\.or\\(words, word, mask\\);",
+        "{ Atomics.or(words, word, mask); this.#announce(word); } else Atomics.or(words, word, mask);",
+      ],
+    ],
     expect: /misses|hides/,
   },
   {
     name: "a summary is set after its leaf, and the thread dies in between",
     scenario: "bitmap-death",
-    edits: [[region, "this\\.#announce\\(word\\);\\s*Atomics\\.or\\(words, word, mask\\);", "{ Atomics.or(words, word, mask); this.#announce(word); } else Atomics.or(words, word, mask);"]],
+    edits: [
+      [
+        region,
+        "this\\.#announce\\(word\\);\\s*Atomics\\.or\\(words, word, mask\\);",
+        "{ Atomics.or(words, word, mask); this.#announce(word); } else Atomics.or(words, word, mask);",
+      ],
+    ],
     expect: /misses|hides|lost/,
   },
   {
     name: "a mark is a load and a store",
     scenario: "bitmap",
-    edits: [[region, "\\n(\\s*)Atomics\\.or\\(words, word, mask\\);\\n(\\s*)\\}\\n", "\n$1Atomics.store(words, word, Atomics.load(words, word) | mask);\n$2}\n"]],
+    edits: [
+      [
+        region,
+        "\\n(\\s*)Atomics\\.or\\(words, word, mask\\);\\n(\\s*)\\}\\n",
+        "\n$1Atomics.store(words, word, Atomics.load(words, word) | mask);\n$2}\n",
+      ],
+    ],
     expect: /lost/,
+  },
+  {
+    name: "a scan retires what a guest has preserved",
+    scenario: "scan",
+    edits: [[engine("scanner"), "!view\\.isPreserved\\(cluster\\)", "true"]],
+    expect: /is retired, but/,
+  },
+  {
+    name: "a transition that is given up leaves its gate closed",
+    scenario: "refused",
+    edits: [
+      [
+        engine("gatekeeper"),
+        "Atomics\\.store\\(words, closedWord, 0\\);",
+        "if (holder === undefined) Atomics.store(words, closedWord, 0);",
+      ],
+    ],
+    expect: /leaves a gate closed/,
   },
 ];

@@ -10,8 +10,16 @@ export class Harness {
   /** @type {Promise<unknown>[]} */ ready = [];
   /** @param {number} threads @param {Fault} [fault] planted into the code under test */
   constructor(threads, fault) {
-    const shared = [16 * 1024 * 1024, diskBytes * disksMax, oracleBytes, diskBytes * imagesMax, registryBytes].map((bytes) => new SharedArrayBuffer(bytes));
-    const data = { shared, control: new SharedArrayBuffer(controlBytes), text: new SharedArrayBuffer(16_384), planText: new SharedArrayBuffer(65_536), fault };
+    const shared = [16 * 1024 * 1024, diskBytes * disksMax, oracleBytes, diskBytes * imagesMax, registryBytes].map(
+      (bytes) => new SharedArrayBuffer(bytes),
+    );
+    const data = {
+      shared,
+      control: new SharedArrayBuffer(controlBytes),
+      text: new SharedArrayBuffer(16_384),
+      planText: new SharedArrayBuffer(65_536),
+      fault,
+    };
     for (let self = 0; self < threads; self++) {
       const worker = new Worker(new URL("./worker.mjs", import.meta.url), { workerData: { ...data, self } });
       this.workers.push(worker);

@@ -26,7 +26,9 @@ export function resolve(specifier, context, next) {
 export function load(url, context, next) {
   if (fault === undefined || !fault.edits.some(([file]) => url.endsWith(file))) return next(url, context);
   const loaded = next(url, context);
-  return typeof loaded.then === "function" ? loaded.then((/** @type {{ source: string | Uint8Array }} */ module) => plant(url, module)) : plant(url, loaded);
+  return typeof loaded.then === "function"
+    ? loaded.then((/** @type {{ source: string | Uint8Array }} */ module) => plant(url, module))
+    : plant(url, loaded);
 }
 
 /** @param {string} url @param {{ source: string | Uint8Array }} loaded */
@@ -36,7 +38,8 @@ function plant(url, loaded) {
   for (const [file, find, replace] of fault.edits) {
     if (!url.endsWith(file)) continue;
     const pattern = new RegExp(find);
-    if (!pattern.test(source)) throw new Error(`the planted fault does not fit ${file} any more: /${find}/ is not found`);
+    if (!pattern.test(source))
+      throw new Error(`the planted fault does not fit ${file} any more: /${find}/ is not found`);
     source = source.replace(pattern, replace);
   }
   return { ...loaded, source };

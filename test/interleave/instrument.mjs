@@ -29,7 +29,12 @@ export function instrument() {
   for (const name of ["store", "or", "and", "add", "sub", "xor", "exchange", "compareExchange"]) {
     const what = operation[name];
     const make = Reflect.get(real, name);
-    replaced[name] = (/** @type {Int32Array} */ array, /** @type {number} */ index, /** @type {number} */ value, /** @type {number} */ other) => {
+    replaced[name] = (
+      /** @type {Int32Array} */ array,
+      /** @type {number} */ index,
+      /** @type {number} */ value,
+      /** @type {number} */ other,
+    ) => {
       const buffer = place(array, index);
       if (buffer === 0) return make(array, index, value, other);
       lab.forgetLoads();
@@ -46,7 +51,12 @@ export function instrument() {
     if (buffer === 0) return real.load(array, index);
     return lab.load(buffer, at, () => real.load(array, index));
   };
-  replaced["wait"] = (/** @type {Int32Array} */ array, /** @type {number} */ index, /** @type {number} */ value, timeoutMs = Number.POSITIVE_INFINITY) => {
+  replaced["wait"] = (
+    /** @type {Int32Array} */ array,
+    /** @type {number} */ index,
+    /** @type {number} */ value,
+    timeoutMs = Number.POSITIVE_INFINITY,
+  ) => {
     if (!lab.scheduled) throw new Error("nobody sleeps outside of a schedule");
     const buffer = place(array, index);
     lab.forgetLoads();
@@ -57,7 +67,11 @@ export function instrument() {
     if (!equal) return "not-equal";
     return lab.sleep(buffer, offset, timeoutMs);
   };
-  replaced["notify"] = (/** @type {Int32Array} */ array, /** @type {number} */ index, count = Number.POSITIVE_INFINITY) => {
+  replaced["notify"] = (
+    /** @type {Int32Array} */ array,
+    /** @type {number} */ index,
+    count = Number.POSITIVE_INFINITY,
+  ) => {
     const buffer = place(array, index);
     if (buffer === 0) return 0;
     lab.forgetLoads();

@@ -9,7 +9,9 @@
 import { field, header, operation, reason, status, threadWord, traceMax } from "./control-words.mjs";
 import { mailboxSlot, Strategy } from "./strategy.mjs";
 
-export const original = { ...Object.fromEntries(Object.getOwnPropertyNames(Atomics).map((name) => [name, Reflect.get(Atomics, name)])) };
+export const original = {
+  ...Object.fromEntries(Object.getOwnPropertyNames(Atomics).map((name) => [name, Reflect.get(Atomics, name)])),
+};
 const { load, store, wait, notify } = /** @type {typeof Atomics} */ (/** @type {unknown} */ (original));
 
 /** Thrown through the code under test when its schedule is over. */
@@ -26,10 +28,13 @@ class Lab {
   scheduled = false;
   unwinding = false;
   /** @type {WeakMap<object, number>} */ buffers = new WeakMap();
-  /** Ranges whose words nobody fights over: no steps. @type {{ buffer: number, from: number, to: number }[]} */ quiet = [];
-  /** Ranges that were given back: a step in one is an error. Shared by all, see world.mjs. @type {(buffer: number, offset: number) => string | undefined} */ givenBack = () => undefined;
+  /** Ranges whose words nobody fights over: no steps. @type {{ buffer: number, from: number, to: number }[]} */ quiet =
+    [];
+  /** Ranges that were given back: a step in one is an error. Shared by all, see world.mjs. @type {(buffer: number, offset: number) => string | undefined} */ givenBack =
+    () => undefined;
   /** @type {Uint8Array} */ failureText = new Uint8Array(0);
-  /** Told of each bit that was set: at this moment it must be true. @type {(offset: number) => void} */ afterOr = () => {};
+  /** Told of each bit that was set: at this moment it must be true. @type {(offset: number) => void} */ afterOr =
+    () => {};
   #same = 0;
   #sameAt = 0;
   #sameBuffer = -1;
@@ -79,7 +84,13 @@ class Lab {
   note(result) {
     const { words, self } = this;
     if (!this.scheduled || words[header.traceLength] >= traceMax) return;
-    this.strategy.note(self, words[threadWord(self, field.operation)], words[threadWord(self, field.buffer)], words[threadWord(self, field.offset)], result);
+    this.strategy.note(
+      self,
+      words[threadWord(self, field.operation)],
+      words[threadWord(self, field.buffer)],
+      words[threadWord(self, field.offset)],
+      result,
+    );
   }
 
   /**
@@ -124,7 +135,8 @@ class Lab {
     for (let thread = 0; thread < words[header.threads]; thread++) {
       if (words[threadWord(thread, field.status)] < status.dead) sleepers.push(thread);
     }
-    if (sleepers.length > 0) this.fail(`deadlock: threads ${sleepers.join(", ")} sleep and nobody is left to wake them`);
+    if (sleepers.length > 0)
+      this.fail(`deadlock: threads ${sleepers.join(", ")} sleep and nobody is left to wake them`);
     words[header.ending] = 1;
     this.#unwind();
   }
@@ -144,7 +156,9 @@ class Lab {
     words[threadWord(self, field.status)] = status.blocked;
     words[threadWord(self, field.waitBuffer)] = buffer;
     words[threadWord(self, field.waitOffset)] = offset;
-    words[threadWord(self, field.deadlineUs)] = Number.isFinite(timeoutMs) ? words[header.clockUs] + Math.max(1, Math.ceil(timeoutMs * 1000)) : -1;
+    words[threadWord(self, field.deadlineUs)] = Number.isFinite(timeoutMs)
+      ? words[header.clockUs] + Math.max(1, Math.ceil(timeoutMs * 1000))
+      : -1;
     words[threadWord(self, field.reason)] = reason.none;
     words[threadWord(self, field.operation)] = operation.woken;
     this.#yield();
@@ -164,7 +178,11 @@ class Lab {
     let woken = 0;
     for (let thread = 0; thread < words[header.threads] && woken < count; thread++) {
       if (words[threadWord(thread, field.status)] !== status.blocked) continue;
-      if (words[threadWord(thread, field.waitBuffer)] !== buffer || words[threadWord(thread, field.waitOffset)] !== offset) continue;
+      if (
+        words[threadWord(thread, field.waitBuffer)] !== buffer ||
+        words[threadWord(thread, field.waitOffset)] !== offset
+      )
+        continue;
       words[threadWord(thread, field.status)] = status.runnable;
       words[threadWord(thread, field.reason)] = reason.notified;
       woken++;

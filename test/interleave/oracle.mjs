@@ -11,7 +11,7 @@ import { brokenWord, stoppedWord } from "../../packages/engine/dist/view-layout.
 import { clusterSize, diskBytes, storage } from "./disks.mjs";
 import { lab, original } from "./lab.mjs";
 
-const { load } = /** @type {typeof Atomics} */ (/** @type {unknown} */ (original));
+const load = /** @type {(words: Int32Array, index: number) => number} */ (Reflect.get(original, "load"));
 
 const closedWord = 0;
 const givenBackCount = 1;
@@ -82,7 +82,10 @@ export class Oracle {
   }
   /** @param {number} image @param {number} cluster */
   imageOf(image, cluster) {
-    return this.images.subarray(image * diskBytes + cluster * clusterSize, image * diskBytes + (cluster + 1) * clusterSize);
+    return this.images.subarray(
+      image * diskBytes + cluster * clusterSize,
+      image * diskBytes + (cluster + 1) * clusterSize,
+    );
   }
 
   /** Nobody touches this memory any more. @param {number} from @param {number} to */
@@ -94,7 +97,8 @@ export class Oracle {
   /** @param {number} offset */
   wasGivenBack(offset) {
     for (let index = 0; index < this.words[givenBackCount]; index++) {
-      if (offset >= this.words[givenBackStart + index * 2] && offset < this.words[givenBackStart + index * 2 + 1]) return true;
+      if (offset >= this.words[givenBackStart + index * 2] && offset < this.words[givenBackStart + index * 2 + 1])
+        return true;
     }
     return false;
   }
@@ -108,20 +112,26 @@ export class Oracle {
   /** @param {number} disk @param {number} offset */
   #errorOf(disk, offset) {
     const { words } = this;
-    if (words[closedWord] !== 0 && this.watched.includes(disk) && this.gates.every((gate) => load(gate, gateClosed) !== 0)) {
+    if (
+      words[closedWord] !== 0 &&
+      this.watched.includes(disk) &&
+      this.gates.every((gate) => load(gate, gateClosed) !== 0)
+    ) {
       return "a guest writes between the commit of a transition and the opening of the gate";
     }
     for (const [index, { bitmap, disk: of, base }] of this.recorders.entries()) {
       const at = offset - base;
       if (words[recorderStart + index] === 0 || of !== disk || at < 0 || at >= bitmap.length) continue;
-      if (!bitmap.test(at)) return `I1: bytes at ${offset} are written before bitmap ${index}, which records, has them marked`;
+      if (!bitmap.test(at))
+        return `I1: bytes at ${offset} are written before bitmap ${index}, which records, has them marked`;
       words[writtenStart + index * 64 + Math.floor(at / clusterSize)] = 1;
     }
     for (const [index, { view, disk: of, base }] of this.views.entries()) {
       const at = offset - base;
       if (words[viewStart + index] === 0 || of !== disk || at < 0 || at >= view.length) continue;
       const cluster = Math.floor(at / view.clusterSize);
-      if (this.isOver(view) || this.isPreserved(view, cluster) || !view.inSet(cluster)) continue;
+      if (this.isOver(view) || this.isPreserved(view, cluster) || this.isRetired(view, cluster) || !view.inSet(cluster))
+        continue;
       return `I2: cluster ${cluster} is overwritten while view ${index} stands and still needs it`;
     }
     return undefined;
@@ -137,7 +147,8 @@ export class Oracle {
         const from = target * diskBytes + cluster * clusterSize;
         const held = storage.bytes.subarray(from, from + clusterSize);
         const expected = this.imageOf(image, base / clusterSize + cluster);
-        if (Buffer.compare(held, expected) !== 0) return `I2: view ${index} says that cluster ${cluster} is copied, but the target holds ${held[0]}|${held[clusterSize - 4]}; at the instant it was ${expected[0]} (first bytes)`;
+        if (Buffer.compare(held, expected) !== 0)
+          return `I2: view ${index} says that cluster ${cluster} is copied, but the target holds ${held[0]}|${held[clusterSize - 4]}; at the instant it was ${expected[0]} (first bytes)`;
       }
     }
     return undefined;
@@ -146,6 +157,10 @@ export class Oracle {
   /** @param {any} view */
   isOver(view) {
     return load(view.words, stoppedWord) !== 0 || load(view.words, brokenWord) !== 0;
+  }
+  /** @param {any} view @param {number} cluster */
+  isRetired(view, cluster) {
+    return ((load(view.retired, cluster >>> 5) >>> (cluster & 31)) & 1) !== 0;
   }
   /** @param {any} view @param {number} cluster */
   isPreserved(view, cluster) {

@@ -26,13 +26,15 @@ const { values } = parseArgs({
 });
 
 const fault = values.fault === undefined ? undefined : faults.find(({ name }) => name === values.fault);
-if (values.fault !== undefined && fault === undefined) throw new Error(`no fault is named ${values.fault}; there are ${faults.map(({ name }) => name).join(", ")}`);
+if (values.fault !== undefined && fault === undefined)
+  throw new Error(`no fault is named ${values.fault}; there are ${faults.map(({ name }) => name).join(", ")}`);
 const names = values.all ? Object.keys(scenarioThreads) : [values.scenario ?? fault?.scenario ?? ""];
 const milliseconds = values.minutes === undefined ? undefined : (Number(values.minutes) * 60_000) / names.length;
 let failed = false;
 for (const name of names) {
   const threads = scenarioThreads[name];
-  if (threads === undefined) throw new Error(`run: expected --scenario with one of ${Object.keys(scenarioThreads).join(", ")}`);
+  if (threads === undefined)
+    throw new Error(`run: expected --scenario with one of ${Object.keys(scenarioThreads).join(", ")}`);
   const harness = new Harness(threads, fault);
   const result = await harness.run({
     scenario: name,
@@ -44,7 +46,9 @@ for (const name of names) {
   });
   await harness.close();
   const { schedules, steps, complete, milliseconds: took, failure, kinds } = result;
-  console.log(`${name}: ${schedules} schedules, ${steps} steps, ${Math.round((schedules / took) * 60_000)} a minute${complete ? ", all paths" : ""}${failure === undefined ? "" : ", FAILED"}`);
+  console.log(
+    `${name}: ${schedules} schedules, ${steps} steps, ${Math.round((schedules / took) * 60_000)} a minute${complete ? ", all paths" : ""}${failure === undefined ? "" : ", FAILED"}`,
+  );
   for (const [kind, count] of Object.entries(kinds)) if (kind !== "") console.log(`  ${count} ${kind}`);
   if (failure !== undefined) {
     failed = true;

@@ -8,7 +8,23 @@
  * - `path`: exhaustive search. The choices of a prefix, then always the first: go on with the same thread. The others that
  *   could run, an early time-out or a death are the alternatives; each that was not forced costs one of the path's bound.
  */
-import { chosenStart, choicesMax, field, header, mailboxMax, mailboxStart, operation, optionsStart, pointsStart, reason, status, threadWord, traceFields, traceMax, traceStart } from "./control-words.mjs";
+import {
+  chosenStart,
+  choicesMax,
+  field,
+  header,
+  mailboxMax,
+  mailboxStart,
+  operation,
+  optionsStart,
+  pointsStart,
+  reason,
+  status,
+  threadWord,
+  traceFields,
+  traceMax,
+  traceStart,
+} from "./control-words.mjs";
 
 export const strategies = { priorities: 0, walk: 1, path: 2 };
 
@@ -27,7 +43,8 @@ export class Strategy {
   choose(self) {
     const { words } = this;
     this.#look();
-    if (words[header.strategy] === strategies.path && words[header.steps] <= words[header.stepsSoft]) return this.#alongPath(self);
+    if (words[header.strategy] === strategies.path && words[header.steps] <= words[header.stepsSoft])
+      return this.#alongPath(self);
     this.#maybeKill();
     if (words[header.timeoutOdds] > 0 && this.runnable.length > 0 && this.random(words[header.timeoutOdds]) === 0) {
       const blocked = this.#timeouts();
@@ -73,7 +90,7 @@ export class Strategy {
   }
 
   #byPriority() {
-    const { words, runnable } = this;
+    const { words } = this;
     for (let point = 0; point < words[header.pointCount]; point++) {
       if (words[pointsStart + point] !== words[header.steps]) continue;
       words[pointsStart + point] = -1;
@@ -107,7 +124,8 @@ export class Strategy {
     if (words[header.spent] < words[header.bound]) {
       if (!forced) for (const thread of runnable) if (thread !== self) options.push(thread);
       for (const thread of this.#timeouts()) options.push(timeoutOption + thread);
-      if (words[header.killed] === 0 && ((words[header.killMask] >>> self) & 1) !== 0 && !forced) options.push(killOption + self);
+      if (words[header.killed] === 0 && ((words[header.killMask] >>> self) & 1) !== 0 && !forced)
+        options.push(killOption + self);
     }
     let index = 0;
     if (options.length > 1 && words[header.choiceCount] < choicesMax) {
@@ -160,7 +178,11 @@ export class Strategy {
     /** @type {number[]} */
     const found = [];
     for (let thread = 0; thread < words[header.threads]; thread++) {
-      if (words[threadWord(thread, field.status)] === status.blocked && words[threadWord(thread, field.deadlineUs)] >= 0) found.push(thread);
+      if (
+        words[threadWord(thread, field.status)] === status.blocked &&
+        words[threadWord(thread, field.deadlineUs)] >= 0
+      )
+        found.push(thread);
     }
     return found;
   }
@@ -170,7 +192,8 @@ export class Strategy {
     const { words } = this;
     let next = -1;
     for (const thread of this.#timeouts()) {
-      if (next === -1 || words[threadWord(thread, field.deadlineUs)] < words[threadWord(next, field.deadlineUs)]) next = thread;
+      if (next === -1 || words[threadWord(thread, field.deadlineUs)] < words[threadWord(next, field.deadlineUs)])
+        next = thread;
     }
     if (next === -1) return false;
     words[header.forcedTimeouts]++;

@@ -24,7 +24,14 @@ parentPort?.on("message", async (/** @type {any} */ job) => {
   const { scenarios } = await import("./scenarios/index.mjs");
   const scenario = scenarios.find(({ name }) => name === job.scenario);
   if (scenario === undefined) throw new Error(`no scenario is named ${job.scenario}`);
-  const parts = { arena: shared[0], disks: shared[1], oracle: shared[2], images: shared[3], registry: shared[4], planText };
+  const parts = {
+    arena: shared[0],
+    disks: shared[1],
+    oracle: shared[2],
+    images: shared[3],
+    registry: shared[4],
+    planText,
+  };
   if (self === 0) parentPort?.postMessage(runBatch(scenario, job, parts));
   else {
     serve(scenario, parts);

@@ -13,11 +13,12 @@ import { Stack } from "../../packages/engine/dist/stack.js";
 import { Transitions } from "../../packages/engine/dist/transition.js";
 import * as viewLayout from "../../packages/engine/dist/view-layout.js";
 import { ViewMemory } from "../../packages/engine/dist/view-memory.js";
-import { Actor } from "./actor.mjs";
 import { header } from "./control-words.mjs";
 import { clusterSize, descriptorOf, diskBytes, diskHandle, disksBuffer, storage } from "./disks.mjs";
 import { timers } from "./instrument.mjs";
 import { lab } from "./lab.mjs";
+
+/** @typedef {import("./actor.mjs").Actor} Actor */
 
 const arenaBytes = 16 * 1024 * 1024;
 
@@ -30,7 +31,7 @@ class OneArena extends Arenas {
     this.given = buffer;
     this.used = 0;
   }
-  /** @param {number} byteLength @param {"zeroed" | "raw"} [kind] @returns {import("../../packages/engine/dist/arena.js").Region} */
+  /** @override @param {number} byteLength @param {"zeroed" | "raw"} [kind] @returns {import("../../packages/engine/dist/arena.js").Region} */
   allocate(byteLength, kind) {
     const Real = SharedArrayBuffer;
     const { given } = this;
@@ -65,10 +66,7 @@ export class World {
     this.arenas = new OneArena(arena, used);
     new Int32Array(registry).fill(0);
     this.registry = new Registry(registry);
-    for (let thread = 0; thread < threads; thread++) {
-      this.registry.reserve();
-      this.registry.goLive(thread, thread);
-    }
+    for (let thread = 0; thread < threads; thread++) this.registry.reserve();
     this.transitions = new Transitions(this.registry);
     /** @type {Stack[]} */
     this.stacks = [];
@@ -109,7 +107,13 @@ export class World {
   /** @param {Stack} stack @param {number} disk @param {number} clusters @param {number} base bytes */
   layer(stack, disk, clusters, base) {
     const id = this.stacks.length * 10 + stack.layers.size;
-    const layer = { id, stack, node: diskHandle(disk, clusters * clusterSize, false, base), base, table: { length: clusters * clusterSize, recorders: [], views: [] } };
+    const layer = {
+      id,
+      stack,
+      node: diskHandle(disk, clusters * clusterSize, false, base),
+      base,
+      table: { length: clusters * clusterSize, recorders: [], views: [] },
+    };
     stack.layers.set(id, layer);
     this.layers.push(layer);
     this.setTable(layer, [], []);
@@ -119,7 +123,8 @@ export class World {
   /** Puts a recognizable number into every word of a disk's clusters. @param {number} disk @param {number[]} values by cluster */
   format(disk, values) {
     const words = new Int32Array(storage.bytes.buffer, storage.bytes.byteOffset + disk * diskBytes, diskBytes / 4);
-    for (const [cluster, value] of values.entries()) words.fill(value, (cluster * clusterSize) / 4, ((cluster + 1) * clusterSize) / 4);
+    for (const [cluster, value] of values.entries())
+      words.fill(value, (cluster * clusterSize) / 4, ((cluster + 1) * clusterSize) / 4);
   }
 
   /** The table that a schedule begins with. @param {import("../../packages/engine/dist/stack.js").Layer} layer @param {Recorder[]} recorders @param {ViewMemory[]} views */
@@ -138,9 +143,23 @@ export class World {
   /**
    * A view with its spill.
    * @param {{ layer: import("../../packages/engine/dist/stack.js").Layer, disk: number, clusters: number, base: number }} of
-   * @param {{ set?: Recorder, slots?: number, fileSlots?: number, zeroSlots?: number, delayMs?: number, breakGuestWrite?: boolean, image?: number, jobClusters?: number, spillDisk?: number, target?: number }} options
+   * @param {{ set?: Recorder | undefined, slots?: number, fileSlots?: number, zeroSlots?: number, delayMs?: number, breakGuestWrite?: boolean, image?: number, jobClusters?: number, spillDisk?: number, target?: number }} options
    */
-  view({ layer, disk, clusters, base }, { set, slots = 4, fileSlots = 0, zeroSlots = 2, delayMs = 0, breakGuestWrite = false, image = 0, jobClusters = 1, spillDisk = 7, target = 3 }) {
+  view(
+    { layer, disk, clusters, base },
+    {
+      set,
+      slots = 4,
+      fileSlots = 0,
+      zeroSlots = 2,
+      delayMs = 0,
+      breakGuestWrite = false,
+      image = 0,
+      jobClusters = 1,
+      spillDisk = 7,
+      target = 3,
+    },
+  ) {
     const memory = new ViewMemory(
       this.arenas,
       {
@@ -175,7 +194,10 @@ export class World {
 
   /** @param {any} extra whatever the scenario's threads want to know @returns {import("./actor.mjs").Plan} */
   plan(extra) {
-    const place = (/** @type {{ arena: number, byteOffset: number }} */ { arena, byteOffset }) => ({ arena, byteOffset });
+    const place = (/** @type {{ arena: number, byteOffset: number }} */ { arena, byteOffset }) => ({
+      arena,
+      byteOffset,
+    });
     return {
       seed: this.seed,
       gates: this.stacks.map((stack) => place(stack.gateRegion)),
@@ -186,7 +208,13 @@ export class World {
         disk,
         base,
       })),
-      views: this.views.map(({ memory, disk, base, image, target }) => ({ ...place(memory.region), disk, base, image, target })),
+      views: this.views.map(({ memory, disk, base, image, target }) => ({
+        ...place(memory.region),
+        disk,
+        base,
+        image,
+        target,
+      })),
       jobs: this.jobs.map(place),
       addresses: this.layers.map((layer) => layer.stack.address(layer)),
       disks: this.disks,
@@ -210,7 +238,9 @@ export class World {
         stacks,
         deadlineMs,
         prepare: () => ({
-          tables: new Map(changes.map(({ layer, recorders, views }) => [layer, { length: layer.table.length, recorders, views }])),
+          tables: new Map(
+            changes.map(({ layer, recorders, views }) => [layer, { length: layer.table.length, recorders, views }]),
+          ),
           commit: () => {
             this.oracle.setClosed(true);
             for (const [index, view] of this.views.entries()) this.#stopLeft(index, view);
@@ -230,6 +260,10 @@ export class World {
       this.oracle.setClosed(false);
       if (lab.unwinding) lab.park(0);
       this.tries++;
+      for (const stack of stacks) {
+        if (lab.quietly(() => Atomics.load(stack.words, gateLayout.closedWord)) !== 0)
+          lab.fail(`${name} leaves a gate closed across a turn of the event loop`);
+      }
       if (settled !== 0) break;
       const timer = timers.shift();
       if (timer === undefined) lab.fail(`${name} neither settled nor waits for its next try`);
@@ -247,7 +281,9 @@ export class World {
 
   /** A view that left its table is stopped, in the same transition. @param {number} index @param {World["views"][number]} view */
   #stopLeft(index, view) {
-    const inTable = this.stacks.some((stack) => [...stack.layers.values()].some((layer) => layer.table.views.includes(view.memory)));
+    const inTable = this.stacks.some((stack) =>
+      [...stack.layers.values()].some((layer) => layer.table.views.includes(view.memory)),
+    );
     if (view.stands && !inTable) {
       Atomics.store(view.memory.view.words, viewLayout.stoppedWord, 1);
       view.stopped = true;
@@ -259,7 +295,9 @@ export class World {
 
   #observe() {
     for (const [index, { recorder }] of this.recorders.entries()) {
-      const inTable = this.stacks.some((stack) => [...stack.layers.values()].some((layer) => layer.table.recorders.includes(recorder)));
+      const inTable = this.stacks.some((stack) =>
+        [...stack.layers.values()].some((layer) => layer.table.recorders.includes(recorder)),
+      );
       this.oracle.setRecording(index, inTable);
     }
   }
@@ -298,7 +336,8 @@ export class World {
     for (const stack of this.stacks) {
       const { served } = vacate(stack.words, participant);
       if (!served) continue;
-      for (const layer of stack.layers.values()) for (const view of layer.table.views) view.view.break(viewLayout.brokenThreadDied);
+      for (const layer of stack.layers.values())
+        for (const view of layer.table.views) view.view.break(viewLayout.brokenThreadDied);
     }
   }
 
@@ -318,7 +357,8 @@ export class World {
 
   /** For traces: what a place in shared memory is. @param {number} buffer @param {number} offset */
   describe(buffer, offset) {
-    if (buffer === disksBuffer) return `disk ${Math.floor(offset / diskBytes)} cluster ${(offset % diskBytes) / clusterSize}`;
+    if (buffer === disksBuffer)
+      return `disk ${Math.floor(offset / diskBytes)} cluster ${(offset % diskBytes) / clusterSize}`;
     if (buffer !== 1) return `buffer ${buffer} +${offset}`;
     for (const [index, stack] of this.stacks.entries()) {
       const word = (offset - stack.words.byteOffset) / 4;
@@ -345,12 +385,14 @@ export class World {
     }
     for (const [index, region] of this.jobs.entries()) {
       const word = (offset - region.byteOffset) / 4;
-      if (word >= 0 && word < jobLayout.jobWords) return `job${this.jobs.length > 1 ? ` ${index}` : ""} ${nameOf(jobLayout, word) ?? word}`;
+      if (word >= 0 && word < jobLayout.jobWords)
+        return `job${this.jobs.length > 1 ? ` ${index}` : ""} ${nameOf(jobLayout, word) ?? word}`;
     }
     for (const [index, { recorder }] of this.recorders.entries()) {
       for (const region of recorder.descriptor.regions) {
         const whole = /** @type {import("../../packages/engine/dist/arena.js").Region} */ (region);
-        if (offset >= whole.byteOffset && offset < whole.byteOffset + whole.byteLength) return `bitmap ${index} word ${(offset - whole.byteOffset) / 4}`;
+        if (offset >= whole.byteOffset && offset < whole.byteOffset + whole.byteLength)
+          return `bitmap ${index} word ${(offset - whole.byteOffset) / 4}`;
       }
     }
     return `memory +${offset}`;
@@ -359,6 +401,7 @@ export class World {
 
 /** @param {object} layout @param {number} word */
 function nameOf(layout, word) {
-  for (const [name, value] of Object.entries(layout)) if (name.endsWith("Word") && value === word) return name.slice(0, -4);
+  for (const [name, value] of Object.entries(layout))
+    if (name.endsWith("Word") && value === word) return name.slice(0, -4);
   return undefined;
 }

@@ -8,13 +8,31 @@ const granules = 33 * 32;
 const at = (/** @type {number} */ granule) => granule * clusterSize;
 
 /** What each thread marks, in order. */
-const marks = [[5, 1030], [6, 40, 1030], [1055, 5]];
+const marks = [
+  [5, 1030],
+  [6, 40, 1030],
+  [1055, 5],
+];
 
 /** @param {import("../../../packages/bitmap/dist/index.js").SharedBitmap} bitmap */
 function dirtyOf(bitmap) {
   const found = [];
-  for (let next = bitmap.nextDirty(0); next !== -1; next = next + clusterSize < bitmap.length ? bitmap.nextDirty(next + clusterSize) : -1) found.push(next / clusterSize);
+  for (
+    let next = bitmap.nextDirty(0);
+    next !== -1;
+    next = next + clusterSize < bitmap.length ? bitmap.nextDirty(next + clusterSize) : -1
+  )
+    found.push(next / clusterSize);
   return found;
+}
+
+/** @param {string} what @param {number} made bits of the marks that had been made before @param {number[]} found */
+function expectAll(what, made, found) {
+  for (const [index, granule] of marks.flat().entries()) {
+    if (((made >>> index) & 1) !== 0 && !found.includes(granule)) {
+      lab.fail(`${what} misses granule ${granule}, which was marked before it began`);
+    }
+  }
 }
 
 /** Every mark that was made before a scan or a merge began is found by it. @param {string} name @param {number[]} [mortal] @returns {import("../batch.mjs").Scenario} */
@@ -35,11 +53,12 @@ function marking(name, mortal) {
       copy.bitmap.set(at(7), clusterSize);
       const merged = world.oracle.noted(0);
       copy.bitmap.merge(source.bitmap);
-      for (const [bits, list, what] of [[before, found, "a scan"], [merged, lab.quietly(() => dirtyOf(copy.bitmap)), "a merge"]]) {
-        for (const [index, granule] of marks.flat().entries()) {
-          if (((bits >>> index) & 1) !== 0 && !list.includes(granule)) lab.fail(`${what} misses granule ${granule}, which was marked before it began`);
-        }
-      }
+      expectAll("a scan", before, found);
+      expectAll(
+        "a merge",
+        merged,
+        lab.quietly(() => dirtyOf(copy.bitmap)),
+      );
     },
     thread(actor) {
       const bitmap = actor.recorders[0];
@@ -58,9 +77,11 @@ function marking(name, mortal) {
       const leaf = [];
       for (let granule = 0; granule < granules; granule++) if (bitmap.test(at(granule))) leaf.push(granule);
       const found = dirtyOf(bitmap);
-      if (String(leaf) !== String(found)) throw new Error(`a summary hides what is marked: ${leaf} are set, a scan finds ${found}`);
+      if (String(leaf) !== String(found))
+        throw new Error(`a summary hides what is marked: ${String(leaf)} are set, a scan finds ${String(found)}`);
       for (const [index, granule] of marks.flat().entries()) {
-        if (((world.oracle.noted(0) >>> index) & 1) !== 0 && !leaf.includes(granule)) throw new Error(`the mark of granule ${granule} is lost`);
+        if (((world.oracle.noted(0) >>> index) & 1) !== 0 && !leaf.includes(granule))
+          throw new Error(`the mark of granule ${granule} is lost`);
       }
     },
   };
@@ -77,7 +98,7 @@ const filling = {
     const expected = [...Array.from({ length: 8 * 32 }, (_, index) => 20 + index), ...marks.slice(0, 2).flat()];
     const found = dirtyOf(bitmap);
     const wanted = [...new Set(expected)].sort((one, other) => one - other);
-    if (String(found) !== String(wanted)) throw new Error(`marked ${wanted}, found ${found}`);
+    if (String(found) !== String(wanted)) throw new Error(`marked ${String(wanted)}, found ${String(found)}`);
   },
 };
 

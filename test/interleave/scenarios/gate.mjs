@@ -50,7 +50,8 @@ const table = {
   thread(actor) {
     const disk = actor.guest();
     return () => {
-      for (let round = 0; round < 2; round++) disk.write(fill(actor.thread * 10 + round), (actor.thread - 1) * clusterSize);
+      for (let round = 0; round < 2; round++)
+        disk.write(fill(actor.thread * 10 + round), (actor.thread - 1) * clusterSize);
     };
   },
   check(world) {
@@ -58,7 +59,8 @@ const table = {
     for (let index = 0; index < 3; index++) {
       const { bitmap } = world.recorders[index].recorder;
       for (let cluster = 0; cluster < 2; cluster++) {
-        if (bitmap.test(cluster * clusterSize) !== world.oracle.written(index, cluster)) lab.fail(`bitmap ${index} and what was written differ at cluster ${cluster}`);
+        if (bitmap.test(cluster * clusterSize) !== world.oracle.written(index, cluster))
+          lab.fail(`bitmap ${index} and what was written differ at cluster ${cluster}`);
       }
     }
   },
@@ -66,6 +68,23 @@ const table = {
 
 /** A thread that dies anywhere, inside the gate too: its slot is vacated, the transition comes to its end. @type {import("../batch.mjs").Scenario} */
 const gateDeath = { ...table, name: "gate-death", mortal: [1], check: () => {} };
+
+/** A freeze that is given up at its deadline changes nothing. @type {import("../batch.mjs").Scenario} */
+const refused = {
+  ...table,
+  name: "refused",
+  main(world) {
+    const { layer, recorders } = world.extra;
+    world.extra.done = world.transition("freeze", [{ layer, recorders: [recorders[1]], views: [] }], { deadlineMs: 0 });
+    if (layer.table.recorders[0] !== recorders[world.extra.done ? 1 : 0])
+      lab.fail("the table is not what the answer says");
+    world.transition("the next one", [{ layer, recorders: [recorders[2]], views: [] }]);
+  },
+  check(world) {
+    table.check(world);
+    return world.extra.done ? "frozen" : "refused";
+  },
+};
 
 /** Two disks in one transition: one cut of the order of writes (I6). @type {import("../batch.mjs").Scenario} */
 const group = {
@@ -80,7 +99,14 @@ const group = {
   },
   main(world) {
     const { disks, views, recorders } = world.extra;
-    world.transition("freeze of a group", disks.map((/** @type {any} */ { layer }, /** @type {number} */ index) => ({ layer, recorders: [recorders[index]], views: [views[index]] })));
+    world.transition(
+      "freeze of a group",
+      disks.map((/** @type {any} */ { layer }, /** @type {number} */ index) => ({
+        layer,
+        recorders: [recorders[index]],
+        views: [views[index]],
+      })),
+    );
   },
   thread(actor) {
     const disks = [0, 1].map((disk) => actor.guest(disk));
@@ -97,10 +123,12 @@ const group = {
     };
     for (let cluster = 0; cluster < 2; cluster++) {
       const [first, second] = [word(2, cluster), word(3, cluster)];
-      if (first !== second && first !== second + 1) lab.fail(`I6: the first disk stands at write ${first}, the second at ${second}`);
+      if (first !== second && first !== second + 1)
+        lab.fail(`I6: the first disk stands at write ${first}, the second at ${second}`);
     }
-    for (let index = 0; index < 2; index++) checkBitmap(world, index, (cluster) => world.oracle.written(index, cluster), 2 + index);
+    for (let index = 0; index < 2; index++)
+      checkBitmap(world, index, (cluster) => world.oracle.written(index, cluster), 2 + index);
   },
 };
 
-export const gateScenarios = [bareGate, table, gateDeath, group];
+export const gateScenarios = [bareGate, table, gateDeath, refused, group];

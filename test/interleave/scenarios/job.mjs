@@ -34,7 +34,10 @@ const frozenImage = 2;
 export function setUpJob(world, { clusters = 2, content = [11, 12, 13, 14], dirty, view = {}, target = 3 }) {
   const at = world.attach(0, clusters);
   world.format(0, content.slice(0, clusters));
-  world.format(target, Array.from({ length: clusters }, () => -1));
+  world.format(
+    target,
+    Array.from({ length: clusters }, () => -1),
+  );
   const bitmap = world.recorder(at);
   const successor = world.recorder(at);
   for (const cluster of dirty ?? []) bitmap.bitmap.set(cluster * clusterSize, clusterSize);
@@ -66,7 +69,8 @@ export function runJob(world, { movers = [], drainers = [], copiers = movers.len
     }
   }
   const words = world.actor.jobs[0];
-  const flushed = () => lab.quietly(() => Atomics.load(words, flushingWord) === flushedAll && nextMissing(memory.view, 0) === -1);
+  const flushed = () =>
+    lab.quietly(() => Atomics.load(words, flushingWord) === flushedAll && nextMissing(memory.view, 0) === -1);
   world.extra.success = end === "wait" && copiers > 0 && flushed();
   world.transition("end of the view", [{ layer, recorders: [world.extra.success ? successor : bitmap], views: [] }]);
   if (!world.extra.success) {
@@ -88,7 +92,19 @@ export function runJob(world, { movers = [], drainers = [], copiers = movers.len
 }
 
 /** @param {import("../world.mjs").World} world @param {JobOptions} options */
-export function checkJob(world, { target = 3, movers = [], copiers = movers.length, end = "wait", mustSucceed = false, mayRefuse = false, dirty, clusters = 2 }) {
+export function checkJob(
+  world,
+  {
+    target = 3,
+    movers = [],
+    copiers = movers.length,
+    end = "wait",
+    mustSucceed = false,
+    mayRefuse = false,
+    dirty,
+    clusters = 2,
+  },
+) {
   const { initial, success, memory, results } = world.extra;
   const { view } = memory;
   checkReleased(world);
@@ -96,16 +112,32 @@ export function checkJob(world, { target = 3, movers = [], copiers = movers.leng
   const died = world.deaths > 0;
   if (!mayRefuse) assert.equal(world.oracle.noted(0), 0, "a guest's write failed");
   if (mustSucceed && !died) assert.equal(view.broken(), 0, "nothing can have broken the view");
-  if (mustSucceed && !died && copiers > 0 && end === "wait") assert.ok(success, `the job had to succeed; its threads ended with ${results}`);
+  if (mustSucceed && !died && copiers > 0 && end === "wait")
+    assert.ok(success, `the job had to succeed; its threads ended with ${results}`);
   if (success || results.includes(ends["copied"])) {
     for (let cluster = 0; cluster < clusters; cluster++) {
       if (dirty !== undefined && !initial.has(cluster)) continue;
+      if (((view.retired[cluster >>> 5] >>> (cluster & 31)) & 1) !== 0) {
+        const held = world.oracle.imageOf(frozenImage, cluster);
+        assert.ok(
+          held.every((/** @type {number} */ byte) => byte === 0),
+          `cluster ${cluster} is retired, but it held data at the instant`,
+        );
+        continue;
+      }
       assert.ok(view.isCopied(cluster), `a job that has copied everything has not copied cluster ${cluster}`);
     }
   }
   const kind = `${success ? "abdicated" : "reclaimed"}${["", ", spill full", ", unreadable", ", a thread died", ", spill failed"][view.broken()]}${world.oracle.noted(0) > 0 ? ", a guest's write failed" : ""}${memory.spillWords[fullWord] > 0 ? ", slots left" : ""}`;
-  const written = (/** @type {number} */ recorder) => (/** @type {number} */ cluster) => world.oracle.written(recorder, cluster);
+  const written = (/** @type {number} */ recorder) => (/** @type {number} */ cluster) =>
+    world.oracle.written(recorder, cluster);
   if (success) checkBitmap(world, 1, written(1), frozenImage);
-  else checkBitmap(world, 0, (cluster) => initial.has(cluster) || written(0)(cluster) || written(1)(cluster), checkpointImage);
+  else
+    checkBitmap(
+      world,
+      0,
+      (cluster) => initial.has(cluster) || written(0)(cluster) || written(1)(cluster),
+      checkpointImage,
+    );
   return kind;
 }

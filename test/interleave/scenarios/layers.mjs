@@ -83,7 +83,8 @@ const targetIsDisk = {
     for (let index = 2; index < 4; index++) {
       const { bitmap } = world.recorders[index].recorder;
       for (let cluster = 0; cluster < 3; cluster++) {
-        if (bitmap.test(cluster * clusterSize) !== world.oracle.written(index, cluster)) throw new Error(`the target's bitmap ${index} is wrong about cluster ${cluster}`);
+        if (bitmap.test(cluster * clusterSize) !== world.oracle.written(index, cluster))
+          throw new Error(`the target's bitmap ${index} is wrong about cluster ${cluster}`);
       }
     }
     return kind;

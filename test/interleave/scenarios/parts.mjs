@@ -14,9 +14,15 @@ import { checkJob, runJob, setUpJob } from "./job.mjs";
 
 /** @param {string} name @param {JobOptions & { mortal?: number[] }} options @param {Record<string, Part>} parts @returns {import("../batch.mjs").Scenario} */
 export function backup(name, options, parts) {
-  const named = (/** @type {string} */ name) => Object.keys(parts).flatMap((part, index) => (part.startsWith(name) ? [index + 1] : []));
+  const named = (/** @type {string} */ prefix) =>
+    Object.keys(parts).flatMap((part, index) => (part.startsWith(prefix) ? [index + 1] : []));
   const readers = named("reader");
-  const all = { movers: [...named("copier"), ...readers], drainers: named("drainer"), copiers: named("copier").length, ...options };
+  const all = {
+    movers: [...named("copier"), ...readers],
+    drainers: named("drainer"),
+    copiers: named("copier").length,
+    ...options,
+  };
   return {
     name,
     threads: ["main", ...Object.keys(parts)],
@@ -83,13 +89,20 @@ export function reader(clusters, target) {
         actor.waitForStart();
         const buffer = new Uint8Array(clusterSize);
         for (const cluster of clusters) {
-          const errno = actor.readView(0, buffer, cluster, { source: 0, clusters: view.clusters, ...(target === undefined ? {} : { target }) });
+          const errno = actor.readView(0, buffer, cluster, {
+            source: 0,
+            clusters: view.clusters,
+            ...(target === undefined ? {} : { target }),
+          });
           if (errno !== 0) {
             if (!lab.quietly(() => view.over())) lab.fail(`a reader of a view that stands is answered errno ${errno}`);
             return;
           }
           const expected = actor.oracle.imageOf(image, cluster);
-          if (Buffer.compare(buffer, expected) !== 0) lab.fail(`I2: a reader is given ${show(buffer)} for cluster ${cluster}; at the instant it was ${show(expected)}`);
+          if (Buffer.compare(buffer, expected) !== 0)
+            lab.fail(
+              `I2: a reader is given ${show(buffer)} for cluster ${cluster}; at the instant it was ${show(expected)}`,
+            );
         }
       };
     }

@@ -24,7 +24,7 @@ import * as layout from "./gate-layout.ts";
 import { decodeTable, tableArenaCount, type TableLayer } from "./table.ts";
 import type { ThreadContext } from "./thread-context.ts";
 import type { View } from "./view.ts";
-import { brokenSpillFull } from "./view-layout.ts";
+import { brokenSpillFull, brokenUnreadable } from "./view-layout.ts";
 
 /** No operation holds the gate longer than a write of this many bytes does. */
 export const pieceBytesMax: number = 1024 * 1024;
@@ -229,7 +229,9 @@ export class DiskIo implements BlockNode {
     try {
       return preserveForViews(this.#layers, this.#lowest, offset, length);
     } catch (error) {
-      this.#gate.leave(); // as above
+      // As above; and the claims that it held are given up by breaking the views.
+      for (const layer of this.#layers) for (const view of layer.views) view.break(brokenUnreadable);
+      this.#gate.leave();
       throw error;
     }
   }

@@ -11,6 +11,8 @@ export interface TryResult {
   readonly done: boolean;
   /** How long guests were kept out, milliseconds; without what `observe` took. */
   readonly closedMs: number;
+  /** What `observe` threw; the commit stands. */
+  readonly observeError?: unknown;
   /** Who held a gate at the end of a try that was not done. */
   readonly holder?: { readonly gate: number; readonly participant: number; readonly operation: string };
 }
@@ -44,6 +46,7 @@ export function tryTransition(
     }
   }
   let observedMs = 0;
+  let thrown: Pick<TryResult, "observeError"> = {};
   try {
     if (holder === undefined) {
       commit();
@@ -51,9 +54,10 @@ export function tryTransition(
         const from = performance.now();
         try {
           observe();
-        } finally {
-          observedMs = performance.now() - from;
+        } catch (error) {
+          thrown = { observeError: error };
         }
+        observedMs = performance.now() - from;
       }
     }
   } finally {
@@ -63,7 +67,7 @@ export function tryTransition(
     }
   }
   const closedMs = performance.now() - begin - observedMs;
-  return holder === undefined ? { done: true, closedMs } : { done: false, closedMs, holder };
+  return holder === undefined ? { done: true, closedMs, ...thrown } : { done: false, closedMs, holder };
 }
 
 /** What the slot holds when it is empty or the time is over. */

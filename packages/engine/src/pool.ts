@@ -148,12 +148,22 @@ export class Pool {
   async close(timeoutMs: number): Promise<boolean> {
     this.#closed = true;
     const pools = [this.#threads, this.#helpers].filter((pool) => pool !== undefined);
-    const ended = Promise.all(pools.map((pool) => pool.destroy())).then(() => true);
+    const ended = this.#allLoaded(pools, timeoutMs)
+      .then(() => Promise.all(pools.map((pool) => pool.destroy())))
+      .then(() => true);
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(false), timeoutMs)));
     const inTime = await Promise.race([ended, late]);
     clearTimeout(timer);
     return inTime;
+  }
+
+  /** A thread that is ended while it loads a native module takes the process with it: those that start are waited for. */
+  async #allLoaded(pools: readonly Piscina[], timeoutMs: number): Promise<void> {
+    const deadline = performance.now() + timeoutMs;
+    const loading = (): boolean =>
+      pools.some((pool) => pool.threads.some((worker) => worker.threadId > 0 && !this.#exits.has(worker.threadId)));
+    while (loading() && performance.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 2));
   }
 
   #makePool(maxThreads: number, maxQueue: number): Piscina {

@@ -1,7 +1,9 @@
 /**
  * The scan of a view whose set was not known at the instant: it begins with all clusters, and what turns out not to be in
- * the set is *retired*. A cluster is looked at while its `copying` is held, as a copier does, so no copy of it is under way;
- * one that a guest has preserved meanwhile is left as it is, and carried over though it need not be.
+ * the set is *retired*. As a copier does, the scan holds `copying`, so no copy of the cluster is under way, and claims the
+ * cluster for the moment in which it retires it: a guest that had claimed it before has preserved it (it is left as it is, and
+ * carried over though it need not be), and one that claims it later finds it retired. Without the claim a second guest could
+ * overwrite the retired cluster while the first one, which had found it needed, reads it.
  */
 import type { SharedBitmap } from "@heirloom/bitmap";
 import type { StatusExtent } from "@heirloom/block";
@@ -74,9 +76,17 @@ function retire(job: MoverJob, cluster: number): void {
   const word = cluster >>> 5;
   const bit = 1 << (cluster & 31);
   if (view.takeCopying(word, bit) === 0) return;
-  if (!view.isPreserved(cluster)) {
-    Atomics.or(view.retired, word, bit);
-    Atomics.add(job.words, retiredClustersWord, 1);
+  while (!view.over()) {
+    if (view.claim(word, bit) === 0) {
+      view.waitForClaim(word, bit);
+      continue;
+    }
+    if (!view.isPreserved(cluster)) {
+      Atomics.or(view.retired, word, bit);
+      Atomics.add(job.words, retiredClustersWord, 1);
+    }
+    view.release(word, bit);
+    break;
   }
   view.dropCopying(word, bit);
 }

@@ -130,7 +130,7 @@ export class Transitions {
         prepared.observe,
       );
     } catch (error) {
-      // Out of `commit` or `observe`: the tables are in force. Whoever asked is told; the stacks are free again.
+      // Out of `commit`, which only stores: a bug. Whoever asked is told; the stacks are free again.
       this.#end(waiting, () => waiting.reject(error));
       return;
     }
@@ -141,7 +141,8 @@ export class Transitions {
       this.#end(waiting, () => {
         try {
           prepared.committed?.(outcome);
-          waiting.resolve(outcome);
+          if ("observeError" in result) waiting.reject(result.observeError);
+          else waiting.resolve(outcome);
         } catch (error) {
           waiting.reject(error);
         }

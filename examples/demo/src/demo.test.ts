@@ -143,7 +143,9 @@ describe("stopped in the middle, it leaves nothing:", () => {
   ] as const) {
     test(signal, { timeout }, async () => {
       const atOutput = (stdout: string) => (stdout.includes("guests alone") ? signal : undefined);
-      expect((await demo([], noTools, atOutput)).code).toBe(expected);
+      const { code, stderr } = await demo([], noTools, atOutput);
+      expect(stderr).toBe("");
+      expect(code).toBe(expected);
       expect(readdirSync(scratch)).toEqual([]);
     });
   }

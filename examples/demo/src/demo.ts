@@ -156,8 +156,8 @@ async function measureIdle(guests: Guests, seconds: number, progress?: Progress)
 
 function outcomeOf({ result, set, copied }: Backup): string {
   if (result.status === "completed") return `${bytes(copied)} copied`;
-  const error = result.error === null || result.status === "cancelled" ? "" : `, then: ${result.error}`;
-  return `${bytes(copied)} of ${bytes(set)} copied${error}`;
+  const error = result.error === null || result.status === "cancelled" ? "" : `: ${result.error}`;
+  return `${bytes(copied)} of ${bytes(set)}${error}`;
 }
 
 function problemsOf(backups: readonly Backup[], verdicts: readonly Verdict[]): string[] {

@@ -32,8 +32,22 @@ export function makeWorkplace(needed: number): Workplace {
     directory,
     isTmpfs: facts.isTmpfs,
     path: (name) => join(directory, name),
-    remove: () => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }), // threads may still make files
+    remove: () => removeTree(directory),
   };
+}
+
+/** Stopped in the middle, threads are still making files: what came while the rest was removed goes at the next try. */
+function removeTree(directory: string): void {
+  const sleep = new Int32Array(new SharedArrayBuffer(4));
+  for (let left = 20; ; left--) {
+    try {
+      rmSync(directory, { recursive: true, force: true });
+      return;
+    } catch (error) {
+      if (left === 0) throw error;
+      Atomics.wait(sleep, 0, 0, 25);
+    }
+  }
 }
 
 function makeDirectory(parent: string): string {

@@ -35,7 +35,14 @@ function measure(phase) {
       last = now;
     }
   }
-  return { phase, elapsedMs: last - begin, counts: histogram.counts, max: histogram.max, total: histogram.total, longestAt };
+  return {
+    phase,
+    elapsedMs: last - begin,
+    counts: histogram.counts,
+    max: histogram.max,
+    total: histogram.total,
+    longestAt,
+  };
 }
 
 parentPort.postMessage({ phase: 0 });

@@ -11,6 +11,7 @@
  */
 import { availableParallelism, cpus, release } from "node:os";
 import { parseArgs } from "node:util";
+import { coreWait } from "./core-wait.mjs";
 import { missing, versionOf } from "./peers/installed.mjs";
 import { printFigure, printHead } from "./report.mjs";
 
@@ -18,21 +19,31 @@ const modules = ["copy", "guest", "gate", "marking", "empty", "memory", "micro"]
 
 const { values: options } = parseArgs({
   args: process.argv.slice(2).filter((argument) => argument !== "--"),
-  options: { only: { type: "string", multiple: true }, json: { type: "boolean", default: false }, quick: { type: "boolean", default: false } },
+  options: {
+    only: { type: "string", multiple: true },
+    json: { type: "boolean", default: false },
+    quick: { type: "boolean", default: false },
+  },
 });
 
 const write = (text) => process.stdout.write(`${text}\n`);
 const rows = [];
 for (const module of modules) rows.push(await import(`./rows/${module}.mjs`));
-const chosen = rows.filter(({ name }) => options.only === undefined || options.only.some((word) => name.includes(word)));
+const chosen = rows.filter(
+  ({ name }) => options.only === undefined || options.only.some((word) => name.includes(word)),
+);
 if (chosen.length === 0) {
-  process.stderr.write(`bench: no row is called '${options.only}'; there are ${rows.map(({ name }) => name).join(", ")}\n`);
+  process.stderr.write(
+    `bench: no row is called '${options.only}'; there are ${rows.map(({ name }) => name).join(", ")}\n`,
+  );
   process.exit(2);
 }
 
 if (!options.json) {
   write(`Node ${process.version}, ${availableParallelism()} cores (${cpus()[0]?.model.trim()}), Linux ${release()}`);
-  write(`Peers: ${["qemu-storage-daemon", "qemu-io", "fio"].map((program) => versionOf(program) ?? missing(program)).join("; ")}`);
+  write(
+    `Peers: ${["qemu-storage-daemon", "qemu-io", "fio"].map((program) => versionOf(program) ?? missing(program)).join("; ")}`,
+  );
   if (options.quick) write("--quick: small disks and few samples; do not quote these figures");
 }
 let failed = 0;
@@ -41,11 +52,17 @@ for (const row of chosen) {
     write(`\n# ${row.name}: ${row.title}`);
     printHead(write);
   }
+  const waited = coreWait();
   try {
     for await (const figure of row.figures({ quick: options.quick })) {
       if (options.json) write(JSON.stringify(figure));
       else printFigure(write, figure);
     }
+    const { share, others } = waited();
+    if (!options.json)
+      write(
+        `  (its threads waited for a core ${(share * 100).toFixed(0)} % of their time; load average now ${others.toFixed(1)}${share > 0.2 ? ": THE MACHINE IS BUSY, times are worth little" : ""})`,
+      );
   } catch (error) {
     failed++;
     process.stderr.write(`bench: row '${row.name}' could not be measured: ${error.stack}\n`);

@@ -14,8 +14,18 @@ export async function writeAt(uri, offsets) {
 /** 4 KiB random writes, one at a time. @returns the latencies in microseconds, and how many a second */
 export async function fioRandomWrites(uri, length, seconds) {
   const child = spawn("fio", [
-    "--name=guest", "--ioengine=nbd", `--uri=${uri}`, "--rw=randwrite", "--bs=4k", "--iodepth=1", `--size=${length}`,
-    "--time_based", `--runtime=${seconds}`, "--output-format=json", "--percentile_list=50:99", "--randrepeat=1",
+    "--name=guest",
+    "--ioengine=nbd",
+    `--uri=${uri}`,
+    "--rw=randwrite",
+    "--bs=4k",
+    "--iodepth=1",
+    `--size=${length}`,
+    "--time_based",
+    `--runtime=${seconds}`,
+    "--output-format=json",
+    "--percentile_list=50:99",
+    "--randrepeat=1",
   ]);
   let output = "";
   child.stdout.on("data", (data) => (output += data));

@@ -19,9 +19,12 @@ export class QemuStorageDaemon {
     const monitor = stage.path("qmp.sock");
     daemon.nbdSocket = stage.path("nbd.sock");
     daemon.#process = spawn("qemu-storage-daemon", [
-      "--chardev", `socket,id=monitor,path=${monitor},server=on,wait=off`,
-      "--monitor", "chardev=monitor",
-      "--nbd-server", `addr.type=unix,addr.path=${daemon.nbdSocket}`,
+      "--chardev",
+      `socket,id=monitor,path=${monitor},server=on,wait=off`,
+      "--monitor",
+      "chardev=monitor",
+      "--nbd-server",
+      `addr.type=unix,addr.path=${daemon.nbdSocket}`,
     ]);
     daemon.#process.stderr.on("data", (data) => (daemon.#stderr += data));
     daemon.#socket = await daemon.#connect(monitor);
@@ -47,7 +50,13 @@ export class QemuStorageDaemon {
 
   /** @returns the URI of the node's writable export */
   async export(node) {
-    await this.execute("block-export-add", { type: "nbd", id: `export-${node}`, "node-name": node, name: node, writable: true });
+    await this.execute("block-export-add", {
+      type: "nbd",
+      id: `export-${node}`,
+      "node-name": node,
+      name: node,
+      writable: true,
+    });
     return `nbd+unix:///${node}?socket=${this.nbdSocket}`;
   }
 
@@ -59,7 +68,8 @@ export class QemuStorageDaemon {
     await this.execute("blockdev-backup", { "job-id": id, ...args });
     const { data } = await ended;
     const elapsedMs = performance.now() - begin;
-    if (data.error !== undefined || data.offset !== data.len) throw new Error(`blockdev-backup: ${data.error ?? "not everything was copied"}`);
+    if (data.error !== undefined || data.offset !== data.len)
+      throw new Error(`blockdev-backup: ${data.error ?? "not everything was copied"}`);
     return elapsedMs;
   }
 
@@ -79,7 +89,8 @@ export class QemuStorageDaemon {
         socket.once("error", () => resolve(false));
       });
       if (connected) return socket;
-      if (tries === 100 || this.#process.exitCode !== null) throw new Error(`qemu-storage-daemon does not listen: ${this.#stderr}`);
+      if (tries === 100 || this.#process.exitCode !== null)
+        throw new Error(`qemu-storage-daemon does not listen: ${this.#stderr}`);
       await sleep(50);
     }
   }

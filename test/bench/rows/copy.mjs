@@ -50,8 +50,29 @@ function* figure(measured, { sync, flushed, kind, length }) {
   const reached = reachedTheirs || reachedBare;
   const row = `${name}-${sync}-${kind}${flushed ? "-flushed" : ""}`;
   const note = `${(bytes / 2 ** 20).toFixed(0)} MiB a round; median of rounds`;
-  yield { row, what, ours, unit: "MB/s", peer: theirs, peerName: measured.why ?? "qemu-storage-daemon", ratio: ratioTheirs, bar: ">= 2.5 times, or the next line", reached };
-  yield { row, what: "", ours, unit: "MB/s", peer: bare, peerName: "copy_file_range, 1 thread", ratio: ratioBare, bar: ">= 0.85, or the line above", reached, note };
+  yield {
+    row,
+    what,
+    ours,
+    unit: "MB/s",
+    peer: theirs,
+    peerName: measured.why ?? "qemu-storage-daemon",
+    ratio: ratioTheirs,
+    bar: ">= 2.5 times, or the next line",
+    reached,
+  };
+  yield {
+    row,
+    what: "",
+    ours,
+    unit: "MB/s",
+    peer: bare,
+    peerName: "copy_file_range, 1 thread",
+    ratio: ratioBare,
+    bar: ">= 0.85, or the line above",
+    reached,
+    note,
+  };
 }
 
 /** Two files of one length, open in ours and in the peer at once, so that rounds can take turns. */
@@ -117,7 +138,9 @@ class Pair {
   }
 
   #clusters() {
-    return this.extents.flatMap(({ offset, length }) => Array.from({ length: length / clusterSize }, (_, at) => offset + at * clusterSize));
+    return this.extents.flatMap(({ offset, length }) =>
+      Array.from({ length: length / clusterSize }, (_, at) => offset + at * clusterSize),
+    );
   }
 
   /** The same clusters dirty in our bitmap as in the peer's (which a backup with bitmap-mode never leaves as it is). */
@@ -136,7 +159,12 @@ class Pair {
     const file = { driver: "file", filename: this.target, locking: "off" };
     const target = flushed ? file : { driver: noFlush, file };
     const begin = performance.now();
-    const job = await this.runtime.backup({ disk: this.disk, target, sync, ...(sync === "full" ? {} : { bitmap: "daily" }) });
+    const job = await this.runtime.backup({
+      disk: this.disk,
+      target,
+      sync,
+      ...(sync === "full" ? {} : { bitmap: "daily" }),
+    });
     const result = await job.done;
     const elapsedMs = performance.now() - begin;
     if (result.status !== "completed") throw new Error(`backup: ${result.error}`);

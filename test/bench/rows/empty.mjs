@@ -25,7 +25,15 @@ export async function* figures({ quick }) {
     }
     const ours = median(times);
     const note = `${times.length} samples: p99 ${percentile(times, 0.99).toFixed(2)} ms; opening and closing the target included`;
-    yield { row: name, what: "empty incremental of 1 TiB, sparse", ours, unit: "ms", bar: "< 20 ms", reached: ours < 20, note };
+    yield {
+      row: name,
+      what: "empty incremental of 1 TiB, sparse",
+      ours,
+      unit: "ms",
+      bar: "< 20 ms",
+      reached: ours < 20,
+      note,
+    };
   } finally {
     await runtime.close();
     stage.close();

@@ -30,13 +30,22 @@ export async function* figures({ quick }) {
     const { freeze, abdicate, guest } = await measureFreezes(make, samples);
     const note = `guest meanwhile: ${guest.iops.toFixed(0)} writes/s, p99 ${(guest.histogram.percentile(0.99) / 1000).toFixed(1)} us`;
     yield figure("gate-freeze", `freeze, ${size}: p99`, freeze, 0.99, 300);
-    yield { ...figure("gate-abdicate", `abdicate, ${size}: p99`, abdicate, 0.99, 300), note: `${spread(abdicate)}; ${note}` };
+    yield {
+      ...figure("gate-abdicate", `abdicate, ${size}: p99`, abdicate, 0.99, 300),
+      note: `${spread(abdicate)}; ${note}`,
+    };
   }
   const { reclaim, threads } = await measureReclaims(samples);
   const p99us = availableParallelism() > 3 ? 300 : 5000;
   const many = threads === 2 ? "two copiers" : `${threads} COPIER, not two`;
-  yield { ...figure("gate-reclaim", `reclaim, 2 GiB, ${many}: p50`, reclaim, 0.5, 100), ...(threads === 2 ? {} : { reached: undefined }) };
-  yield { ...figure("gate-reclaim", `reclaim, 2 GiB, ${many}: p99`, reclaim, 0.99, p99us), ...(threads === 2 ? {} : { reached: undefined }) };
+  yield {
+    ...figure("gate-reclaim", `reclaim, 2 GiB, ${many}: p50`, reclaim, 0.5, 100),
+    ...(threads === 2 ? {} : { reached: undefined }),
+  };
+  yield {
+    ...figure("gate-reclaim", `reclaim, 2 GiB, ${many}: p99`, reclaim, 0.99, p99us),
+    ...(threads === 2 ? {} : { reached: undefined }),
+  };
 }
 
 /** @param samples closed times, milliseconds */
@@ -104,7 +113,14 @@ async function measureReclaims(samples) {
     const threads = await copiersOf(runtime, { disk, target, sync: "full" });
     guest.begin();
     for (let count = 0; count < samples; count++) {
-      const job = await runtime.backup({ disk, target, sync: "full", bitmap: "daily", bitmapMode: "on-success", maxWorkers: 2 });
+      const job = await runtime.backup({
+        disk,
+        target,
+        sync: "full",
+        bitmap: "daily",
+        bitmapMode: "on-success",
+        maxWorkers: 2,
+      });
       // Not always at the same place of a copier's loop.
       await sleep(2 + (count % 5));
       job.cancel();
@@ -122,7 +138,9 @@ async function measureReclaims(samples) {
 
 /** How many copiers a job gets that asks for two: one more than after a job with one, or not. */
 async function copiersOf(runtime, options) {
-  await (await runtime.backup({ ...options, maxWorkers: 1 })).done;
+  await (
+    await runtime.backup({ ...options, maxWorkers: 1 })
+  ).done;
   const before = runtime.inspect().threads;
   const job = await runtime.backup({ ...options, maxWorkers: 2 });
   const after = runtime.inspect().threads;

@@ -59,7 +59,14 @@ function* guestFigures(row, what, load, bar) {
     note: loadNote(load),
   };
   if (bar.p99us === undefined) return;
-  yield { row, what: `${what}: p99`, ours: load.p99us, unit: "us", bar: `< ${bar.p99us} us at >= ${bar.copied} GB/s`, reached: load.p99us < bar.p99us && fast };
+  yield {
+    row,
+    what: `${what}: p99`,
+    ours: load.p99us,
+    unit: "us",
+    bar: `< ${bar.p99us} us at >= ${bar.copied} GB/s`,
+    reached: load.p99us < bar.p99us && fast,
+  };
 }
 
 function loadNote(load) {
@@ -86,7 +93,11 @@ export async function measureOurs(kind, { length, rounds, seconds }, backupOptio
       await sleep(seconds * 500);
       const idle = await guest.end();
       guest.begin();
-      const copying = await backUp(runtime, { disk, target, sync: "full", bitmap: "daily", bitmapMode: "on-success", ...backupOptions }, seconds * 1000);
+      const copying = await backUp(
+        runtime,
+        { disk, target, sync: "full", bitmap: "daily", bitmapMode: "on-success", ...backupOptions },
+        seconds * 1000,
+      );
       const loaded = await guest.end();
       if (round > 0) all.push({ idle, loaded, ...copying });
     }

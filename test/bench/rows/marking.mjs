@@ -18,7 +18,10 @@ export async function* figures() {
   child.stdout.on("data", (data) => (output += data));
   await once(child, "close");
   for (const { what, bar } of lines) {
-    const found = output.split("\n").find((line) => line.startsWith(what))?.match(/([\d.]+) ns/);
+    const found = output
+      .split("\n")
+      .find((line) => line.startsWith(what))
+      ?.match(/([\d.]+) ns/);
     if (found === undefined || found === null) throw new Error(`marking.mjs says nothing of '${what}':\n${output}`);
     const ours = Number(found[1]);
     yield { row: name, what, ours, unit: "ns", bar: `< ${bar} ns`, reached: ours < bar };

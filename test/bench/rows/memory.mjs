@@ -40,7 +40,9 @@ export async function* figures({ quick }) {
 }
 
 async function run(stage, quick) {
-  const child = spawn(process.execPath, [program, stage.directory, quick ? "quick" : "full"], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, [program, stage.directory, quick ? "quick" : "full"], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   let output = "";
   child.stdout.on("data", (data) => (output += data));
   const [code] = await once(child, "close");

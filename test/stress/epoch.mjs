@@ -8,7 +8,7 @@ import * as board from "./board.mjs";
 import { Crew } from "./crew.mjs";
 import { Guest } from "./guest.mjs";
 import { runtimeApi } from "./heirloom.mjs";
-import { within } from "./job-run.mjs";
+import { sleep, within } from "./job-run.mjs";
 import { MainGuest } from "./main-guest.mjs";
 import { planEpoch, planRound } from "./plan.mjs";
 import { BitmapModel } from "./replay.mjs";
@@ -95,16 +95,29 @@ export class Epoch {
 
   /** Attaches a disk and gives it its bitmaps; the writers are parked. @param {TestDisk} disk */
   async attach(disk) {
-    disk.attached = await this.runtime.attach(
-      /** @type {import("../../packages/block/dist/index.js").NodeSpec} */ (disk.spec),
-      { name: disk.name },
-    );
+    disk.attached = await this.#attachWhenFree(disk);
     Atomics.store(this.control, board.lengthFlag(disk.index), disk.length);
     for (const { name, granularity } of disk.plan.bitmaps) {
       await disk.disk.bitmaps.add(name, { granularity });
       const model = new BitmapModel({ disk: disk.index, name }, disk.length, granularity, true);
       model.checkpoint = disk.image();
       this.bitmaps.set(model.label, model);
+    }
+  }
+
+  /**
+   * A detach answers after a bounded time; until the helpers that it needs have closed the image, its name stays taken.
+   * @param {TestDisk} disk
+   */
+  async #attachWhenFree(disk) {
+    const spec = /** @type {import("../../packages/block/dist/index.js").NodeSpec} */ (disk.spec);
+    for (let tries = 0; ; tries++) {
+      try {
+        return await this.runtime.attach(spec, { name: disk.name });
+      } catch (error) {
+        if (tries === 1000 || /** @type {{ code?: string }} */ (error).code !== "ERR_NODE_EXISTS") throw error;
+        await sleep(20);
+      }
     }
   }
 
@@ -208,7 +221,10 @@ export class Epoch {
       const result = await job.done;
       if (result.status === "failed") this.fail("a job that close() ended says that it failed", { result });
     }
-    const { shared } = this.runtime.inspect().memory;
+    // What a thread still held when the closing had waited long enough comes back when that thread has ended.
+    const left = () => this.runtime.inspect().memory.shared;
+    for (let tries = 0; tries < 1000 && left() !== 0 && !this.leaked; tries++) await sleep(10);
+    const shared = left();
     if (shared !== 0 && !this.leaked)
       this.fail("I8: shared memory is left when everything is closed", { bytes: shared });
     for (const disk of this.disks) disk.close();

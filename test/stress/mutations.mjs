@@ -1,6 +1,6 @@
 /**
  * Proof that the stress can fail: faults planted one at a time into a copy of the built packages, each of which it must catch.
- * A command of its own (`node test/stress/mutations.mjs [--only NAME] [--seconds N]`), too long for every change.
+ * A command of its own (`node test/stress/mutations.mjs [--only REGEXP] [--seconds N]`), too long for every change.
  */
 import { spawn } from "node:child_process";
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -18,7 +18,7 @@ const { values } = parseArgs({
     seeds: { type: "string", default: "2" },
   },
 });
-const chosen = faults.filter(({ name }) => values.only === undefined || name.includes(values.only));
+const chosen = faults.filter(({ name }) => values.only === undefined || new RegExp(values.only).test(name));
 let missed = 0;
 for (const fault of chosen) {
   const copy = mkdtempSync(join(tmpdir(), "heirloom-mutation-"));

@@ -57,7 +57,7 @@ export function planEpoch(random, size) {
   return {
     disks,
     rounds: random.int(14, 26),
-    pace: random.pick([10, 30, 60]),
+    pace: random.pick([20, 50, 90]),
     ioThreads: random.int(1, 2),
     endsInTheMiddle: random.chance(50),
   };

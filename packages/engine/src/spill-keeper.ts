@@ -7,6 +7,7 @@ import type { SpillFile, SpillFileTask } from "./helper-tasks.ts";
 import type { Pool } from "./pool.ts";
 import { fileDescriptorWord, fileSlotsWord, fileWantedWord, freeFileWord } from "./spill-layout.ts";
 import { type TaskResult, unwrap } from "./task-result.ts";
+import type { View } from "./view.ts";
 import type { ViewMemory } from "./view-memory.ts";
 
 export interface SpillFileOptions {
@@ -15,6 +16,14 @@ export interface SpillFileOptions {
   readonly allowTmpfs: boolean;
   /** Share of the file system that stays free; 0.05 by default. */
   readonly floor: number;
+}
+
+/** What the view can preserve at most, in whole clusters. */
+function setBytes(view: View): number {
+  const all = view.clusters * view.clusterSize;
+  if (view.set === undefined) return all;
+  const granules = view.set.count() / view.set.granularity;
+  return Math.min(all, granules * Math.max(view.set.granularity, view.setUnit));
 }
 
 /** The file grows by this, or by as much as it has already. */
@@ -78,7 +87,8 @@ export class SpillKeeper {
 
   async #grow(directory: string): Promise<void> {
     const { clusterSize, fileSlotsMax, spillWords, view } = this.#memory;
-    const to = Math.min(fileSlotsMax * clusterSize, this.#allocated + Math.max(growthBytes, this.#allocated));
+    const most = Math.min(fileSlotsMax * clusterSize, setBytes(view));
+    const to = Math.min(most, this.#allocated + Math.max(growthBytes, this.#allocated));
     if (to <= this.#allocated) return;
     const task: SpillFileTask = { ...this.#options, directory, fd: this.#fd, from: this.#allocated, to };
     const file = unwrap(await this.#pool.help<TaskResult<SpillFile>>("spillFileTask", task));

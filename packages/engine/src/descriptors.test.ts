@@ -23,7 +23,8 @@ describe("rows of numbers", () => {
   });
 
   it("take nothing else", () => {
-    for (const bad of [0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53]) expect(() => new NumberWriter().put(bad)).toThrow(/integers/);
+    for (const bad of [0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53])
+      expect(() => new NumberWriter().put(bad)).toThrow(/integers/);
   });
 });
 
@@ -59,8 +60,20 @@ describe("a table", () => {
         const made = layers.map(({ base, length, granularities, views }, index) => {
           for (let count = 0; count < padding; count++) arenas.allocate(10 * 2 ** 20); // an arena each
           const recorders = granularities.map((granularity) => Recorder.create(arenas, length, granularity));
-          const options = { length, gate, clusterSize: 65536, alignment: 1, guestDelayMaxMs: 20, breakGuestWrite: false, spillMemory: 65536, spillFile: 0 };
-          const memories = Array.from({ length: views }, (_, view) => new ViewMemory(arenas, options, view === 0 ? recorders[0] : undefined));
+          const options = {
+            length,
+            gate,
+            clusterSize: 65536,
+            alignment: 1,
+            guestDelayMaxMs: 20,
+            breakGuestWrite: false,
+            spillMemory: 65536,
+            spillFile: 0,
+          };
+          const memories = Array.from(
+            { length: views },
+            (_, view) => new ViewMemory(arenas, options, view === 0 ? recorders[0] : undefined),
+          );
           return { layer: index + 1, base, length, recorders, memories };
         });
         const table = encodeTable(
@@ -78,16 +91,25 @@ describe("a table", () => {
         const stored = new Float64Array(region.buffer, region.byteOffset, table.length);
         expect(tableArenaCount(stored)).toBeLessThanOrEqual(arenas.buffers.length);
         const read = decodeTable(stored, arenas);
-        expect(read.map(({ layer, base, length }) => ({ layer, base, length }))).toEqual(made.map(({ layer, base, length }) => ({ layer, base, length })));
+        expect(read.map(({ layer, base, length }) => ({ layer, base, length }))).toEqual(
+          made.map(({ layer, base, length }) => ({ layer, base, length })),
+        );
         for (const [index, { recorders, memories, length }] of made.entries()) {
-          expect(read[index].recorders.map((one: SharedBitmap) => one.granularity)).toEqual(recorders.map((one) => one.bitmap.granularity));
+          expect(read[index].recorders.map((one: SharedBitmap) => one.granularity)).toEqual(
+            recorders.map((one) => one.bitmap.granularity),
+          );
           for (const [at, recorder] of recorders.entries()) {
             read[index].recorders[at].set(length - 1, 1);
             expect(recorder.bitmap.count()).toBe(recorder.bitmap.granularity);
           }
           for (const [at, memory] of memories.entries()) {
             const view = read[index].views[at];
-            expect([view.length, view.clusterSize, view.clusters, view.setUnit]).toEqual([length, memory.clusterSize, memory.clusters, 65536]);
+            expect([view.length, view.clusterSize, view.clusters, view.setUnit]).toEqual([
+              length,
+              memory.clusterSize,
+              memory.clusters,
+              65536,
+            ]);
             expect(view.set === undefined).toBe(memory.set === undefined);
             view.break(1);
             expect(memory.view.broken()).toBe(1);

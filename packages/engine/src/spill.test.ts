@@ -76,7 +76,10 @@ describe("the spill", () => {
     expect(spill.store(second, pattern(clusterSize, 3))).toBe(0);
     expect(spill.store(first, pattern(100, 2))).toBe(0); // the disk's last cluster
     const part = new Uint8Array(1000);
-    for (const [slot, seed] of [[inMemory, 1], [second, 3]]) {
+    for (const [slot, seed] of [
+      [inMemory, 1],
+      [second, 3],
+    ]) {
       expect(spill.load(slot, part, 3000)).toBe(0);
       expect(part).toEqual(pattern(clusterSize, seed).subarray(3000, 4000));
     }
@@ -151,63 +154,74 @@ describe("the spill", () => {
   });
 
   it("does what a plain model does (property)", () => {
-    const step = fc.record({ verb: fc.constantFrom("take", "takeZero", "giveBack", "publish", "takeFull", "putBack", "free", "grow", "pin"), which: fc.nat(1000) });
+    const step = fc.record({
+      verb: fc.constantFrom("take", "takeZero", "giveBack", "publish", "takeFull", "putBack", "free", "grow", "pin"),
+      which: fc.nat(1000),
+    });
     fc.assert(
-      fc.property(fc.integer({ min: 1, max: 5 }), fc.nat(4), fc.integer({ min: 1, max: 3 }), fc.array(step, { maxLength: 150 }), (memory, file, zero, steps) => {
-        const spill = makeSpill({ memory, file, zero, readers: true });
-        const filling: number[] = [];
-        const full = new Map<number, number>();
-        const draining = new Map<number, number>();
-        let nextCluster = 0;
-        let fileSlots = 0;
-        const kindOf = (slot: number): number => (slot < memory ? 0 : slot < memory + file ? 1 : 2);
-        const held = (kind: number): number => [...filling, ...full.keys(), ...draining.keys()].filter((slot) => kindOf(slot) === kind).length;
-        for (const { verb, which } of steps) {
-          if (verb === "take") {
-            const slot = spill.take();
-            const room = held(0) < memory ? 0 : held(1) < fileSlots ? 1 : noSlot;
-            expect(slot === noSlot ? noSlot : kindOf(slot)).toBe(room);
-            if (slot !== noSlot) {
-              expect(filling.includes(slot) || full.has(slot) || draining.has(slot)).toBe(false);
-              filling.push(slot);
+      fc.property(
+        fc.integer({ min: 1, max: 5 }),
+        fc.nat(4),
+        fc.integer({ min: 1, max: 3 }),
+        fc.array(step, { maxLength: 150 }),
+        (memory, file, zero, steps) => {
+          const spill = makeSpill({ memory, file, zero, readers: true });
+          const filling: number[] = [];
+          const full = new Map<number, number>();
+          const draining = new Map<number, number>();
+          let nextCluster = 0;
+          let fileSlots = 0;
+          const kindOf = (slot: number): number => (slot < memory ? 0 : slot < memory + file ? 1 : 2);
+          const held = (kind: number): number =>
+            [...filling, ...full.keys(), ...draining.keys()].filter((slot) => kindOf(slot) === kind).length;
+          for (const { verb, which } of steps) {
+            if (verb === "take") {
+              const slot = spill.take();
+              const room = held(0) < memory ? 0 : held(1) < fileSlots ? 1 : noSlot;
+              expect(slot === noSlot ? noSlot : kindOf(slot)).toBe(room);
+              if (slot !== noSlot) {
+                expect(filling.includes(slot) || full.has(slot) || draining.has(slot)).toBe(false);
+                filling.push(slot);
+              }
+            } else if (verb === "takeZero") {
+              const slot = spill.takeZero();
+              expect(slot === noSlot).toBe(held(2) === zero);
+              if (slot !== noSlot) filling.push(slot);
+            } else if (verb === "giveBack" && filling.length > 0)
+              spill.giveBack(filling.splice(which % filling.length, 1)[0]);
+            else if (verb === "publish" && filling.length > 0 && nextCluster < 8) {
+              const [slot] = filling.splice(which % filling.length, 1);
+              spill.publish(slot, nextCluster);
+              full.set(slot, nextCluster++);
+            } else if (verb === "takeFull") {
+              const slot = spill.takeFull();
+              expect(slot === noSlot).toBe(full.size === 0);
+              if (slot === noSlot) continue;
+              expect(spill.cluster(slot)).toBe(full.get(slot));
+              draining.set(slot, full.get(slot) ?? -1);
+              full.delete(slot);
+            } else if (verb === "putBack" && draining.size > 0) {
+              const slot = [...draining.keys()][which % draining.size];
+              spill.putBack(slot);
+              full.set(slot, draining.get(slot) ?? -1);
+              draining.delete(slot);
+            } else if (verb === "free" && draining.size > 0) {
+              const slot = [...draining.keys()][which % draining.size];
+              spill.freeDrained(slot, never);
+              draining.delete(slot);
+            } else if (verb === "grow" && fileSlots < file) grow(spill, -1, ++fileSlots);
+            else if (verb === "pin") {
+              const slot = spill.pin(which % 8);
+              expect(slot).toBe([...full].find(([, cluster]) => cluster === which % 8)?.[0] ?? noSlot);
+              if (slot !== noSlot) spill.unpin(slot);
             }
-          } else if (verb === "takeZero") {
-            const slot = spill.takeZero();
-            expect(slot === noSlot).toBe(held(2) === zero);
-            if (slot !== noSlot) filling.push(slot);
-          } else if (verb === "giveBack" && filling.length > 0) spill.giveBack(filling.splice(which % filling.length, 1)[0]);
-          else if (verb === "publish" && filling.length > 0 && nextCluster < 8) {
-            const [slot] = filling.splice(which % filling.length, 1);
-            spill.publish(slot, nextCluster);
-            full.set(slot, nextCluster++);
-          } else if (verb === "takeFull") {
-            const slot = spill.takeFull();
-            expect(slot === noSlot).toBe(full.size === 0);
-            if (slot === noSlot) continue;
-            expect(spill.cluster(slot)).toBe(full.get(slot));
-            draining.set(slot, full.get(slot) ?? -1);
-            full.delete(slot);
-          } else if (verb === "putBack" && draining.size > 0) {
-            const slot = [...draining.keys()][which % draining.size];
-            spill.putBack(slot);
-            full.set(slot, draining.get(slot) ?? -1);
-            draining.delete(slot);
-          } else if (verb === "free" && draining.size > 0) {
-            const slot = [...draining.keys()][which % draining.size];
-            spill.freeDrained(slot, never);
-            draining.delete(slot);
-          } else if (verb === "grow" && fileSlots < file) grow(spill, -1, ++fileSlots);
-          else if (verb === "pin") {
-            const slot = spill.pin(which % 8);
-            expect(slot).toBe([...full].find(([, cluster]) => cluster === which % 8)?.[0] ?? noSlot);
-            if (slot !== noSlot) spill.unpin(slot);
+            expect(spill.full).toBe(full.size);
+            expect(spill.words[layout.freeMemoryWord]).toBe(memory - held(0));
+            expect(spill.words[layout.freeFileWord]).toBe(fileSlots - held(1));
+            expect(spill.words[layout.freeZeroWord]).toBe(zero - held(2));
           }
-          expect(spill.full).toBe(full.size);
-          expect(spill.words[layout.freeMemoryWord]).toBe(memory - held(0));
-          expect(spill.words[layout.freeFileWord]).toBe(fileSlots - held(1));
-          expect(spill.words[layout.freeZeroWord]).toBe(zero - held(2));
-        }
-      }),
+        },
+      ),
       { numRuns: 200 },
     );
   });
@@ -246,7 +260,9 @@ describe("the spill", () => {
       [1, 2, 3].map(
         () =>
           new Promise<{ wrong: number; taken: number }>((resolve, reject) => {
-            const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`), { workerData: { words, owners, module } });
+            const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`), {
+              workerData: { words, owners, module },
+            });
             worker.once("message", resolve);
             worker.once("error", reject);
           }),
@@ -256,7 +272,9 @@ describe("the spill", () => {
     expect(Math.min(...answers.map(({ taken }) => taken))).toBeGreaterThan(1000);
     const spill = new Spill(words, new Uint8Array(7 * 64), 64);
     for (let slot = spill.takeFull(); slot !== noSlot; slot = spill.takeFull()) spill.freeDrained(slot, never);
-    expect([spill.full, words[layout.freeMemoryWord], words[layout.freeFileWord], words[layout.freeZeroWord]]).toEqual([0, 7, 3, 2]);
+    expect([spill.full, words[layout.freeMemoryWord], words[layout.freeFileWord], words[layout.freeZeroWord]]).toEqual([
+      0, 7, 3, 2,
+    ]);
   });
 });
 
@@ -265,7 +283,10 @@ function looksOf(run: () => void): number {
   const { load, compareExchange } = Atomics;
   let count = 0;
   Atomics.load = ((...parameters: Parameters<typeof load>) => (count++, load(...parameters))) as typeof load;
-  Atomics.compareExchange = ((...parameters: Parameters<typeof compareExchange>) => (count++, compareExchange(...parameters))) as typeof compareExchange;
+  Atomics.compareExchange = ((...parameters: Parameters<typeof compareExchange>) => (
+    count++,
+    compareExchange(...parameters)
+  )) as typeof compareExchange;
   try {
     run();
   } finally {

@@ -2,7 +2,15 @@
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { writeFileSync } from "node:fs";
-import { bitmapMachine, diskMachine, groupMachine, jobMachine, type RuntimeEvent, toMermaid, transactionMachine } from "@heirloom/runtime";
+import {
+  bitmapMachine,
+  diskMachine,
+  groupMachine,
+  jobMachine,
+  type RuntimeEvent,
+  toMermaid,
+  transactionMachine,
+} from "@heirloom/runtime";
 import { expect, test } from "vitest";
 import { cluster, ended, firstDifference, inScene, MiB, refusalOf, Scene } from "./scene.fixture.ts";
 
@@ -27,7 +35,10 @@ test("events come to every reader in order, from when it began to when it leaves
     // Two that wait at once each get one, and a return ends what waits.
     const waiting = [all.next(), all.next()];
     await all.return?.();
-    expect(await Promise.all(waiting)).toEqual([{ done: true, value: undefined }, { done: true, value: undefined }]);
+    expect(await Promise.all(waiting)).toEqual([
+      { done: true, value: undefined },
+      { done: true, value: undefined },
+    ]);
   }));
 
 test("what started, and why it copies what it copies", () =>
@@ -35,9 +46,17 @@ test("what started, and why it copies what it copies", () =>
     const disk = await scene.disk("a", length, 2);
     await disk.bitmaps.add("daily");
     await disk.write(new Uint8Array(1), 3 * cluster);
-    await (await scene.runtime.backup({ disk, bitmap: "daily", target: scene.target(length), jobId: "j" })).done;
+    await (
+      await scene.runtime.backup({ disk, bitmap: "daily", target: scene.target(length), jobId: "j" })
+    ).done;
     const { data, at } = await scene.event("BACKUP_STARTED");
-    expect(data).toMatchObject({ job: "j", disk: "a", sync: "incremental", bytes: cluster, reason: "what bitmap daily says changed since its last backup" });
+    expect(data).toMatchObject({
+      job: "j",
+      disk: "a",
+      sync: "incremental",
+      bytes: cluster,
+      reason: "what bitmap daily says changed since its last backup",
+    });
     expect(Math.abs(Date.now() - at)).toBeLessThan(60_000);
   }));
 
@@ -53,12 +72,19 @@ test("a signal ends the events, and cancels a job; aborted before, nothing begin
     stop.abort();
     await reading;
     expect(await ended(job)).toEqual({ status: "cancelled", error: "Operation canceled" });
-    await expect(scene.runtime.backup({ disk, target: { driver: "file", filename: target.filename }, signal: stop.signal })).rejects.toThrow("aborted");
+    await expect(
+      scene.runtime.backup({ disk, target: { driver: "file", filename: target.filename }, signal: stop.signal }),
+    ).rejects.toThrow("aborted");
     const late = new AbortController();
-    const done = await scene.runtime.backup({ disk, target: { driver: "file", filename: target.filename }, signal: late.signal });
+    const done = await scene.runtime.backup({
+      disk,
+      target: { driver: "file", filename: target.filename },
+      signal: late.signal,
+    });
     expect((await done.done).status).toBe("completed");
     late.abort(); // too late, and nobody minds
-    for await (const event of scene.runtime.events({ signal: stop.signal })) throw new Error(`an event of a stream that never began: ${event.name}`);
+    for await (const event of scene.runtime.events({ signal: stop.signal }))
+      throw new Error(`an event of a stream that never began: ${event.name}`);
   }));
 
 test("the diagnostics channel heirloom:event carries the same", async () => {
@@ -68,7 +94,9 @@ test("the diagnostics channel heirloom:event carries the same", async () => {
   try {
     await inScene(async (scene) => {
       const disk = await scene.disk("a", length, 4);
-      await (await scene.runtime.backup({ disk, target: scene.target(length) })).done;
+      await (
+        await scene.runtime.backup({ disk, target: scene.target(length) })
+      ).done;
       await scene.event("JOB_STATUS_CHANGE", { status: "null" });
       expect(seen).toEqual(scene.events);
     });
@@ -84,7 +112,9 @@ test("progress rises, and its last value is the end's", () =>
     const seen = [];
     for await (const info of job.progress(10)) seen.push(info);
     expect(seen.at(-1)).toMatchObject({ status: "null", offset: length, length });
-    expect(seen.map(({ offset }) => offset)).toEqual(seen.map(({ offset }) => offset).sort((one, other) => one - other));
+    expect(seen.map(({ offset }) => offset)).toEqual(
+      seen.map(({ offset }) => offset).sort((one, other) => one - other),
+    );
     expect(seen.length).toBeGreaterThan(3);
   }));
 
@@ -92,10 +122,20 @@ test("inspect shows every actor with the history that led to its state", () =>
   inScene(async (scene) => {
     const disk = await scene.disk("a", length, 6);
     await disk.bitmaps.add("daily");
-    const job = await scene.runtime.backup({ disk, target: scene.target(length), jobId: "j", sync: "full", bitmap: "daily", bitmapMode: "on-success", speed: 1 });
+    const job = await scene.runtime.backup({
+      disk,
+      target: scene.target(length),
+      jobId: "j",
+      sync: "full",
+      bitmap: "daily",
+      bitmapMode: "on-success",
+      speed: 1,
+    });
     job.pause();
     const now = scene.runtime.inspect();
-    expect(now.disks).toMatchObject([{ id: "disk a", machine: "disk", state: "open", bitmaps: [{ id: "bitmap a/daily", state: "frozen" }] }]);
+    expect(now.disks).toMatchObject([
+      { id: "disk a", machine: "disk", state: "open", bitmaps: [{ id: "bitmap a/daily", state: "frozen" }] },
+    ]);
     expect(now.jobs).toMatchObject([{ id: "job j", state: "paused" }]);
     expect(now.transactions.at(-1)).toMatchObject({ machine: "transaction" });
     expect(now.threads).toBeGreaterThan(0);
@@ -159,16 +199,30 @@ test("a driver module by file URL is a source and a target", () =>
     const driver = pathToFileURL(scene.path("negate.mjs")).href;
     expect(fileURLToPath(driver)).toBe(scene.path("negate.mjs"));
     const plain = await scene.disk("plain", length, 7);
-    const job = await scene.runtime.backup({ disk: plain, target: { driver, file: scene.image("negated.raw", length) } });
+    const job = await scene.runtime.backup({
+      disk: plain,
+      target: { driver, file: scene.image("negated.raw", length) },
+    });
     expect(await ended(job)).toEqual({ status: "completed", error: null });
-    expect(firstDifference(scene.bytes("negated.raw"), scene.bytes("plain.raw").map((byte) => -byte))).toBe(-1);
+    expect(
+      firstDifference(
+        scene.bytes("negated.raw"),
+        scene.bytes("plain.raw").map((byte) => -byte),
+      ),
+    ).toBe(-1);
     const disk = await scene.runtime.attach({ driver, file: { driver: "file", filename: scene.path("negated.raw") } });
     await disk.bitmaps.add("b");
     const restored = scene.target(length);
-    await (await scene.runtime.backup({ disk, target: restored, sync: "full", bitmap: "b", bitmapMode: "on-success" })).done;
+    await (
+      await scene.runtime.backup({ disk, target: restored, sync: "full", bitmap: "b", bitmapMode: "on-success" })
+    ).done;
     await disk.write(new Uint8Array(100_000).fill(1), 5000);
     await plain.write(new Uint8Array(100_000).fill(1), 5000);
-    const next = await scene.runtime.backup({ disk, target: { driver: "file", filename: restored.filename }, bitmap: "b" });
+    const next = await scene.runtime.backup({
+      disk,
+      target: { driver: "file", filename: restored.filename },
+      bitmap: "b",
+    });
     expect(await ended(next)).toEqual({ status: "completed", error: null });
     expect(firstDifference(scene.bytes("target0.raw"), scene.bytes("plain.raw"))).toBe(-1);
     const missing = await refusalOf(() => scene.runtime.attach({ driver: `${driver}x` }));

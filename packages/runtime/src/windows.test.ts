@@ -3,7 +3,18 @@ import { readFileSync } from "node:fs";
 import type { Disk } from "@heirloom/runtime";
 import { expect, test } from "vitest";
 import { Guests } from "./guests.fixture.ts";
-import { ended, firstDifference, granulesIn, granulesOf, inScene, MiB, refusalOf, Scene, seeded, union } from "./scene.fixture.ts";
+import {
+  ended,
+  firstDifference,
+  granulesIn,
+  granulesOf,
+  inScene,
+  MiB,
+  refusalOf,
+  Scene,
+  seeded,
+  union,
+} from "./scene.fixture.ts";
 
 const length = 6 * MiB;
 const granularity = 4096;
@@ -60,9 +71,16 @@ test("backups of each at once, while guests write through both, are each of thei
         const jobs = [];
         for (const one of [disk, inner]) {
           const filename = targets.get(one.name)?.filename ?? "";
-          const first = { target: targets.get(one.name) ?? { driver: "" }, sync: "full", bitmapMode: "on-success" } as const;
+          const first = {
+            target: targets.get(one.name) ?? { driver: "" },
+            sync: "full",
+            bitmapMode: "on-success",
+          } as const;
           const later = { target: { driver: "file", filename } };
-          jobs.push({ filename, job: await scene.runtime.backup({ disk: one, bitmap: "b", ...(round === 0 ? first : later) }) });
+          jobs.push({
+            filename,
+            job: await scene.runtime.backup({ disk: one, bitmap: "b", ...(round === 0 ? first : later) }),
+          });
         }
         for (const { filename, job } of jobs) {
           expect(await ended(job)).toEqual({ status: "completed", error: null });
@@ -100,7 +118,9 @@ test("both are frozen at one instant by a group, and agree about what they share
         { completionMode: "grouped" },
       );
       for (const job of jobs) expect((await job.done).status).toBe("completed");
-      expect(firstDifference(readFileSync(outer.filename).subarray(offset, offset + size), readFileSync(part.filename))).toBe(-1);
+      expect(
+        firstDifference(readFileSync(outer.filename).subarray(offset, offset + size), readFileSync(part.filename)),
+      ).toBe(-1);
       await guests.stop();
     },
     {},
@@ -110,9 +130,14 @@ test("both are frozen at one instant by a group, and agree about what they share
 test("a driver that moves bytes about, a disk that has gone, and a range outside are refused", () =>
   inScene(async (scene) => {
     const disk = await scene.disk("a", length, 4);
-    expect(await refusalOf(() => scene.runtime.attach({ driver: "file", file: disk }))).toMatchObject({ code: "ERR_INVALID_ARGUMENT" });
+    expect(await refusalOf(() => scene.runtime.attach({ driver: "file", file: disk }))).toMatchObject({
+      code: "ERR_INVALID_ARGUMENT",
+    });
     expect((await refusalOf(() => window(scene, disk, length - 512, 1024, "w"))).code).toBe("ERR_NODE_OPTION");
-    expect(await refusalOf(() => window(scene, disk, 0, 512, "a"))).toMatchObject({ code: "ERR_NODE_EXISTS", desc: "Duplicate nodes with node-name='a'" });
+    expect(await refusalOf(() => window(scene, disk, 0, 512, "a"))).toMatchObject({
+      code: "ERR_NODE_EXISTS",
+      desc: "Duplicate nodes with node-name='a'",
+    });
     await disk.detach();
     expect(await refusalOf(() => window(scene, disk, 0, 512, "w"))).toMatchObject({ code: "ERR_DISK_STATE" });
   }));

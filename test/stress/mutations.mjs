@@ -51,7 +51,8 @@ function plant(copy, fault) {
     const path = join(copy, "packages", file);
     const source = readFileSync(path, "utf8");
     const changed = source.replace(find, put);
-    if (changed === source) throw new Error(`${fault.name}: ${file} has no ${String(find)} any more; update planted-faults.mjs`);
+    if (changed === source)
+      throw new Error(`${fault.name}: ${file} has no ${String(find)} any more; update planted-faults.mjs`);
     writeFileSync(path, changed);
   }
 }

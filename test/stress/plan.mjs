@@ -179,8 +179,12 @@ export function planRound(random, facts) {
  * @returns {RoundPlan["source"]}
  */
 function planSource(random, round, facts, disks) {
-  const jobs = round.transactions.flatMap(({ actions }) => actions.flatMap((action) => ("job" in action ? [action.job] : [])));
-  const tiny = jobs.find((job) => job.trouble.kind === "tiny spill" && facts.disks[job.disk].decorated && disks.includes(job.disk));
+  const jobs = round.transactions.flatMap(({ actions }) =>
+    actions.flatMap((action) => ("job" in action ? [action.job] : [])),
+  );
+  const tiny = jobs.find(
+    (job) => job.trouble.kind === "tiny spill" && facts.disks[job.disk].decorated && disks.includes(job.disk),
+  );
   const slowReads = sourceRules.findIndex(({ name }) => name === "slow reads");
   if (tiny !== undefined && random.chance(60)) return { disk: tiny.disk, rule: slowReads, afterMs: 0 };
   const disk = jobs.find((job) => disks.includes(job.disk))?.disk ?? random.pick(disks);

@@ -36,7 +36,13 @@ export const faults = [
     file: "engine/dist/copier.js",
     find: /if \(view\.over\(\)\)\s*got = 0;/,
     put: ";",
-    also: [{ file: "engine/dist/mover.js", find: /(#writeHeld\(\) \{\s*const job = this\.#job;\s*)if \(job\.view\.over\(\)\)\s*return 0;/, put: "$1" }],
+    also: [
+      {
+        file: "engine/dist/mover.js",
+        find: /(#writeHeld\(\) \{\s*const job = this\.#job;\s*)if \(job\.view\.over\(\)\)\s*return 0;/,
+        put: "$1",
+      },
+    ],
   },
   {
     name: "a copier does not look again under its claim",

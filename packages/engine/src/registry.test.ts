@@ -1,6 +1,14 @@
 import assert from "node:assert/strict";
 import { describe, expect, it } from "vitest";
-import { participantCapacity, participantFree, participantGone, participantLive, participantReserved, Registry, type Seat } from "../dist/registry.js";
+import {
+  participantCapacity,
+  participantFree,
+  participantGone,
+  participantLive,
+  participantReserved,
+  Registry,
+  type Seat,
+} from "../dist/registry.js";
 
 function reserve(registry: Registry): Seat {
   const seat = registry.reserve();
@@ -11,7 +19,9 @@ function reserve(registry: Registry): Seat {
 describe("participants", () => {
   it("are reserved lowest first, and again after their release", () => {
     const registry = new Registry();
-    expect([reserve(registry), reserve(registry), reserve(registry)].map((seat) => seat.participant)).toEqual([0, 1, 2]);
+    expect([reserve(registry), reserve(registry), reserve(registry)].map((seat) => seat.participant)).toEqual([
+      0, 1, 2,
+    ]);
     expect(registry.participantMax).toBe(3);
     expect(registry.state(1)).toBe(participantReserved);
     registry.release(1);

@@ -46,7 +46,10 @@ describe("a transition", () => {
     const { closedMs } = await lab.engine.transitions.run({
       name: "test",
       stacks: [layer.stack],
-      prepare: () => ({ tables: new Map(), observe: () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50) }),
+      prepare: () => ({
+        tables: new Map(),
+        observe: () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50),
+      }),
     });
     expect(closedMs).toBeLessThan(40);
   });
@@ -69,7 +72,13 @@ describe("a transition", () => {
     expect(order).toEqual(["a prepared", "c prepared", "c"]);
     letGo();
     await Promise.all(all);
-    expect(order.slice(3)).toEqual(["a", "group of a and b prepared", "group of a and b", "b behind the group prepared", "b behind the group"]);
+    expect(order.slice(3)).toEqual([
+      "a",
+      "group of a and b prepared",
+      "group of a and b",
+      "b behind the group prepared",
+      "b behind the group",
+    ]);
   });
 
   it("of a group closes every gate at once", async () => {
@@ -77,7 +86,11 @@ describe("a transition", () => {
     const disks = [await lab.memory(65536), await lab.memory(65536), await lab.memory(65536)];
     const stacks = disks.map((disk) => disk.layer.stack);
     let closed: boolean[] = [];
-    await lab.engine.transitions.run({ name: "test", stacks, prepare: () => ({ tables: new Map(), commit: () => (closed = stacks.map(isClosed)) }) });
+    await lab.engine.transitions.run({
+      name: "test",
+      stacks,
+      prepare: () => ({ tables: new Map(), commit: () => (closed = stacks.map(isClosed)) }),
+    });
     expect(closed).toEqual([true, true, true]);
     expect(stacks.map(isClosed)).toEqual([false, false, false]);
   });
@@ -93,7 +106,12 @@ describe("a transition", () => {
         name: "freeze",
         stacks: [disk.layer.stack],
         deadlineMs: 30,
-        prepare: () => ({ tables: new Map(), commit: () => told.push("commit"), abandoned: () => told.push("abandoned"), committed: () => told.push("committed") }),
+        prepare: () => ({
+          tables: new Map(),
+          commit: () => told.push("commit"),
+          abandoned: () => told.push("abandoned"),
+          committed: () => told.push("committed"),
+        }),
       })
       .catch((error: unknown) => error);
     expect(refused).toBeInstanceOf(TransitionTimeout);
@@ -117,7 +135,13 @@ describe("a transition", () => {
     while (waits.length < 5) {
       await sleep(1);
       opened.push(!isClosed(disk.layer.stack));
-      waits.splice(0, waits.length, ...timers.mock.calls.filter(([run]) => String(run).includes("#try") || String(run).includes("try(")).map(([, ms]) => Number(ms)));
+      waits.splice(
+        0,
+        waits.length,
+        ...timers.mock.calls
+          .filter(([run]) => String(run).includes("#try") || String(run).includes("try("))
+          .map(([, ms]) => Number(ms)),
+      );
     }
     letGo();
     const { closedMs, tries } = await done;
@@ -200,7 +224,11 @@ describe("a transition", () => {
         tables: new Map(),
         committed: () => {
           order.push("outer");
-          inner = lab.engine.transitions.run({ name: "inner", stacks: [layer.stack], prepare: () => ({ tables: new Map(), committed: () => order.push("inner") }) });
+          inner = lab.engine.transitions.run({
+            name: "inner",
+            stacks: [layer.stack],
+            prepare: () => ({ tables: new Map(), committed: () => order.push("inner") }),
+          });
         },
       }),
     });

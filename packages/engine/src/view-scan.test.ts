@@ -29,10 +29,16 @@ interface Given {
 const places = fc.array(fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }), { maxLength: 40 });
 const given: fc.Arbitrary<Given> = fc
   .record({
-    length: fc.oneof(fc.integer({ min: 1, max: 3 * 2 ** 20 }), fc.constantFrom(4096, 2 ** 20, 2 ** 20 + 1, 2 ** 21 - 512)),
+    length: fc.oneof(
+      fc.integer({ min: 1, max: 3 * 2 ** 20 }),
+      fc.constantFrom(4096, 2 ** 20, 2 ** 20 + 1, 2 ** 21 - 512),
+    ),
     clusterSize: fc.constantFrom(4096, 16384, 65536, 262144, 2 ** 21),
     granularity: fc.constantFrom(0, 512, 4096, 65536, 131072, 2 ** 22, 2 ** 31),
-    dirty: fc.array(fc.tuple(fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }), fc.integer({ min: 1, max: 300_000 })), { maxLength: 6 }),
+    dirty: fc.array(
+      fc.tuple(fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }), fc.integer({ min: 1, max: 300_000 })),
+      { maxLength: 6 },
+    ),
     preserved: places,
     copying: places,
     copied: places,
@@ -51,21 +57,40 @@ const given: fc.Arbitrary<Given> = fc
     };
   });
 
-function build(one: Given): { view: View; inSet: boolean[]; has: Record<"preserved" | "copying" | "copied" | "retired", boolean[]> } {
+function build(one: Given): {
+  view: View;
+  inSet: boolean[];
+  has: Record<"preserved" | "copying" | "copied" | "retired", boolean[]>;
+} {
   const arenas = new Arenas(() => {});
   const set = one.granularity === 0 ? undefined : Recorder.create(arenas, one.length, one.granularity);
   for (const [offset, size] of one.dirty) set?.bitmap.set(offset, Math.min(size, one.length - offset));
   const gate = arenas.allocate(gateBytes);
-  const options = { length: one.length, gate, clusterSize: one.clusterSize, alignment: 1, guestDelayMaxMs: 1, breakGuestWrite: false, spillMemory: 4096, spillFile: 0 };
+  const options = {
+    length: one.length,
+    gate,
+    clusterSize: one.clusterSize,
+    alignment: 1,
+    guestDelayMaxMs: 1,
+    breakGuestWrite: false,
+    spillMemory: 4096,
+    spillFile: 0,
+  };
   const { view } = new ViewMemory(arenas, options, set);
   // The model: byte by byte of a granule, cluster by cluster of a unit.
   const inSet = Array.from({ length: view.clusters }, (_, cluster) => {
     if (set === undefined) return true;
     const unit = Math.floor((cluster * view.clusterSize) / one.clusterSize) * one.clusterSize;
-    for (let offset = unit; offset < Math.min(unit + one.clusterSize, one.length); offset += 512) if (set.bitmap.test(offset)) return true;
+    for (let offset = unit; offset < Math.min(unit + one.clusterSize, one.length); offset += 512)
+      if (set.bitmap.test(offset)) return true;
     return false;
   });
-  const has = { preserved: [] as boolean[], copying: [] as boolean[], copied: [] as boolean[], retired: [] as boolean[] };
+  const has = {
+    preserved: [] as boolean[],
+    copying: [] as boolean[],
+    copied: [] as boolean[],
+    retired: [] as boolean[],
+  };
   for (const name of ["preserved", "copying", "copied", "retired"] as const) {
     has[name] = Array.from({ length: view.clusters }, () => false);
     for (const cluster of one[name]) {
@@ -99,7 +124,8 @@ describe("clusters of a view", () => {
         expect(Array.from({ length: view.clusters }, (_, cluster) => view.needed(cluster))).toEqual(needed);
         for (let word = 0; word * 32 < view.clusters; word++) {
           const mask = view.neededOf(word, maskOf(word * 32, Math.min(view.clusters, word * 32 + 32)));
-          for (let bit = 0; bit < 32 && word * 32 + bit < view.clusters; bit++) expect((mask & (1 << bit)) !== 0).toBe(needed[word * 32 + bit]);
+          for (let bit = 0; bit < 32 && word * 32 + bit < view.clusters; bit++)
+            expect((mask & (1 << bit)) !== 0).toBe(needed[word * 32 + bit]);
         }
       }),
     );
@@ -110,10 +136,17 @@ describe("clusters of a view", () => {
       fc.property(given, fc.double({ min: 0, max: 1, noNaN: true }), (one, place) => {
         const { view, inSet, has } = build(one);
         const from = Math.floor(place * view.clusters);
-        const first = (is: (cluster: number) => boolean): number => inSet.findIndex((_, cluster) => cluster >= from && is(cluster));
+        const first = (is: (cluster: number) => boolean): number =>
+          inSet.findIndex((_, cluster) => cluster >= from && is(cluster));
         expect(nextInSet(view, from)).toBe(first((cluster) => inSet[cluster]));
-        expect(nextNeeded(view, from)).toBe(first((cluster) => inSet[cluster] && !has.preserved[cluster] && !has.copying[cluster] && !has.retired[cluster]));
-        expect(nextMissing(view, from)).toBe(first((cluster) => inSet[cluster] && !has.copied[cluster] && !has.retired[cluster]));
+        expect(nextNeeded(view, from)).toBe(
+          first(
+            (cluster) => inSet[cluster] && !has.preserved[cluster] && !has.copying[cluster] && !has.retired[cluster],
+          ),
+        );
+        expect(nextMissing(view, from)).toBe(
+          first((cluster) => inSet[cluster] && !has.copied[cluster] && !has.retired[cluster]),
+        );
         expect(nextInSet(view, view.clusters)).toBe(-1);
       }),
     );
@@ -143,9 +176,14 @@ describe("clusters of a view", () => {
         const into = Recorder.create(new Arenas(() => {}), one.length, 512).bitmap;
         foldUncopied(into, view, view.copied.slice());
         const units = new Set(
-          inSet.flatMap((is, cluster) => (is && !has.copied[cluster] && !has.retired[cluster] ? [Math.floor((cluster * view.clusterSize) / one.clusterSize)] : [])),
+          inSet.flatMap((is, cluster) =>
+            is && !has.copied[cluster] && !has.retired[cluster]
+              ? [Math.floor((cluster * view.clusterSize) / one.clusterSize)]
+              : [],
+          ),
         );
-        for (let offset = 0; offset < one.length; offset += 512) expect(into.test(offset)).toBe(units.has(Math.floor(offset / one.clusterSize)));
+        for (let offset = 0; offset < one.length; offset += 512)
+          expect(into.test(offset)).toBe(units.has(Math.floor(offset / one.clusterSize)));
       }),
       { numRuns: 40 },
     );
@@ -163,9 +201,13 @@ describe("clusters of a view", () => {
           expect(run.count).toBeLessThanOrEqual(most);
           for (let cluster = run.first; cluster < run.first + run.count; cluster++) taken.push(cluster);
         }
-        const wanted = inSet.flatMap((is, cluster) => (is && !has.preserved[cluster] && !has.retired[cluster] ? [cluster] : []));
+        const wanted = inSet.flatMap((is, cluster) =>
+          is && !has.preserved[cluster] && !has.retired[cluster] ? [cluster] : [],
+        );
         // A run begins at one that nobody copies; those that are copied may lie inside: whoever copies looks again.
-        expect(taken.filter((cluster) => !has.copying[cluster])).toEqual(wanted.filter((cluster) => !has.copying[cluster]));
+        expect(taken.filter((cluster) => !has.copying[cluster])).toEqual(
+          wanted.filter((cluster) => !has.copying[cluster]),
+        );
         expect(new Set(taken).size).toBe(taken.length);
         expect(Atomics.load(job, cursorWord)).toBe(view.clusters);
         passAgain(view, job);

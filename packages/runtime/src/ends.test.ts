@@ -82,14 +82,19 @@ describe("detaching", () => {
       await disk.detach({ force: true });
       expect((await job.done).status).toBe("cancelled");
       expect(await refusalOf(() => view.success())).toMatchObject({ code: "ERR_VIEW_ENDED" });
-      for (const one of [disk, ...windows]) await expect(one.write(new Uint8Array(1), 0)).rejects.toThrow("the disk is detached");
+      for (const one of [disk, ...windows])
+        await expect(one.write(new Uint8Array(1), 0)).rejects.toThrow("the disk is detached");
       expect(await refusalOf(() => disk.handle())).toMatchObject({ code: "ERR_DISK_STATE" });
-      expect(await refusalOf(() => scene.runtime.backup({ disk, target: scene.target(length) }))).toMatchObject({ code: "ERR_DISK_STATE" });
+      expect(await refusalOf(() => scene.runtime.backup({ disk, target: scene.target(length) }))).toMatchObject({
+        code: "ERR_DISK_STATE",
+      });
       expect(await answer(worker, "write")).toMatch(/^write/);
       expect(firstDifference(scene.bytes("a.raw"), before)).toBe(-1);
       // The image stays open for that thread until it is gone; then it can be attached anew.
       const spec = { driver: "file", filename: scene.path("a.raw") };
-      expect(await refusalOf(() => scene.runtime.attach(spec, { name: "other" }))).toMatchObject({ code: "ERR_IMAGE_LOCKED" });
+      expect(await refusalOf(() => scene.runtime.attach(spec, { name: "other" }))).toMatchObject({
+        code: "ERR_IMAGE_LOCKED",
+      });
       worker.postMessage("exit");
       await once(worker, "exit");
       await scene.until(() => scene.runtime.disks.length === 0);
@@ -169,11 +174,15 @@ describe("a thread of the embedder's", () => {
       for (const thread of threads) thread.postMessage(handle);
       const texts = (await Promise.all(answers)).sort();
       expect(texts[0]).toBe("open");
-      expect(texts[1]).toMatch(/^open disk: this handle was opened before.*; make one with disk\.handle\(\) for each thread$/);
+      expect(texts[1]).toMatch(
+        /^open disk: this handle was opened before.*; make one with disk\.handle\(\) for each thread$/,
+      );
 
       const unknown = guestThread({ register: () => {} } as unknown as typeof scene.runtime, disk, "");
       const [error] = (await once(unknown, "error")) as [Error];
-      expect(error.message).toBe("open disk: this thread is not registered; call runtime.register(worker) before it is given a disk");
+      expect(error.message).toBe(
+        "open disk: this thread is not registered; call runtime.register(worker) before it is given a disk",
+      );
       await Promise.all(threads.map((thread) => thread.terminate()));
     }));
 
@@ -190,45 +199,56 @@ describe("a thread of the embedder's", () => {
       expect(await ended(job)).toEqual(completed);
     }));
 
-  test.each(["process.exit in the middle of its writes", "terminate in the middle of its writes"])("%s: its disk's jobs and views fail, bitmaps are reclaimed, other guests go on", (how) =>
-    inScene(async (scene) => {
-      const disk = await scene.disk("a", length, 8);
-      const other = await scene.disk("b", length, 9);
-      for (const name of ["job", "view"]) await disk.bitmaps.add(name);
-      const base = scene.target(length);
-      await (await scene.runtime.backup({ disk, target: base, sync: "full", bitmap: "job", bitmapMode: "on-success" })).done;
-      await disk.write(new Uint8Array(1), 3 * cluster);
-      const guests = new Guests(scene.runtime, [other], 90);
-      const exits = how.startsWith("process");
-      const body = `
+  test.each(["process.exit in the middle of its writes", "terminate in the middle of its writes"])(
+    "%s: its disk's jobs and views fail, bitmaps are reclaimed, other guests go on",
+    (how) =>
+      inScene(async (scene) => {
+        const disk = await scene.disk("a", length, 8);
+        const other = await scene.disk("b", length, 9);
+        for (const name of ["job", "view"]) await disk.bitmaps.add(name);
+        const base = scene.target(length);
+        await (
+          await scene.runtime.backup({ disk, target: base, sync: "full", bitmap: "job", bitmapMode: "on-success" })
+        ).done;
+        await disk.write(new Uint8Array(1), 3 * cluster);
+        const guests = new Guests(scene.runtime, [other], 90);
+        const exits = how.startsWith("process");
+        const body = `
         const buffer = new Uint8Array(70000).fill(6);
         for (let count = 0; ; count++) {
           disk.write(buffer, (count * 70001) % (disk.length - buffer.length));
           if (count === 50) port.postMessage("warm");
           if (count === 400 && data.exits) process.exit(3);
         }`;
-      const target = await scene.faulty("t", length, [{ kind: "write", nth: 1, once: true, action: { hang: true } }]);
-      const job = await scene.runtime.backup({ disk, target, bitmap: "job" });
-      await faultReached(target.node, 0); // it hangs for as long as the test looks: that does not keep the job from failing
-      const untouched = await scene.runtime.backup({ disk: other, target: scene.target(length), speed: 8 * MiB });
-      const view = disk.view({ bitmap: "view" });
-      await view.ready;
-      const worker = guestThread(scene.runtime, disk, body, { exits });
-      const exit = once(worker, "exit");
-      await once(worker, "message");
-      if (!exits) await worker.terminate();
-      await exit;
-      expect(await ended(job)).toEqual({ status: "failed", error: "the point in time was given up: a thread that served the disk died" });
-      expect(await refusalOf(() => view.success())).toMatchObject({ code: "ERR_VIEW_BROKEN" });
-      expect(disk.bitmaps.list().map(({ busy }) => busy)).toEqual([false, false]);
-      await disk.write(new Uint8Array(1), 5 * cluster);
-      expect(await ended(untouched)).toEqual(completed);
-      await guests.stop();
-      releaseHang(target.node);
-      const next = await scene.runtime.backup({ disk, bitmap: "job", target: { driver: "file", filename: base.filename } });
-      expect(await ended(next)).toEqual(completed);
-      expect(firstDifference(readFileSync(base.filename), scene.bytes("a.raw"))).toBe(-1);
-    }),
+        const target = await scene.faulty("t", length, [{ kind: "write", nth: 1, once: true, action: { hang: true } }]);
+        const job = await scene.runtime.backup({ disk, target, bitmap: "job" });
+        await faultReached(target.node, 0); // it hangs for as long as the test looks: that does not keep the job from failing
+        const untouched = await scene.runtime.backup({ disk: other, target: scene.target(length), speed: 8 * MiB });
+        const view = disk.view({ bitmap: "view" });
+        await view.ready;
+        const worker = guestThread(scene.runtime, disk, body, { exits });
+        const exit = once(worker, "exit");
+        await once(worker, "message");
+        if (!exits) await worker.terminate();
+        await exit;
+        expect(await ended(job)).toEqual({
+          status: "failed",
+          error: "the point in time was given up: a thread that served the disk died",
+        });
+        expect(await refusalOf(() => view.success())).toMatchObject({ code: "ERR_VIEW_BROKEN" });
+        expect(disk.bitmaps.list().map(({ busy }) => busy)).toEqual([false, false]);
+        await disk.write(new Uint8Array(1), 5 * cluster);
+        expect(await ended(untouched)).toEqual(completed);
+        await guests.stop();
+        releaseHang(target.node);
+        const next = await scene.runtime.backup({
+          disk,
+          bitmap: "job",
+          target: { driver: "file", filename: base.filename },
+        });
+        expect(await ended(next)).toEqual(completed);
+        expect(firstDifference(readFileSync(base.filename), scene.bytes("a.raw"))).toBe(-1);
+      }),
   );
 });
 
@@ -237,7 +257,9 @@ test("a thread of the job's own dies: the job fails, and the next incremental is
     const disk = await scene.disk("a", length, 10);
     await disk.bitmaps.add("b");
     const base = scene.target(length);
-    await (await scene.runtime.backup({ disk, target: base, sync: "full", bitmap: "b", bitmapMode: "on-success" })).done;
+    await (
+      await scene.runtime.backup({ disk, target: base, sync: "full", bitmap: "b", bitmapMode: "on-success" })
+    ).done;
     for (const granule of [1, 2, 3, 20, 40]) await disk.write(new Uint8Array(1), granule * cluster);
     const target = await scene.faulty("t", length, [{ kind: "write", nth: 3, once: true, action: { exit: true } }]);
     const job = await scene.runtime.backup({ disk, target, bitmap: "b", maxChunk: cluster });

@@ -41,7 +41,11 @@ for (const how of ["an attached disk", "a target of the job's own"] as const) {
       expect(disk.bitmaps.get("daily").busy).toBe(false);
 
       const other = scene.target(length);
-      expect(await ended(await runtime.backup({ disk, target: other, sync: "full", bitmap: "daily", bitmapMode: "on-success" }))).toEqual({ status: "completed", error: null });
+      expect(
+        await ended(
+          await runtime.backup({ disk, target: other, sync: "full", bitmap: "daily", bitmapMode: "on-success" }),
+        ),
+      ).toEqual({ status: "completed", error: null });
       shadow[5 * cluster] = 1;
       expect(firstDifference(scene.bytes("target0.raw"), shadow)).toBe(-1);
 
@@ -63,7 +67,9 @@ test("guests are not held by it, and a disk that has nothing to do with it comes
     for (let offset = 0; offset < length; offset += cluster) await disk.write(new Uint8Array(cluster).fill(1), offset);
     expect(job.info.status).toBe("running"); // the spill has room for all of it
     const other = await scene.disk("b", length, 3);
-    expect((await (await scene.runtime.backup({ disk: other, target: scene.target(length) })).done).status).toBe("completed");
+    expect((await (await scene.runtime.backup({ disk: other, target: scene.target(length) })).done).status).toBe(
+      "completed",
+    );
     await other.detach();
     job.cancel();
     await job.done;
@@ -76,7 +82,16 @@ test("a spill that fills up behind it breaks the view, and the job fails though 
     await disk.bitmaps.add("b");
     const target = await scene.faulty("t", length, hangs);
     const spill = { memory: 4 * cluster, file: 0 };
-    const job = await scene.runtime.backup({ disk, target, sync: "full", bitmap: "b", bitmapMode: "on-success", maxChunk: cluster, spill, guestDelayMax: 5 });
+    const job = await scene.runtime.backup({
+      disk,
+      target,
+      sync: "full",
+      bitmap: "b",
+      bitmapMode: "on-success",
+      maxChunk: cluster,
+      spill,
+      guestDelayMax: 5,
+    });
     await faultReached(target.node, 0);
     for (let offset = 0; offset < length; offset += cluster) await disk.write(new Uint8Array(cluster).fill(1), offset);
     expect(await ended(job)).toEqual({
@@ -93,10 +108,18 @@ test("where the guest is to give way, its write waits and fails, and the point i
     const shadow = scene.bytes("a.raw");
     const target = await scene.faulty("t", length, hangs);
     const spill = { memory: 4 * cluster, file: 0 };
-    const job = await scene.runtime.backup({ disk, target, maxChunk: cluster, spill, guestDelayMax: 5, onSpillFull: "break-guest-write" });
+    const job = await scene.runtime.backup({
+      disk,
+      target,
+      maxChunk: cluster,
+      spill,
+      guestDelayMax: 5,
+      onSpillFull: "break-guest-write",
+    });
     await faultReached(target.node, 0);
     const answers = [];
-    for (let index = 8; index < 32; index++) answers.push((await refusalOf(() => disk.write(new Uint8Array(cluster).fill(1), index * cluster))).code);
+    for (let index = 8; index < 32; index++)
+      answers.push((await refusalOf(() => disk.write(new Uint8Array(cluster).fill(1), index * cluster))).code);
     expect(answers.slice(0, 2)).toEqual(["none", "none"]);
     expect(answers.at(-1)).toBe("ERR_IO");
     disarmFault(target.node, 0);
@@ -132,7 +155,10 @@ test("and its process can exit", async () => {
       await runtime.close();
       console.log((await job.done).status);`;
     const cwd = fileURLToPath(new URL("..", import.meta.url));
-    const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", program], { cwd, timeout: 20_000 });
+    const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", program], {
+      cwd,
+      timeout: 20_000,
+    });
     expect(stdout).toBe("cancelled\n");
   } finally {
     await scene.close();

@@ -87,7 +87,13 @@ export class JobControl {
     );
     draft.addView(disk, view);
     const { promise, resolve } = withResolvers<JobResult>();
-    const input = { id: request.jobId, speed: request.speed, autoFinalize: request.autoFinalize, autoDismiss: request.autoDismiss, group };
+    const input = {
+      id: request.jobId,
+      speed: request.speed,
+      autoFinalize: request.autoFinalize,
+      autoDismiss: request.autoDismiss,
+      group,
+    };
     const job: JobState = {
       id: request.jobId,
       actor: new MachineActor(`job ${request.jobId}`, jobMachine, input, { now }),
@@ -178,7 +184,8 @@ export class JobControl {
   /** A user's verb. @throws RefusalError */
   verb(id: string, operation: string, event: JobEvent): void {
     const job = this.#coordinator.world.jobs.get(id);
-    if (job === undefined) throw new RefusalError(operation, refusal("ERR_JOB_NOT_FOUND", "Job not found", { job: id }));
+    if (job === undefined)
+      throw new RefusalError(operation, refusal("ERR_JOB_NOT_FOUND", "Job not found", { job: id }));
     const plan = job.actor.plan(event);
     if (!plan.ok) throw new RefusalError(operation, plan.refusal);
     this.send(job, event);
@@ -194,7 +201,9 @@ export class JobControl {
 
   /** Resolves when the threads of ended jobs have let go: of this disk, or of all. */
   async released(disk?: DiskState): Promise<void> {
-    await Promise.all([...this.#releasing].filter(([, disks]) => disk === undefined || disks.has(disk)).map(([letGo]) => letGo));
+    await Promise.all(
+      [...this.#releasing].filter(([, disks]) => disk === undefined || disks.has(disk)).map(([letGo]) => letGo),
+    );
   }
 
   /** Resolves when no ended job's thread has this target any more, or after the time: threads that do not hang take a moment. */
@@ -273,9 +282,12 @@ export class JobControl {
     }
     const joined = bitmap !== undefined && request.set === "bitmap" && job.view.memory.set === undefined;
     const scan = request.set === "allocated" ? "allocated" : joined ? bitmap.memory.bits.bitmap.handle : undefined;
-    const at = target.disk === undefined ? { node: target.node } : { disk: target.disk.layer.stack.address(target.disk.layer) };
+    const at =
+      target.disk === undefined ? { node: target.node } : { disk: target.disk.layer.stack.address(target.disk.layer) };
     try {
-      const ended = job.view.startMovers({ ...job.movers, target: at, scan, speed }, (error) => this.#onError(job, error));
+      const ended = job.view.startMovers({ ...job.movers, target: at, scan, speed }, (error) =>
+        this.#onError(job, error),
+      );
       void ended.then((end) => this.#threadsEnded(job, end));
     } catch (error) {
       if (!(error instanceof NoThread)) throw error;
@@ -338,7 +350,8 @@ export class JobControl {
         const ranges = [...copiedRanges(job.view.memory.view)].flatMap(({ offset, length }) => [offset, length]);
         const found = await this.#coordinator.engine.nodeStatus(job.target.node, Float64Array.from(ranges));
         const extents = [];
-        for (let at = 0; at < found.length; at += 3) extents.push({ offset: found[at], length: found[at + 1], zero: found[at + 2] !== 0 });
+        for (let at = 0; at < found.length; at += 3)
+          extents.push({ offset: found[at], length: found[at + 1], zero: found[at + 2] !== 0 });
         return extents;
       },
     };
@@ -380,7 +393,8 @@ export class JobControl {
         for (const job of jobs) {
           draft.removeView(job.disk, job.view);
           const event = endEvent(job, outcome);
-          if (job.bitmap !== undefined && event !== undefined) draft.plan(job.bitmap, { ...event, command: draft.command });
+          if (job.bitmap !== undefined && event !== undefined)
+            draft.plan(job.bitmap, { ...event, command: draft.command });
         }
         return {
           tables: draft.tables(),

@@ -1,43 +1,41 @@
-/** Micro-benchmarks: what the pieces of a guest's write and of a command cost, on one thread that nobody disturbs. No bars. */
+/** Micro-benchmarks: what the pieces of a guest's write and of a command cost, one thread at work at a time. No bars. */
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
 import { Bench } from "tinybench";
-import { DiskIo } from "../../../packages/engine/dist/disk-io.js";
 import { gateBytes } from "../../../packages/engine/dist/gate-layout.js";
 import { Gate } from "../../../packages/engine/dist/gate.js";
-import { ThreadContext } from "../../../packages/engine/dist/thread-context.js";
 import { diskMachine } from "../../../packages/runtime/dist/machines/disk-machine.js";
 import { MachineActor } from "../../../packages/runtime/dist/machines/machine-actor.js";
 import { createRuntime } from "../heirloom.mjs";
-import { noise, Stage } from "../stage.mjs";
+import { Stage } from "../stage.mjs";
 
 const clusterSize = 65536;
 const many = 1000;
 const preserves = 256;
-const block = noise(4096, 3);
 
 export const name = "micro";
-export const title = "pieces, one thread, median";
+export const title = "pieces, median";
 
 export async function* figures({ quick }) {
+  const timeMs = quick ? 100 : 500;
   const stage = new Stage("tmpfs");
   const runtime = createRuntime();
-  const bench = new Bench({ time: quick ? 100 : 500, warmupTime: 100 });
   try {
+    const bench = new Bench({ time: timeMs, warmupTime: timeMs / 5 });
     const units = new Map();
-    const add = (what, count, unit, run, options) => {
-      units.set(what, { count, unit });
-      bench.add(what, run, options);
-    };
-    addGate(add);
-    await addWrites(add, runtime);
-    await addPreserve(add, runtime, stage);
-    await addCommands(add, runtime);
+    addGate(bench, units);
+    await addCommands(bench, units, runtime);
     await bench.run();
-    for (const task of bench.tasks) {
-      if (task.result.state !== "completed")
-        throw new Error(`${task.name}: ${task.result.state}`, { cause: task.result.error });
-      const { count, unit } = units.get(task.name);
-      const ours = (task.result.latency.p50 * (unit === "ns" ? 1e6 : 1e3)) / count;
-      yield { row: name, what: task.name, ours, unit };
+    const results = bench.tasks.map(({ name: what, result }) => ({
+      name: what,
+      state: result.state,
+      ms: result.latency?.p50,
+    }));
+    results.push(...(await guestWrites(runtime, stage, timeMs, units)));
+    for (const { name: what, state, ms } of results) {
+      if (state !== "completed") throw new Error(`${what}: ${state}`);
+      const { count, unit } = units.get(what);
+      yield { row: name, what, ours: (ms * (unit === "ns" ? 1e6 : 1e3)) / count, unit };
     }
   } finally {
     await runtime.close();
@@ -45,9 +43,11 @@ export async function* figures({ quick }) {
   }
 }
 
-function addGate(add) {
+function addGate(bench, units) {
   const gate = new Gate(new Int32Array(new SharedArrayBuffer(gateBytes)), 0);
-  add("gate: enter and leave", many, "ns", () => {
+  const what = "gate: enter and leave";
+  units.set(what, { count: many, unit: "ns" });
+  bench.add(what, () => {
     for (let count = 0; count < many; count++) {
       gate.enter(1);
       gate.leave();
@@ -55,72 +55,74 @@ function addGate(add) {
   });
 }
 
-/** A disk on this thread, as `openDisk` has it on an embedder's (which the main thread is not): nothing else runs meanwhile. */
-function openHere(disk) {
-  const { engine, participant, arenaCount, disk: address } = disk.handle();
-  const context = ThreadContext.of(engine);
-  context.arenas.catchUp(arenaCount);
-  if (!context.goLive(participant)) throw new Error("open disk: its handle was taken");
-  return new DiskIo(address, context, participant);
-}
-
-/** A guest's write to a disk that holds nothing: everything but the device. */
-async function addWrites(add, runtime) {
-  const size = 2 ** 30;
-  const attach = () => runtime.attach({ driver: "null-co", size, readZeroes: false });
-  const writer = (disk) => {
-    const io = openHere(disk);
-    return () => {
-      for (let count = 0; count < many; count++) io.write(block, count * 4096);
-    };
-  };
-  const plain = await attach();
-  add("guest write of 4 KiB to null-co: no recorder", many, "ns", writer(plain));
-  const recorded = await attach();
-  await recorded.bitmaps.add("daily", { granularity: clusterSize });
-  add("guest write of 4 KiB to null-co: a recorder", many, "ns", writer(recorded));
-  const viewed = await attach();
-  await viewed.bitmaps.add("daily", { granularity: clusterSize });
-  await viewed.view({ spill: { memory: 64 * 2 ** 20 } }).ready;
-  add("guest write of 4 KiB to null-co: a recorder and a view, preserved", many, "ns", writer(viewed));
-}
-
-/** Old data from a file in the page cache into memory slots; and the same writes where nobody wants the old data. */
-async function addPreserve(add, runtime, stage) {
-  const length = preserves * clusterSize;
-  const disk = await runtime.attach({ driver: "file", filename: stage.filled("viewed.raw", length) });
-  const plain = await runtime.attach({ driver: "file", filename: stage.filled("plain.raw", length) });
-  const viewed = openHere(disk);
-  const unseen = openHere(plain);
-  for (const [text, bytes] of [
-    ["4 KiB", block],
-    ["64 KiB", noise(clusterSize, 4)],
-  ]) {
-    const writeTo = (io) => () => {
-      for (let cluster = 0; cluster < preserves; cluster++) io.write(bytes, cluster * clusterSize);
-    };
-    let view;
-    add(`guest write of ${text} to tmpfs that preserves as much`, preserves, "us", writeTo(viewed), {
-      beforeEach: async () => {
-        view = disk.view({ spill: { memory: 2 * length } });
-        await view.ready;
-      },
-      afterEach: () => view.fail(),
-    });
-    add(`guest write of ${text} to tmpfs, no view`, preserves, "us", writeTo(unseen));
-  }
-}
-
-async function addCommands(add, runtime) {
+async function addCommands(bench, units, runtime) {
   const disk = await runtime.attach({ driver: "null-co", size: 2 ** 30 });
   await disk.bitmaps.add("daily", { granularity: clusterSize });
-  add("command with a transition of an idle disk: clear a bitmap", 1, "us", () => disk.bitmaps.clear("daily"));
+  const command = "command with a transition of an idle disk: clear a bitmap";
+  units.set(command, { count: 1, unit: "us" });
+  bench.add(command, () => disk.bitmaps.clear("daily"));
   const actor = new MachineActor("disk bench", diskMachine, { name: "bench" }, { now: Date.now });
   const user = { kind: "job", id: "job0" };
-  add("event of a state machine", 2 * many, "us", () => {
+  const event = "event of a state machine";
+  units.set(event, { count: 2 * many, unit: "us" });
+  bench.add(event, () => {
     for (let count = 0; count < many; count++) {
       actor.send({ type: "use", user });
       actor.send({ type: "unuse", user });
     }
   });
+}
+
+/** A guest's writes, on a registered thread: to a disk that holds nothing (all but the device), and to files on tmpfs. */
+async function guestWrites(runtime, stage, timeMs, units) {
+  const nothing = () => runtime.attach({ driver: "null-co", size: 2 ** 30, readZeroes: false });
+  const length = preserves * clusterSize;
+  const file = (filename) => runtime.attach({ driver: "file", filename: stage.filled(filename, length) });
+  const disks = {
+    plain: await nothing(),
+    recorded: await nothing(),
+    viewed: await nothing(),
+    unseen: await file("unseen.raw"),
+    preserved: await file("preserved.raw"),
+  };
+  await disks.recorded.bitmaps.add("daily", { granularity: clusterSize });
+  await disks.viewed.bitmaps.add("daily", { granularity: clusterSize });
+  await disks.viewed.view({ spill: { memory: 64 * 2 ** 20 } }).ready;
+  const small = { bytes: 4096, stride: 4096, count: many, unit: "ns" };
+  const scattered = { bytes: 4096, stride: clusterSize, count: preserves, unit: "us" };
+  const large = { ...scattered, bytes: clusterSize };
+  const tasks = [
+    { what: "guest write of 4 KiB to null-co: no recorder", disk: "plain", ...small },
+    { what: "guest write of 4 KiB to null-co: a recorder", disk: "recorded", ...small },
+    { what: "guest write of 4 KiB to null-co: recorder, view (preserved)", disk: "viewed", ...small },
+    { what: "guest write of 4 KiB to tmpfs: no view", disk: "unseen", ...scattered },
+    { what: "guest write of 4 KiB to tmpfs that preserves", disk: "preserved", view: true, ...scattered },
+    { what: "guest write of 64 KiB to tmpfs: no view", disk: "unseen", ...large },
+    { what: "guest write of 64 KiB to tmpfs that preserves 64 KiB", disk: "preserved", view: true, ...large },
+  ];
+  for (const { what, count, unit } of tasks) units.set(what, { count, unit });
+  const handles = Object.fromEntries(Object.entries(disks).map(([key, disk]) => [key, disk.handle()]));
+  return await runThread(runtime, { disks: handles, tasks, timeMs }, () =>
+    disks.preserved.view({ spill: { memory: 2 * length } }),
+  );
+}
+
+/** Runs the thread to its end; makes and drops points in time for it. */
+async function runThread(runtime, workerData, makeView) {
+  const worker = new Worker(new URL("../micro-thread.mjs", import.meta.url), { workerData });
+  runtime.register(worker);
+  let view;
+  let results;
+  worker.on("message", async (message) => {
+    if (message.results !== undefined) {
+      ({ results } = message);
+      return;
+    }
+    if (message.word === "view") await (view = makeView()).ready;
+    else await view.fail();
+    worker.postMessage("done");
+  });
+  await once(worker, "exit");
+  if (results === undefined) throw new Error("the guest's thread ended without results");
+  return results;
 }

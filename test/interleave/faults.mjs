@@ -300,6 +300,12 @@ export const faults = [
     expect: /is retired, but/,
   },
   {
+    name: "a scan retires without a claim",
+    scenario: "scan",
+    edits: [[engine("scanner"), "view\\.claim\\(word, bit\\) === 0", "false"]],
+    expect: /I2/,
+  },
+  {
     name: "a transition that is given up leaves its gate closed",
     scenario: "refused",
     edits: [

@@ -20,6 +20,7 @@ lab.open({ control, text, shared, self });
 instrument();
 
 const { runBatch, serve } = await import("./batch.mjs");
+// oxlint-disable-next-line typescript/no-misused-promises -- a rejection ends the thread, and its owner sees that
 parentPort?.on("message", async (/** @type {any} */ job) => {
   const { scenarios } = await import("./scenarios/index.mjs");
   const scenario = scenarios.find(({ name }) => name === job.scenario);

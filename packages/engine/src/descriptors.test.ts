@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { SharedBitmap } from "@heirloom/bitmap";
+import type { SharedBitmap } from "@heirloom/bitmap";
 import { Arenas } from "../dist/arena.js";
 import { getBitmap, putBitmap } from "../dist/descriptors.js";
 import { NumberReader, NumberWriter } from "../dist/numbers.js";

@@ -55,7 +55,7 @@ describe("the spill", () => {
   it("hands out memory first, then the file, then nothing", () => {
     const fd = scratchFile();
     const spill = makeSpill({ memory: 3, file: 2, zero: 1 });
-    expect([spill.take(), spill.take(), spill.take()].sort()).toEqual([0, 1, 2]);
+    expect([spill.take(), spill.take(), spill.take()].sort((a, b) => a - b)).toEqual([0, 1, 2]);
     expect(spill.take()).toBe(noSlot);
     grow(spill, fd, 1);
     expect(spill.take()).toBe(3);

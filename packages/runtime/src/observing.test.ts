@@ -160,7 +160,7 @@ test.each([
   ["disk", diskMachine, "open --> detaching : detach"],
   ["transaction", transactionMachine, ""],
 ] as const)("the %s machine prints as a Mermaid diagram", (_name, machine, line) => {
-  const text = toMermaid(machine as typeof jobMachine);
+  const text = toMermaid(machine);
   expect(text.startsWith("stateDiagram-v2\n  [*] --> ")).toBe(true);
   expect(text).toContain(line);
   for (const state of machine.states) expect(text).toContain(state);

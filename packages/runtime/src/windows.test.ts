@@ -11,7 +11,7 @@ import {
   inScene,
   MiB,
   refusalOf,
-  Scene,
+  type Scene,
   seeded,
   union,
 } from "./scene.fixture.ts";

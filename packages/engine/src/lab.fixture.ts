@@ -58,6 +58,13 @@ export function contentOf(node: BlockNode, offset = 0, length: number = node.len
   return bytes;
 }
 
+/** Offset of the first byte that differs, or -1. (Comparing large arrays item by item takes seconds.) */
+export function difference(one: Uint8Array, other: Uint8Array): number {
+  if (Buffer.compare(one, other) === 0) return -1;
+  const at = one.findIndex((byte, index) => byte !== other[index]);
+  return at === -1 ? one.length : at;
+}
+
 export interface LabDisk {
   readonly layer: Layer;
   readonly handle: NodeHandle;

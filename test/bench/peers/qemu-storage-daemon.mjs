@@ -26,6 +26,9 @@ export class QemuStorageDaemon {
       "--nbd-server",
       `addr.type=unix,addr.path=${daemon.nbdSocket}`,
     ]);
+    const kill = () => daemon.#process.kill("SIGKILL");
+    process.once("exit", kill);
+    daemon.#process.once("exit", () => process.removeListener("exit", kill));
     daemon.#process.stderr.on("data", (data) => (daemon.#stderr += data));
     daemon.#socket = await daemon.#connect(monitor);
     const lines = createInterface(daemon.#socket);

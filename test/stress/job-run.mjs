@@ -253,6 +253,8 @@ export class JobRun {
     if (mayFail.has(trouble.kind) && !(trouble.kind === "hang" && trouble.how === "release"))
       errors.push(...ownErrors(trouble));
     if (failing) errors.push(...ownErrors(trouble));
+    const { spill } = /** @type {{ spill: { memory: number } }} */ (plan.options);
+    if (trouble.kind !== "guest gives way" && spill.memory < this.disk.length) errors.push(/spill was full/);
     const peers = this.grouped && round.troubled;
     const cancellable = this.wasCancelled || trouble.kind === "signal" || peers;
     const wrong =

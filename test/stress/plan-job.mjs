@@ -58,6 +58,8 @@ export function makeJob(random, id, disk, bitmap, wishes) {
       floor: 0,
       allowTmpfs: true,
     };
+  // A target that hangs and no room: guests go on all the same.
+  if (trouble.kind === "hang" && random.chance(50)) spill = { memory: 65536, file: 0, floor: 0, allowTmpfs: true };
   if (trouble.kind === "guest gives way") spill = { memory: 65536, file: 0, floor: 0, allowTmpfs: true };
   return {
     id,
@@ -138,7 +140,7 @@ function troubleFor(random, wishes, sync, mode) {
     ],
     [6, { kind: "no space" }],
     [1, { kind: "hang for ever" }],
-    [5, { kind: "target exit", nth }],
+    [8, { kind: "target exit", nth }],
     [4, { kind: "flush error" }],
     [3, { kind: "onCopied throws" }],
     [10, { kind: "tiny spill", file: random.chance(40) }],

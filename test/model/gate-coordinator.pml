@@ -53,7 +53,7 @@ inline post(g, table) {
 #ifdef PATIENT
 #define MAY_GIVE_UP false
 #elif defined(SAME)
-#define MAY_GIVE_UP (tries < 3)
+#define MAY_GIVE_UP (tries < 1)    /* the posts of more would fill the ports */
 #else
 #define MAY_GIVE_UP true
 #endif

@@ -37,7 +37,7 @@ function execute(command, args, cwd) {
 }
 
 /** What pan's report says: the error found ("" for none) and the states stored; undefined if the search is not complete. */
-export function readReport(report) {
+function readReport(report) {
   const errors = /errors: (\d+)/.exec(report)?.[1];
   const states = Number(/([\d.e+]+) states, stored/.exec(report)?.[1] ?? 0);
   if (errors === undefined) return undefined;
@@ -115,6 +115,10 @@ async function main() {
   const queue = runs.filter(
     (run) => (run.quick || !values.quick) && `${run.model} ${run.options.join(" ")}`.includes(word),
   );
+  if (queue.length === 0) {
+    console.error(`model check: no run of the ${values.quick ? "quick " : ""}table contains "${word}".`);
+    return 1;
+  }
   const start = performance.now();
   const total = queue.length;
   let wrong = 0;
@@ -128,7 +132,7 @@ async function main() {
   await Promise.all(Array.from({ length: Math.max(1, Number(values.jobs) || 1) }, work));
   const seconds = ((performance.now() - start) / 1000).toFixed(0);
   console.log(`${total} runs in ${seconds} s, ${wrong === 0 ? "all as expected" : `${wrong} not as expected`}`);
-  return wrong === 0 && total > 0 ? 0 : 1;
+  return wrong === 0 ? 0 : 1;
 }
 
 process.exitCode = await main();

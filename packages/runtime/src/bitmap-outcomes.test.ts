@@ -12,7 +12,7 @@ import { cluster, granulesIn, granulesOf, MiB, pattern, refusalOf, Scene, seeded
 const clusters = 24;
 const length = clusters * cluster - 512; // the last cluster is not whole
 const frozen = { image: new Uint8Array(0), file: "" };
-const scene = new Scene({ observeFreeze: () => (frozen.image = readFileSync(frozen.file)) }, true);
+const scene = new Scene({ observeFreeze: () => (frozen.image = readFileSync(frozen.file)) });
 afterAll(() => scene.close());
 
 type Sync = NonNullable<BackupOptions["sync"]>;

@@ -68,7 +68,7 @@ const transactionsKept = 32;
 
 export class Coordinator {
   readonly engine: Engine;
-  readonly world: World = { disks: new Map(), jobs: new Map(), groups: new Map(), lettingGo: new Map() };
+  readonly world: World = { disks: new Map(), jobs: new Map(), starting: new Map(), groups: new Map(), lettingGo: new Map() };
   readonly jobs: JobControl;
   /** Points in time that users read. */
   readonly views: Map<string, View> = new Map();
@@ -262,7 +262,7 @@ export class Coordinator {
     tell: (refused: Refusal | undefined) => void,
   ): { draft: Draft; jobs: JobState[] } {
     const jobs: JobState[] = [];
-    const draft = this.draft(command, "transaction");
+    const draft = this.draft(command, actions.length === 1 ? operationName[actions[0].kind] : "transaction");
     try {
       for (const action of actions) {
         const forbidden = refuseAction(qmpKind[action.kind], group === null ? "individual" : "grouped");
@@ -302,7 +302,7 @@ export class Coordinator {
         this.#planMerge(draft, action);
         return;
       case "backup":
-        jobs.push(this.jobs.plan(draft, action.backup, jobs, group));
+        jobs.push(this.jobs.plan(draft, action.backup, group));
         return;
       default: {
         unwrap(operation, findBitmap(facts, action.disk, action.name));

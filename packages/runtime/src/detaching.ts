@@ -39,7 +39,7 @@ export async function detachDisk(coordinator: Coordinator, disk: DiskState): Pro
   });
   await leaveTable(coordinator, disk);
   engine.revokeUnopened(disk.layer);
-  await Promise.all([coordinator.jobs.released(disk), handlesClosed(coordinator, disk)]);
+  await Promise.all([coordinator.jobs.ending.released(disk), handlesClosed(coordinator, disk)]);
   await engine.removeLayer(disk.layer);
   await engine.closeNode(disk.node);
   disk.under?.above.delete(disk);

@@ -67,3 +67,24 @@ export function jobLength(job: JobState): number {
 function wantedClusters(job: JobState): number {
   return Math.max(0, job.setClusters - job.view.retiredClusters);
 }
+
+/** The attached disks that a job uses. */
+export function disksOf(job: JobState): ReadonlySet<DiskState> {
+  return new Set(job.target.disk === undefined ? [job.disk] : [job.disk, job.target.disk]);
+}
+
+/** Clusters of the view that are in its set, in whole clusters of the job. */
+export function countSet(job: JobState): number {
+  const { view } = job.view.memory;
+  if (view.set === undefined) return view.clusters;
+  let clusters = 0;
+  let counted = 0; // clusters below this are counted: extents may share a unit
+  for (const { offset, length } of view.set.extents()) {
+    const first = Math.max(counted, (offset - (offset % view.setUnit)) / view.clusterSize);
+    const unitEnd = Math.ceil((offset + length) / view.setUnit) * view.setUnit;
+    const end = Math.min(view.clusters, unitEnd / view.clusterSize);
+    if (end > first) clusters += end - first;
+    counted = Math.max(counted, end);
+  }
+  return clusters;
+}

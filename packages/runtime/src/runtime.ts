@@ -71,6 +71,8 @@ export class Runtime {
   #nextJob = 0;
   #nextTarget = 0;
   readonly #detaching = new Map<Disk, Promise<void>>();
+  /** Calls that open nodes and are not over: closing waits for them, so that nothing stays open behind it. */
+  readonly #underWay = new Set<Promise<unknown>>();
   #closing: Promise<void> | undefined;
 
   /** Use `createRuntime`. */
@@ -92,7 +94,11 @@ export class Runtime {
    * window of that disk: both share a gate, and what is written through one is tracked in both.
    * @throws BlockError, RefusalError
    */
-  async attach(spec: DiskSpec, options: AttachOptions = {}): Promise<Disk> {
+  attach(spec: DiskSpec, options: AttachOptions = {}): Promise<Disk> {
+    return this.#follow(this.#attach(spec, options));
+  }
+
+  async #attach(spec: DiskSpec, options: AttachOptions): Promise<Disk> {
     this.#refuseClosed("attach");
     const name = options.name ?? this.#freeDiskName();
     const taken = refuseNodeName(name, (other) => this.#disks.has(other));
@@ -151,7 +157,11 @@ export class Runtime {
   }
 
   /** Several commands at one instant, all or none. @returns the jobs of its backups, in order @throws RefusalError, BlockError */
-  async transaction(actions: readonly TransactionAction[], options: TransactionOptions = {}): Promise<Job[]> {
+  transaction(actions: readonly TransactionAction[], options: TransactionOptions = {}): Promise<Job[]> {
+    return this.#follow(this.#transaction(actions, options));
+  }
+
+  async #transaction(actions: readonly TransactionAction[], options: TransactionOptions): Promise<Job[]> {
     const operation = actions.length === 1 && actions[0].type === "backup" ? "backup" : "transaction";
     this.#refuseClosed(operation);
     const prepared: Action[] = [];
@@ -218,20 +228,27 @@ export class Runtime {
 
   async #close(): Promise<void> {
     const { jobs, world } = this.#coordinator;
+    await within(closeMs, Promise.allSettled(this.#underWay));
     const endings = [...world.jobs.values()].map((job) => {
       jobs.cancelIfPossible(job.id);
       return job.done;
     });
     await within(closeMs, Promise.all(endings));
     await Promise.allSettled([...this.#disks.values()].map((disk) => this.#detach(disk, true)));
-    await within(detachMs, jobs.released());
+    await within(detachMs, jobs.ending.released());
     this.#onThread({ type: "close" });
     await this.#engine.close(detachMs);
     this.#onThread({ type: "closed" });
     this.#events.close();
   }
 
-  /** Refuses at once, or ends with the disk gone, or with a thread that hangs keeping its node open: after a bounded time. */
+  #follow<Value>(call: Promise<Value>): Promise<Value> {
+    this.#underWay.add(call);
+    const over = (): void => void this.#underWay.delete(call);
+    call.then(over, over);
+    return call;
+  }
+
   #onThread(event: PoolEvent): void {
     const plan = this.#pool.plan(event);
     if (!plan.ok) return; // a thread that hung and ends after the runtime has closed
@@ -241,25 +258,34 @@ export class Runtime {
     }
   }
 
+  /**
+   * Refuses at once, or ends with the disk gone. Forced, it ends after a bounded time all the same, with a thread that hangs
+   * keeping the node open.
+   */
   async #detach(disk: Disk, force: boolean): Promise<void> {
     const { state } = disk;
-    if (!force) {
-      this.#coordinator.refuseClosing(state, true, "detach");
-      refuseDetach(this.#coordinator, state);
-    }
+    if (force) return within(detachMs, this.#gone(disk));
+    this.#coordinator.refuseClosing(state, true, "detach");
+    refuseDetach(this.#coordinator, state);
+    await this.#gone(disk); // nobody uses it, so nobody hangs in it
+  }
+
+  /** Resolves when the disk is gone, however long a thread hangs in it. */
+  #gone(disk: Disk): Promise<void> {
     let gone = this.#detaching.get(disk);
     if (gone === undefined) {
       gone = this.#takeAway(disk);
       this.#detaching.set(disk, gone);
       gone.catch(() => {}); // told to those who wait for it
     }
-    await within(detachMs, gone);
+    return gone;
   }
 
   async #takeAway(disk: Disk): Promise<void> {
     const { state } = disk;
     const windows = [...this.#disks.values()].filter((other) => other.state.under === state);
-    await Promise.all(windows.map((window) => this.#detaching.get(window) ?? this.#detach(window, true)));
+    // Not bounded: a thread that hangs in a window uses this disk's descriptor.
+    await Promise.all(windows.map((window) => this.#gone(window)));
     await detachDisk(this.#coordinator, state);
     this.#disks.delete(disk.name);
     this.#coordinator.world.disks.delete(disk.name);
@@ -305,7 +331,7 @@ export class Runtime {
 
   async #openTarget(target: BackupOptions["target"], opened: NodeHandle[]): Promise<JobTarget> {
     if (target instanceof Disk) {
-      await this.#coordinator.jobs.targetFree(target.node.identity, lettingGoMs);
+      await this.#coordinator.jobs.ending.targetFree(target.node.identity, lettingGoMs);
       return { name: target.name, node: target.state.node, length: target.length, disk: target.state };
     }
     const { handle, length } = await this.#open(target, "backup");
@@ -316,7 +342,7 @@ export class Runtime {
   /** A job that has ended and whose threads hang keeps its target's lock: then it is named, and not the lock. */
   async #open(spec: NodeSpec, operation: string): Promise<OpenedNode> {
     const identity = imageIdentity(spec) ?? "";
-    await this.#coordinator.jobs.targetFree(identity, lettingGoMs);
+    await this.#coordinator.jobs.ending.targetFree(identity, lettingGoMs);
     try {
       return await this.#engine.openNode(spec);
     } catch (error) {

@@ -50,9 +50,11 @@ export class Scene {
   readonly #waiting = new Set<() => void>();
   #files = 0;
 
-  /** @param inMemory files on a tmpfs, where there is one: for many jobs, each of which flushes its target */
-  constructor(options: RuntimeOptions = {}, inMemory = false) {
-    this.directory = mkdtempSync(join(inMemory && existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "heirloom-runtime-"));
+  /** @param where files on a tmpfs, where there is one, since each of many jobs flushes its target; or on a disk */
+  constructor(options: RuntimeOptions = {}, where: "memory" | "disk" = "memory") {
+    this.directory = mkdtempSync(
+      join(where === "memory" && existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "heirloom-runtime-"),
+    );
     this.runtime = createRuntime(options);
     void this.#follow();
   }
@@ -134,9 +136,9 @@ export class Scene {
 export async function inScene(
   body: (scene: Scene) => Promise<void>,
   options: RuntimeOptions = {},
-  inMemory = false,
+  where: "memory" | "disk" = "memory",
 ): Promise<void> {
-  const scene = new Scene(options, inMemory);
+  const scene = new Scene(options, where);
   try {
     await body(scene);
   } finally {

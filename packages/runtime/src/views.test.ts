@@ -51,7 +51,6 @@ test.each([1, 2])("reads what the disk held at the freeze, while guests write (s
       await guests.stop();
     },
     { observeFreeze: ({ views }) => void shadows.push(...views.map(() => readFileSync(file))) },
-    true,
   );
 });
 

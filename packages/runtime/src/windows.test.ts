@@ -97,35 +97,30 @@ test("backups of each at once, while guests write through both, are each of thei
         }
       },
     },
-    true,
   );
 });
 
 test("both are frozen at one instant by a group, and agree about what they share", () =>
-  inScene(
-    async (scene) => {
-      const disk = await scene.disk("a", length, 3);
-      const inner = await window(scene, disk, offset, size, "w");
-      const guests = new Guests(scene.runtime, [inner], 60);
-      await guests.writing();
-      const outer = scene.target(length);
-      const part = scene.target(size);
-      const jobs = await scene.runtime.transaction(
-        [
-          { type: "backup", disk, target: outer },
-          { type: "backup", disk: inner, target: part },
-        ],
-        { completionMode: "grouped" },
-      );
-      for (const job of jobs) expect((await job.done).status).toBe("completed");
-      expect(
-        firstDifference(readFileSync(outer.filename).subarray(offset, offset + size), readFileSync(part.filename)),
-      ).toBe(-1);
-      await guests.stop();
-    },
-    {},
-    true,
-  ));
+  inScene(async (scene) => {
+    const disk = await scene.disk("a", length, 3);
+    const inner = await window(scene, disk, offset, size, "w");
+    const guests = new Guests(scene.runtime, [inner], 60);
+    await guests.writing();
+    const outer = scene.target(length);
+    const part = scene.target(size);
+    const jobs = await scene.runtime.transaction(
+      [
+        { type: "backup", disk, target: outer },
+        { type: "backup", disk: inner, target: part },
+      ],
+      { completionMode: "grouped" },
+    );
+    for (const job of jobs) expect((await job.done).status).toBe("completed");
+    expect(
+      firstDifference(readFileSync(outer.filename).subarray(offset, offset + size), readFileSync(part.filename)),
+    ).toBe(-1);
+    await guests.stop();
+  }));
 
 test("a driver that moves bytes about, a disk that has gone, and a range outside are refused", () =>
   inScene(async (scene) => {

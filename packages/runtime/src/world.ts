@@ -13,6 +13,8 @@ export type GroupActor = MachineActor<GroupInput, GroupContext, GroupEvent, Grou
 export interface World {
   readonly disks: Map<string, DiskState>;
   readonly jobs: Map<string, JobState>;
+  /** Jobs that are planned and wait for their freeze: id to the identity of the target. */
+  readonly starting: Map<string, string>;
   readonly groups: Map<string, GroupActor>;
   /** Identity of a target's storage to the id of the job that has ended and still has threads there. */
   readonly lettingGo: Map<string, string>;
@@ -29,17 +31,16 @@ export function factsOf(world: World, draft: Draft, targets: readonly JobTarget[
       const target = targets.find((one) => one.name === name);
       return target === undefined ? undefined : targetFacts(world, target);
     },
-    job: (id) => world.jobs.has(id),
+    job: (id) => world.jobs.has(id) || world.starting.has(id),
   };
 }
 
 function nodeFacts(world: World, draft: Draft, disk: DiskState, command: number): NodeFacts {
   const { node } = disk;
-  const job = jobOn(world, node.identity);
   return {
     ...nodeOnly(node, disk.layer.table.length),
     name: disk.name,
-    ...(job === undefined ? {} : { targetBlocked: inUse }),
+    ...(isTarget(world, node.identity) ? { targetBlocked: inUse } : {}),
     ...lettingGoOf(world, node.identity),
     bitmap(name) {
       const bitmap = draft.bitmap(disk, name);
@@ -50,19 +51,21 @@ function nodeFacts(world: World, draft: Draft, disk: DiskState, command: number)
 }
 
 /**
- * The job that writes this storage. Two cannot; but what a job writes can be backed up at the same time (QEMU refuses that):
+ * Whether a job writes this storage, or is about to. Two cannot; but what a job writes can be backed up at the same time (QEMU refuses that):
  * the job is then one of its guests.
  */
-function jobOn(world: World, identity: string): JobState | undefined {
-  for (const job of world.jobs.values())
-    if (job.target.node.identity === identity && !job.actor.done && job.actor.state !== "concluded") return job;
-  return undefined;
+function isTarget(world: World, identity: string): boolean {
+  for (const starting of world.starting.values()) if (starting === identity) return true;
+  for (const job of world.jobs.values()) {
+    if (job.target.node.identity === identity && !job.actor.done && job.actor.state !== "concluded") return true;
+  }
+  return false;
 }
 
 const inUse = "block device is in use by block job: backup";
 
 function targetFacts(world: World, target: JobTarget): NodeFacts {
-  const blocked = jobOn(world, target.node.identity) === undefined ? {} : { targetBlocked: inUse };
+  const blocked = isTarget(world, target.node.identity) ? { targetBlocked: inUse } : {};
   return {
     ...nodeOnly(target.node, target.length),
     name: target.name,

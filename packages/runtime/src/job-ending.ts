@@ -1,0 +1,155 @@
+/**
+ * How jobs end: one transition, then the folds, then the events, and at last the threads let go of view and target. From the
+ * decision on nothing changes the outcome.
+ */
+import { foldUncopied } from "@heirloom/engine";
+import type { Coordinator } from "./coordinator.ts";
+import type { DiskState } from "./disk-state.ts";
+import { invariant } from "./errors.ts";
+import { disksOf, type JobState, jobLength, jobOffset } from "./job-state.ts";
+import type { JobDecision } from "./machines/job-types.ts";
+import type { JobResult } from "./options.ts";
+import { bitmapOutcome, outcomeEvent } from "./validation/outcome.ts";
+import { delay, withResolvers } from "./waiting.ts";
+
+const errnoIo = 5;
+/** A last flush, so that what is on the target counts for bitmap-mode always, may take this long. */
+const lastFlushMs = 2000;
+/** `done` waits this long for the target to be let go of. */
+const lettingGoMs = 250;
+
+export class JobEnding {
+  readonly #coordinator: Coordinator;
+  /** Tells the job's actor and its group: before the result is handed out. */
+  readonly #onSettled: (job: JobState) => void;
+  /** Ended jobs whose threads have not all let go. */
+  readonly #releasing = new Map<Promise<void>, ReadonlySet<DiskState>>();
+  /** The same by the identity of the target. */
+  readonly #letGoOf = new Map<string, Promise<void>>();
+
+  constructor(coordinator: Coordinator, onSettled: (job: JobState) => void) {
+    this.#coordinator = coordinator;
+    this.#onSettled = onSettled;
+  }
+
+  /** Resolves when the threads of ended jobs have let go: of this disk, or of all. */
+  async released(disk?: DiskState): Promise<void> {
+    await Promise.all(
+      [...this.#releasing].filter(([, disks]) => disk === undefined || disks.has(disk)).map(([letGo]) => letGo),
+    );
+  }
+
+  /** Resolves when no ended job's thread has this target any more, or after the time: threads that do not hang take a moment. */
+  async targetFree(identity: string, timeoutMs: number): Promise<void> {
+    const letGo = this.#letGoOf.get(identity);
+    if (letGo !== undefined) await Promise.race([letGo, delay(timeoutMs)]);
+  }
+
+  /**
+   * The end: one transition in which the views stop and leave, and the bitmaps abdicate or are reclaimed, for all members of a
+   * group at once. It goes on trying; from the decision on nothing changes the outcome.
+   */
+  async end(jobs: readonly JobState[], outcome: JobDecision): Promise<void> {
+    for (const job of jobs) job.decided = outcome;
+    if (outcome !== "success") await Promise.all(jobs.map((job) => this.#coverByFlush(job)));
+    const { engine } = this.#coordinator;
+    const draft = this.#coordinator.draft(this.#coordinator.nextCommand(), "backup");
+    await engine.transitions.run({
+      name: outcome === "success" ? "abdicate" : "reclaim",
+      stacks: [...new Set(jobs.map((job) => job.disk.layer.stack))],
+      prepare: () => {
+        for (const job of jobs) {
+          draft.removeView(job.disk, job.view);
+          const event = endEvent(job, outcome);
+          if (job.bitmap !== undefined && event !== undefined)
+            draft.plan(job.bitmap, { ...event, command: draft.command });
+        }
+        return {
+          tables: draft.tables(),
+          commit: () => {
+            for (const job of jobs) job.view.stop();
+          },
+          committed: ({ closedMs }) => {
+            for (const job of jobs) {
+              job.view.wake();
+              job.endMs = closedMs;
+            }
+            draft.commit();
+            const later = this.#coordinator.runFolds(draft.folds, (bitmap) => {
+              const job = jobs.find((one) => one.bitmap === bitmap);
+              invariant(job !== undefined, "what was not copied is a job's");
+              this.#foldUncopied(job);
+            });
+            const settle = (): void => {
+              for (const job of jobs) this.#settle(job, outcome);
+            };
+            if (later === undefined) settle();
+            else void later.then(settle);
+          },
+        };
+      },
+    });
+  }
+
+  flush(job: JobState): Promise<number> {
+    const flush = this.#coordinator.engine.flushNode(job.target.node).catch(() => errnoIo);
+    job.flushing = flush;
+    return flush;
+  }
+
+  /** Bitmap-mode always keeps what reached the target, if a flush covers it: tried once, for a bounded time. */
+  async #coverByFlush(job: JobState): Promise<void> {
+    if (job.request.bitmap?.mode !== "always" || job.actor.state === "created") return;
+    if (job.view.copiedClusters === 0) return;
+    const snapshot = job.view.copiedSnapshot();
+    const { promise, resolve } = withResolvers<number>();
+    const timer = setTimeout(() => resolve(-1), lastFlushMs);
+    const errno = await Promise.race([this.flush(job), promise]);
+    clearTimeout(timer);
+    if (errno === 0) job.safe = snapshot;
+  }
+
+  #foldUncopied(job: JobState): void {
+    const { view } = job.view.memory;
+    invariant(job.bitmap !== undefined, "only a job with a bitmap keeps what was not copied");
+    foldUncopied(job.bitmap.memory.bits.bitmap, view, job.safe ?? new Int32Array(view.copied.length));
+  }
+
+  #settle(job: JobState, outcome: JobDecision): void {
+    const { world, engine } = this.#coordinator;
+    const { identity } = job.target.node;
+    job.ended = { offset: jobOffset(job), length: jobLength(job) };
+    world.lettingGo.set(identity, job.id);
+    const letGo = Promise.all([job.view.release(), job.flushing]).then(async () => {
+      if (job.target.disk === undefined) await engine.closeNode(job.target.node).catch(() => {});
+      world.lettingGo.delete(identity);
+      this.#letGoOf.delete(identity);
+    });
+    this.#letGoOf.set(identity, letGo);
+    this.#releasing.set(letGo, disksOf(job));
+    void letGo.finally(() => this.#releasing.delete(letGo));
+    this.#onSettled(job);
+    const { cancelled, error } = job.actor.context;
+    const result: JobResult = {
+      id: job.id,
+      status: outcome === "success" ? "completed" : cancelled ? "cancelled" : "failed",
+      error,
+      offset: jobOffset(job),
+      length: jobLength(job),
+      freezeMs: job.freezeMs,
+      endMs: job.endMs,
+    };
+    // Whoever waits for the end finds the target free, unless a thread hangs there.
+    void Promise.race([letGo, delay(lettingGoMs)]).then(() => job.finish(result));
+  }
+}
+
+function endEvent(job: JobState, outcome: JobDecision): ReturnType<typeof outcomeEvent> {
+  if (job.request.bitmap === null) return undefined;
+  // It never started: nothing of it counts, as if it had been refused.
+  if (outcome === "rolled-back") return { type: "reclaim" };
+  const { sync } = job.request;
+  const result = bitmapOutcome(sync, job.request.bitmap.mode, outcome === "success" ? "success" : "failure");
+  invariant(result !== undefined, "the pair of sync and bitmap-mode was checked");
+  return outcomeEvent(result);
+}

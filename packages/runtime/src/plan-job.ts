@@ -1,0 +1,99 @@
+/** A backup on its way into a command: checked, its bitmap's freeze planned, its view laid out. Nothing is frozen yet. */
+import type { Coordinator } from "./coordinator.ts";
+import type { Draft } from "./draft.ts";
+import { unwrap } from "./errors.ts";
+import { disksOf, type JobState } from "./job-state.ts";
+import { jobMachine } from "./machines/job-machine.ts";
+import { MachineActor } from "./machines/machine-actor.ts";
+import type { JobResult } from "./options.ts";
+import type { PreparedBackup } from "./prepared-backup.ts";
+import { refuseView } from "./refuse-view.ts";
+import { checkBackup, type NormalizedBackup } from "./validation/backup-request.ts";
+import { withResolvers } from "./waiting.ts";
+import { factsOf } from "./world.ts";
+
+const runBytesDefault = 1024 * 1024;
+
+/** Checks a backup and plans its freeze. @throws RefusalError */
+export function planJob(
+  coordinator: Coordinator,
+  draft: Draft,
+  backup: PreparedBackup,
+  group: string | null,
+  emit: (name: string, data: Readonly<Record<string, unknown>>) => void,
+): JobState {
+  const { world, engine, now } = coordinator;
+  const facts = factsOf(world, draft, [backup.target], draft.command);
+  const request = unwrap("backup", checkBackup(backup.request, facts));
+  const disk = coordinator.disk(request.source, "backup");
+  if (backup.target.disk !== undefined) coordinator.refuseClosing(backup.target.disk, true, "backup");
+  const alignment = Math.max(disk.node.alignment, backup.target.node.alignment);
+  refuseView("backup", disk.layer, request.clusterSize, alignment);
+  const bitmap = request.bitmap === null ? undefined : draft.bitmap(disk, request.bitmap.name);
+  const settled = bitmap === undefined || draft.snapshotOf(bitmap).context.folds === 0;
+  if (bitmap !== undefined && request.bitmap !== null) {
+    const user = { kind: "job", id: request.jobId } as const;
+    draft.plan(bitmap, { type: "freeze", user, mode: request.bitmap.mode, command: draft.command });
+  }
+  const set = request.set === "bitmap" && settled && bitmap !== undefined ? draft.memoryOf(bitmap).bits : undefined;
+  const view = engine.view(
+    disk.layer,
+    {
+      length: disk.layer.table.length,
+      clusterSize: request.clusterSize,
+      alignment,
+      guestDelayMaxMs: backup.guestDelayMaxMs,
+      breakGuestWrite: backup.breakGuestWrite,
+      spillMemory: backup.spillMemory,
+      spillFile: backup.spillFile,
+    },
+    set,
+    backup.spill,
+    (error) => emit("SPILL_REFUSED", { job: request.jobId, error: error.message }),
+  );
+  draft.addView(disk, view);
+  const { promise, resolve } = withResolvers<JobResult>();
+  const input = {
+    id: request.jobId,
+    speed: request.speed,
+    autoFinalize: request.autoFinalize,
+    autoDismiss: request.autoDismiss,
+    group,
+  };
+  const job: JobState = {
+    id: request.jobId,
+    actor: new MachineActor(`job ${request.jobId}`, jobMachine, input, { now }),
+    request,
+    disk,
+    bitmap,
+    target: backup.target,
+    view,
+    movers: {
+      ...backup.movers,
+      runBytesMax: request.maxChunk === 0 ? runBytesDefault : request.maxChunk,
+      copies: request.copies,
+      onSourceError: policyOf(request.onSourceError),
+      onTargetError: policyOf(request.onTargetError),
+    },
+    onCopied: backup.onCopied,
+    done: promise,
+    finish: resolve,
+    setClusters: 0,
+    error: undefined,
+    safe: undefined,
+    decided: undefined,
+    brokenSeen: false,
+    flushing: undefined,
+    ended: undefined,
+    freezeMs: 0,
+    endMs: 0,
+  };
+  // From here on, and not from the commit: neither a detach nor another job of this id or target must come in between.
+  world.starting.set(job.id, job.target.node.identity);
+  for (const used of disksOf(job)) used.actor.send({ type: "use", user: { kind: "job", id: job.id } });
+  return job;
+}
+
+function policyOf(policy: NormalizedBackup["onSourceError"]): "report" | "ignore" | "stop" | "enospc" {
+  return policy === "auto" ? "enospc" : policy;
+}

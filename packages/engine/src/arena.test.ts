@@ -82,7 +82,7 @@ describe("arenas", () => {
           }
         },
       ),
-      { numRuns: 60 },
+      { numRuns: 30 },
     );
   });
 });

@@ -112,6 +112,7 @@ describe("clusters of a view", () => {
         expect(view.clusters).toBe(Math.ceil(one.length / view.clusterSize));
         expect(view.bytesOf(view.clusters - 1)).toBe(one.length - (view.clusters - 1) * view.clusterSize);
       }),
+      { numRuns: 60 },
     );
   });
 
@@ -128,6 +129,7 @@ describe("clusters of a view", () => {
             expect((mask & (1 << bit)) !== 0).toBe(needed[word * 32 + bit]);
         }
       }),
+      { numRuns: 60 },
     );
   });
 
@@ -149,6 +151,7 @@ describe("clusters of a view", () => {
         );
         expect(nextInSet(view, view.clusters)).toBe(-1);
       }),
+      { numRuns: 60 },
     );
   });
 
@@ -166,6 +169,7 @@ describe("clusters of a view", () => {
         }
         expect([...bytes]).toEqual(inSet.flatMap((is, cluster) => (is && has.copied[cluster] ? [cluster] : [])));
       }),
+      { numRuns: 60 },
     );
   });
 
@@ -185,7 +189,7 @@ describe("clusters of a view", () => {
         for (let offset = 0; offset < one.length; offset += 512)
           expect(into.test(offset)).toBe(units.has(Math.floor(offset / one.clusterSize)));
       }),
-      { numRuns: 40 },
+      { numRuns: 25 },
     );
   });
 
@@ -213,6 +217,7 @@ describe("clusters of a view", () => {
         passAgain(view, job);
         expect(Atomics.load(job, cursorWord)).toBe(0);
       }),
+      { numRuns: 60 },
     );
   });
 });

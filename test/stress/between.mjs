@@ -81,7 +81,7 @@ async function withoutThreads(round, disk, work) {
   }
   crew.takeAway(disk.index);
   let code = await codeOf(work());
-  for (let tries = 0; tries < 200 && code !== undefined; tries++) {
+  for (let tries = 0; tries < 2000 && code !== undefined; tries++) {
     await sleep(10);
     code = await codeOf(work());
   }

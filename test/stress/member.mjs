@@ -47,18 +47,19 @@ export class Member {
   }
 
   #readMail() {
-    for (;;) {
-      const mail = receiveMessageOnPort(this.port);
-      if (mail === undefined) return;
+    let opened = false;
+    for (let mail = receiveMessageOnPort(this.port); mail !== undefined; mail = receiveMessageOnPort(this.port)) {
       const { open, disk } = mail.message;
       if (open !== undefined) {
         this.disks.set(disk, runtimeApi.openDisk(open));
-        this.port.postMessage({ runs: true });
+        opened = true;
       } else {
         this.disks.get(disk)?.close();
         this.disks.delete(disk);
       }
     }
+    // From here on it may be killed: a handle that nobody opens any more would count as in use.
+    if (opened) this.port.postMessage({ runs: true });
   }
 
   #park() {

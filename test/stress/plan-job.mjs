@@ -50,6 +50,7 @@ export function makeJob(random, id, disk, bitmap, wishes) {
   else if (partial && random.chance(40)) target = "update";
   else if (sync === "full" && random.chance(40)) target = "garbage";
   const big = disk.lengthMax + mebibyte;
+  const minClusterSize = random.pick([0, 0, 0, 131_072, mebibyte]);
   let spill = { memory: big, file: 0, floor: 0, allowTmpfs: true };
   if (trouble.kind === "tiny spill")
     spill = {
@@ -75,8 +76,8 @@ export function makeJob(random, id, disk, bitmap, wishes) {
     options: {
       spill,
       maxWorkers: random.int(1, 3),
-      maxChunk: random.pick([0, 0, mebibyte]),
-      minClusterSize: random.pick([0, 0, 0, 131072, mebibyte]),
+      maxChunk: minClusterSize === 0 ? random.pick([0, 65536, 262_144]) : random.pick([0, mebibyte]),
+      minClusterSize,
       priority: random.pick(["backup", "guest"]),
       targetIsZero: target === "fresh" && random.chance(70),
       detectZeroes: random.chance(50),
@@ -121,7 +122,7 @@ function troubleFor(random, wishes, sync, mode) {
       ? { kind: "hang", how, again: random.chance(50) }
       : { kind: random.pick(["none", "cancel"]), afterMs };
   }
-  const nth = random.spread(1, mode === "always" ? 4 : 30);
+  const nth = random.spread(1, mode === "always" ? 4 : 10);
   const policy = random.pick(["report", "report", "ignore", "stop", "enospc"]);
   /** @type {Array<[number, Trouble]>} */
   const troubles = [

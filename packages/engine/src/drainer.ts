@@ -5,6 +5,7 @@
 import type { Errno } from "@heirloom/block";
 import { copiedClustersWord } from "./job-layout.ts";
 import type { MoverJob } from "./mover-types.ts";
+import { brokenSpillFailed } from "./view-layout.ts";
 import { noSlot } from "./spill.ts";
 
 export interface DrainResult {
@@ -64,6 +65,6 @@ function carry(job: MoverJob, slot: number, cluster: number, bounce: Uint8Array)
   const data = bounce.subarray(0, bytes);
   const errno = spill.load(slot, data);
   if (errno === 0) return job.target.write(data, offset);
-  view.break(4, errno); // what guests preserved is lost: spill-failed
+  view.break(brokenSpillFailed, errno); // what guests preserved is lost
   return errno;
 }

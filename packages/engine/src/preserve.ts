@@ -9,8 +9,8 @@
 import { type BlockNode, isZero } from "@heirloom/block";
 import { noSlot } from "./spill.ts";
 import { lowestOf, maskOf, runEnd } from "./masks.ts";
-import type { View } from "./view.ts";
-import { brokenSpillFailed, brokenUnreadable, claimBytesMax } from "./view-layout.ts";
+import { claimWaitMs, type View } from "./view.ts";
+import { brokenClaimHeld, brokenSpillFailed, brokenUnreadable, claimBytesMax } from "./view-layout.ts";
 
 /** All of the range is preserved, or the view needs nothing any more. */
 export const preserveDone = 0;
@@ -45,12 +45,17 @@ export function preserveRange(view: View, node: BlockNode, base: number, offset:
 }
 
 function preserveWord(view: View, node: BlockNode, base: number, word: number, mask: number): number {
+  let deadline = 0;
   for (;;) {
     const needed = view.over() ? 0 : view.neededOf(word, mask);
     if (needed === 0) return preserveDone;
     const claimed = view.claim(word, needed);
     if (claimed === 0) {
-      view.waitForClaim(word, needed);
+      // A thread that hangs in a device read keeps its claim; this one is inside the gate and must not hang with it.
+      const now = performance.now();
+      if (deadline === 0) deadline = now + Math.max(claimWaitMs, view.guestDelayMaxMs);
+      if (now >= deadline) view.break(brokenClaimHeld);
+      else view.waitForClaim(word, needed);
       continue;
     }
     // Looked at again under the claim: whoever preserved one in between has released it since.

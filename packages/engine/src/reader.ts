@@ -46,7 +46,8 @@ const again = -1;
 /** Where the run of clusters from `cluster` on ends that are in the set and not preserved; at most `limit`. */
 function spanWithout(view: View, cluster: number, limit: number): number {
   let next = cluster;
-  while (next * view.clusterSize < limit && view.inSet(next) && !view.isRetired(next) && !view.isPreserved(next)) next++;
+  while (next * view.clusterSize < limit && view.inSet(next) && !view.isRetired(next) && !view.isPreserved(next))
+    next++;
   return Math.min(limit, next * view.clusterSize);
 }
 

@@ -33,14 +33,17 @@ export const brokenSpillFull = 1;
 export const brokenUnreadable = 2;
 export const brokenThreadDied = 3;
 export const brokenSpillFailed = 4;
+/** A guest waited for another thread's claim for as long as it waits for anything. */
+export const brokenClaimHeld = 5;
 
-export type BreakReason = "spill-full" | "source-unreadable" | "thread-died" | "spill-failed";
+export type BreakReason = "spill-full" | "source-unreadable" | "thread-died" | "spill-failed" | "claim-held";
 export const breakReasons: readonly (BreakReason | undefined)[] = [
   undefined,
   "spill-full",
   "source-unreadable",
   "thread-died",
   "spill-failed",
+  "claim-held",
 ];
 
 export const bitArrays = 5;

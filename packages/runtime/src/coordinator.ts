@@ -68,7 +68,13 @@ const transactionsKept = 32;
 
 export class Coordinator {
   readonly engine: Engine;
-  readonly world: World = { disks: new Map(), jobs: new Map(), starting: new Map(), groups: new Map(), lettingGo: new Map() };
+  readonly world: World = {
+    disks: new Map(),
+    jobs: new Map(),
+    starting: new Map(),
+    groups: new Map(),
+    lettingGo: new Map(),
+  };
   readonly jobs: JobControl;
   /** Points in time that users read. */
   readonly views: Map<string, View> = new Map();

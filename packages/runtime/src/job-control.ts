@@ -146,7 +146,8 @@ export class JobControl {
         job.view.setSpeed(effect.speed);
         return;
       case "decide":
-        if (job.actor.context.group === null || effect.outcome !== "success") void this.ending.end([job], effect.outcome);
+        if (job.actor.context.group === null || effect.outcome !== "success")
+          void this.ending.end([job], effect.outcome);
         else this.#deciding.push(job);
         return;
       case "wait-for-group":

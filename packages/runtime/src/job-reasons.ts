@@ -23,6 +23,7 @@ export function brokenText(reason: string, errno: number): string {
     "spill-full": "the spill was full for longer than a guest may wait",
     "source-unreadable": `old data could not be read (${errnoText(errno)})`,
     "thread-died": "a thread that served the disk died",
+    "claim-held": "a thread of the job took too long to read old data that a guest waited for",
     "spill-failed": `the spill file failed (${errnoText(errno)})`,
   };
   return `the point in time was given up: ${because[reason] ?? reason}`;

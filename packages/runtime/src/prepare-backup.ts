@@ -4,7 +4,7 @@ import type { DiskState } from "./disk-state.ts";
 import type { JobTarget } from "./job-state.ts";
 import type { BackupOptions, SpillOptions } from "./options.ts";
 import type { PreparedBackup } from "./prepared-backup.ts";
-import { guestDelayDefault, spillFor } from "./spill-options.ts";
+import { guestDelayFor, spillFor } from "./spill-options.ts";
 
 /** Left to guests between two runs of a job with `priority: "guest"` at most, while they write. */
 const yieldMsMax = 1;
@@ -16,7 +16,7 @@ export function prepareBackup(
   target: JobTarget,
   spill: SpillOptions,
 ): PreparedBackup {
-  const { memory, file, options: spillFile } = spillFor({ ...spill, ...options.spill }, disk);
+  const { memory, file, options: spillFile } = spillFor("backup", { ...spill, ...options.spill }, disk);
   const { bitmap, bitmapMode, maxChunk, minClusterSize, maxWorkers } = options;
   return {
     request: {
@@ -42,7 +42,7 @@ export function prepareBackup(
       threads: maxWorkers === undefined ? threadsDefault() : Math.min(maxWorkers, threadsMax),
       yieldMs: options.priority === "guest" ? yieldMsMax : 0,
     },
-    guestDelayMaxMs: options.guestDelayMax ?? guestDelayDefault,
+    guestDelayMaxMs: guestDelayFor("backup", options.guestDelayMax),
     breakGuestWrite: options.onSpillFull === "break-guest-write",
     spillMemory: memory,
     spillFile: file,

@@ -1,40 +1,41 @@
-/** The spill's defaults. */
+/** The spill's defaults, and the ranges of what users may say instead. */
 import type { SpillFileOptions } from "@heirloom/engine";
 import type { DiskState } from "./disk-state.ts";
+import { refusal, RefusalError } from "./errors.ts";
 import type { SpillOptions } from "./options.ts";
 
-export const spillMemoryDefault: number = 32 * 1024 * 1024;
-export const spillFileDefault: number = 2 * 1024 * 1024 * 1024;
-export const spillFloorDefault = 0.05;
-export const guestDelayDefault = 20;
+const memoryDefault = 32 * 1024 * 1024;
+const memoryMost = 16 * 1024 ** 3;
+const fileDefault = 2 * 1024 * 1024 * 1024;
+const fileMost = 2 ** 44;
+const floorDefault = 0.05;
+const guestDelayDefaultMs = 20;
+const guestDelayMostMs = 60 * 60 * 1000;
 
-/** @throws RefusalError naming the option and what was expected */
-export function checkGuestDelay(operation: string, milliseconds: number): number {
-  return inRange(operation, "guestDelayMax", milliseconds, 0, guestDelayMost, "milliseconds");
+/** Milliseconds. @throws RefusalError naming the option and what was expected */
+export function guestDelayFor(operation: string, guestDelayMax: number | undefined): number {
+  return inRange(operation, "guestDelayMax", guestDelayMax ?? guestDelayDefaultMs, guestDelayMostMs);
 }
 
-function inRange(operation: string, option: string, value: number, least: number, most: number, unit: string): number {
-  if (Number.isFinite(value) && value >= least && value <= most) return value;
-  const desc = `Option '${option}' must be a number of ${unit} from ${least} to ${most}, not ${String(value)}`;
-  throw new RefusalError(operation, refusal("ERR_INVALID_ARGUMENT", desc, { option, value: String(value) }));
-}
-
-const guestDelayMost = 60 * 60 * 1000;
-const spillMemoryMost = 16 * 1024 ** 3;
-const spillFileMost = 2 ** 44;
-
-/** @throws RefusalError naming the option and what was expected */
+/** Bytes in memory and in a file. @throws RefusalError naming the option and what was expected */
 export function spillFor(
+  operation: string,
   spill: SpillOptions,
   disk: DiskState,
 ): { memory: number; file: number; options: SpillFileOptions } {
   return {
-    memory: spill.memory ?? spillMemoryDefault,
-    file: spill.file ?? spillFileDefault,
+    memory: inRange(operation, "spill.memory", spill.memory ?? memoryDefault, memoryMost),
+    file: inRange(operation, "spill.file", spill.file ?? fileDefault, fileMost),
     options: {
       directory: spill.directory ?? disk.directory,
       allowTmpfs: spill.allowTmpfs ?? false,
-      floor: spill.floor ?? spillFloorDefault,
+      floor: inRange(operation, "spill.floor", spill.floor ?? floorDefault, 1),
     },
   };
+}
+
+function inRange(operation: string, option: string, value: number, most: number): number {
+  if (typeof value === "number" && value >= 0 && value <= most) return value;
+  const desc = `Option '${option}' must be a number from 0 to ${most}, not ${String(value)}`;
+  throw new RefusalError(operation, refusal("ERR_INVALID_ARGUMENT", desc, { option, value: String(value) }));
 }

@@ -9,7 +9,7 @@ import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import { HeirloomError, refusal, RefusalError } from "./errors.ts";
 import type { SpillOptions, ViewRequest } from "./options.ts";
-import { guestDelayDefault, spillFor } from "./spill-options.ts";
+import { guestDelayFor, spillFor } from "./spill-options.ts";
 import { refuseView } from "./refuse-view.ts";
 import { findBitmap } from "./validation/bitmap-request.ts";
 import { bitmapOutcome, outcomeEvent } from "./validation/outcome.ts";
@@ -77,7 +77,10 @@ export class View {
       const piece = buffer.subarray(done, done + requestBytesMax);
       const errno = await io.request(operationReadView, number, offset + done, piece.length, piece);
       if (errno === 0) continue;
-      const because = view.broken === undefined ? "" : `: the point in time was given up (${view.broken.reason})`;
+      const because =
+        this.#ending !== undefined || view.broken === undefined
+          ? ""
+          : `: the point in time was given up (${view.broken.reason})`;
       throw new BlockError("ERR_IO", `read of ${this.id} at offset ${offset + done}: ${errnoName(errno)}${because}`, {
         offset,
         errno,
@@ -126,7 +129,7 @@ export class View {
     const disk = this.#disk;
     const { layer } = disk;
     const request = this.#request;
-    const { memory, file, options } = spillFor({ ...this.#spill, ...request.spill }, disk);
+    const { memory, file, options } = spillFor("view", { ...this.#spill, ...request.spill }, disk);
     const draft = coordinator.draft(coordinator.nextCommand(), "view");
     const user = { kind: "view", id: this.id } as const;
     const frozen = engine.transitions.run({
@@ -149,7 +152,7 @@ export class View {
           layer,
           {
             ...sizes,
-            guestDelayMaxMs: request.guestDelayMax ?? guestDelayDefault,
+            guestDelayMaxMs: guestDelayFor("view", request.guestDelayMax),
             breakGuestWrite: false,
             readers: true,
           },

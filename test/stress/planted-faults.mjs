@@ -2,7 +2,9 @@
 
 /**
  * @typedef {{ file: string, find: string | RegExp, put: string }} Edit
- * @typedef {Edit & { name: string, also?: readonly Edit[] }} PlantedFault also: where two guards stand behind each other
+ * @typedef {Edit & { name: string, also?: readonly Edit[], narrow?: true }} PlantedFault also: where two guards stand behind each
+ * other; narrow: a window of a few instructions, or one that the drainer mostly closes again, so that here it takes luck
+ * (test/interleave forces each of them)
  */
 
 /** @type {readonly PlantedFault[]} */
@@ -33,6 +35,7 @@ export const faults = [
   },
   {
     name: "a copier does not look whether the view is over, neither after it has read nor before it writes",
+    narrow: true,
     file: "engine/dist/copier.js",
     find: /if \(view\.over\(\)\)\s*got = 0;/,
     put: ";",
@@ -46,24 +49,28 @@ export const faults = [
   },
   {
     name: "a copier does not look again under its claim",
+    narrow: true,
     file: "engine/dist/copier.js",
     find: "let left = view.over() ? 0 : view.neededOf(word, claimed);",
     put: "let left = claimed;",
   },
   {
     name: "a copier takes no claim",
+    narrow: true,
     file: "engine/dist/copier.js",
     find: "const claimed = wanted === 0 ? 0 : view.claim(word, wanted);",
     put: "const claimed = wanted;",
   },
   {
     name: "a kernel copy does not look again whether its clusters were needed",
+    narrow: true,
     file: "engine/dist/kernel-copier.js",
     find: "const still = view.over() ? 0 : view.neededOf(word, got);",
     put: "const still = got;",
   },
   {
     name: "a drainer takes clusters that a copier works on",
+    narrow: true,
     file: "engine/dist/drainer.js",
     find: "!view.isPreserved(cluster) || view.isCopying(cluster)",
     put: "!view.isPreserved(cluster)",

@@ -9,13 +9,19 @@
 import { type BlockNode, isZero } from "@heirloom/block";
 import { noSlot } from "./spill.ts";
 import { lowestOf, maskOf, runEnd } from "./masks.ts";
-import { claimWaitMs, type View } from "./view.ts";
+import type { View } from "./view.ts";
 import { brokenClaimHeld, brokenSpillFailed, brokenUnreadable, claimBytesMax } from "./view-layout.ts";
 
 /** All of the range is preserved, or the view needs nothing any more. */
 export const preserveDone = 0;
 /** The spill is full: leave the gate, wait, start over. */
 export const preserveFull = 1;
+
+/**
+ * A claim is held for one read of the device. One that is held for this long is held by a thread that hangs there; a thread
+ * that only waits for a core must not be taken for one.
+ */
+const claimHeldMsMax = 1000;
 
 /** This thread's buffer for what cannot be read straight into a slot of memory. */
 let bounce: Uint8Array | undefined;
@@ -53,7 +59,7 @@ function preserveWord(view: View, node: BlockNode, base: number, word: number, m
     if (claimed === 0) {
       // A thread that hangs in a device read keeps its claim; this one is inside the gate and must not hang with it.
       const now = performance.now();
-      if (deadline === 0) deadline = now + Math.max(claimWaitMs, view.guestDelayMaxMs);
+      if (deadline === 0) deadline = now + claimHeldMsMax;
       if (now >= deadline) view.break(brokenClaimHeld);
       else view.waitForClaim(word, needed);
       continue;

@@ -33,7 +33,7 @@ export const brokenSpillFull = 1;
 export const brokenUnreadable = 2;
 export const brokenThreadDied = 3;
 export const brokenSpillFailed = 4;
-/** A guest waited for another thread's claim for as long as it waits for anything. */
+/** A guest waited so long for another thread's claim that the thread must be hanging in the device. */
 export const brokenClaimHeld = 5;
 
 export type BreakReason = "spill-full" | "source-unreadable" | "thread-died" | "spill-failed" | "claim-held";

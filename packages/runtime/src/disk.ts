@@ -13,7 +13,8 @@ import type { Coordinator } from "./coordinator.ts";
 import { DiskBitmaps } from "./disk-bitmaps.ts";
 import type { DiskState } from "./disk-state.ts";
 import { resizeDisk } from "./resize.ts";
-import type { SpillOptions, ViewRequest } from "./options.ts";
+import type { ViewRequest } from "./options.ts";
+import type { SpillDefaults } from "./spill-options.ts";
 import { View } from "./view.ts";
 
 export class Disk {
@@ -23,20 +24,20 @@ export class Disk {
   readonly state: DiskState;
   readonly #coordinator: Coordinator;
   readonly #detach: (force: boolean) => Promise<void>;
-  readonly #spill: SpillOptions;
+  readonly #defaults: SpillDefaults;
 
   /** @internal */
   constructor(
     coordinator: Coordinator,
     state: DiskState,
-    spill: SpillOptions,
+    defaults: SpillDefaults,
     detach: (force: boolean) => Promise<void>,
   ) {
     this.name = state.name;
     this.state = state;
     this.bitmaps = new DiskBitmaps(coordinator, state);
     this.#coordinator = coordinator;
-    this.#spill = spill;
+    this.#defaults = defaults;
     this.#detach = detach;
   }
 
@@ -88,7 +89,7 @@ export class Disk {
    * await view.success();
    */
   view(request: ViewRequest = {}): View {
-    return new View(this.#coordinator, this.state, request, this.#spill);
+    return new View(this.#coordinator, this.state, request, this.#defaults);
   }
 
   /** For one thread of yours, registered with the runtime: post it, and `openDisk` it there. @throws RefusalError */

@@ -39,6 +39,11 @@ export class JobEnding {
     );
   }
 
+  /** Whether a thread of an ended job has not let go of this disk. */
+  holds(disk: DiskState): boolean {
+    return [...this.#releasing.values()].some((disks) => disks.has(disk));
+  }
+
   /** Resolves when no ended job's thread has this target any more, or after the time: threads that do not hang take a moment. */
   async targetFree(identity: string, timeoutMs: number): Promise<void> {
     const letGo = this.#letGoOf.get(identity);

@@ -9,6 +9,8 @@ export interface RuntimeOptions {
   readonly engine?: EngineOptions;
   /** Where spill goes unless a backup says otherwise. */
   readonly spill?: SpillOptions;
+  /** A guest's write waits at most this long for a backup or a view, unless that says otherwise, milliseconds; 20 by default. */
+  readonly guestDelayMax?: number;
   /** How long a freeze may try before it is refused, milliseconds; 5000 by default. */
   readonly freezeDeadlineMs?: number;
   /** Milliseconds since the epoch; for tests. */
@@ -73,7 +75,7 @@ export interface BackupOptions {
   readonly targetIsZero?: boolean;
   /** Data that is all zeroes is looked for and written as zeroes; files are then not copied by the kernel. Off by default. */
   readonly detectZeroes?: boolean;
-  /** A guest's write waits at most this long for room in the spill, milliseconds; 20 by default. */
+  /** A guest's write waits at most this long for room in the spill, milliseconds; by default as the runtime says. */
   readonly guestDelayMax?: number;
   /** What gives way when the spill is full: the point in time (default), or the guest's write, as in QEMU. */
   readonly onSpillFull?: "break-snapshot" | "break-guest-write";

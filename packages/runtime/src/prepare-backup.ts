@@ -2,9 +2,9 @@
 import { availableParallelism } from "node:os";
 import type { DiskState } from "./disk-state.ts";
 import type { JobTarget } from "./job-state.ts";
-import type { BackupOptions, SpillOptions } from "./options.ts";
+import type { BackupOptions } from "./options.ts";
 import type { PreparedBackup } from "./prepared-backup.ts";
-import { guestDelayFor, spillFor } from "./spill-options.ts";
+import { guestDelayFor, type SpillDefaults, spillFor } from "./spill-options.ts";
 
 /** Left to guests between two runs of a job with `priority: "guest"` at most, while they write. */
 const yieldMsMax = 1;
@@ -14,9 +14,9 @@ export function prepareBackup(
   jobId: string,
   disk: DiskState,
   target: JobTarget,
-  spill: SpillOptions,
+  defaults: SpillDefaults,
 ): PreparedBackup {
-  const { memory, file, options: spillFile } = spillFor("backup", { ...spill, ...options.spill }, disk);
+  const { memory, file, options: spillFile } = spillFor("backup", { ...defaults.spill, ...options.spill }, disk);
   const { bitmap, bitmapMode, maxChunk, minClusterSize, maxWorkers } = options;
   return {
     request: {
@@ -42,7 +42,7 @@ export function prepareBackup(
       threads: maxWorkers === undefined ? threadsDefault() : Math.min(maxWorkers, threadsMax),
       yieldMs: options.priority === "guest" ? yieldMsMax : 0,
     },
-    guestDelayMaxMs: guestDelayFor("backup", options.guestDelayMax),
+    guestDelayMaxMs: guestDelayFor("backup", options.guestDelayMax ?? defaults.guestDelayMax),
     breakGuestWrite: options.onSpillFull === "break-guest-write",
     spillMemory: memory,
     spillFile: file,

@@ -128,7 +128,7 @@ export class Runtime {
       above: new Set(),
     };
     window.under?.state.above.add(state);
-    const disk = new Disk(this.#coordinator, state, this.#options.spill ?? {}, (force) => this.#detach(disk, force));
+    const disk = new Disk(this.#coordinator, state, this.#options, (force) => this.#detach(disk, force));
     this.#coordinator.world.disks.set(name, state);
     this.#disks.set(name, disk);
     if (under !== undefined) await this.#announceLayer(state);
@@ -259,15 +259,16 @@ export class Runtime {
   }
 
   /**
-   * Refuses at once, or ends with the disk gone. Forced, it ends after a bounded time all the same, with a thread that hangs
-   * keeping the node open.
+   * Refuses at once, or ends with the disk gone; where a thread hangs in it, after a bounded time, with the node kept open.
    */
   async #detach(disk: Disk, force: boolean): Promise<void> {
     const { state } = disk;
     if (force) return within(detachMs, this.#gone(disk));
     this.#coordinator.refuseClosing(state, true, "detach");
     refuseDetach(this.#coordinator, state);
-    await this.#gone(disk); // nobody uses it, so nobody hangs in it
+    // Nobody uses it; a thread of a job that has ended may still hang in it.
+    await within(detachMs, this.#gone(disk));
+    if (!this.#coordinator.jobs.ending.holds(state)) await this.#gone(disk);
   }
 
   /** Resolves when the disk is gone, however long a thread hangs in it. */
@@ -320,7 +321,7 @@ export class Runtime {
         const jobId = action.jobId ?? this.#freeJobId();
         const disk = this.disk(nameOf(action.disk)).state;
         const target = await this.#openTarget(action.target, opened);
-        return { kind: "backup", backup: prepareBackup(action, jobId, disk, target, this.#options.spill ?? {}) };
+        return { kind: "backup", backup: prepareBackup(action, jobId, disk, target, this.#options) };
       }
       default: {
         const kind = action.type.slice("bitmap-".length) as "remove" | "clear" | "enable" | "disable";

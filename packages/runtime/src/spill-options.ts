@@ -2,7 +2,10 @@
 import type { SpillFileOptions } from "@heirloom/engine";
 import type { DiskState } from "./disk-state.ts";
 import { refusal, RefusalError } from "./errors.ts";
-import type { SpillOptions } from "./options.ts";
+import type { RuntimeOptions, SpillOptions } from "./options.ts";
+
+/** What the runtime says for all of its jobs and views. */
+export type SpillDefaults = Pick<RuntimeOptions, "spill" | "guestDelayMax">;
 
 const memoryDefault = 32 * 1024 * 1024;
 const memoryMost = 16 * 1024 ** 3;

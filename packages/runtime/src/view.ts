@@ -8,8 +8,8 @@ import type { BitmapState } from "./bitmap-memory.ts";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import { HeirloomError, refusal, RefusalError } from "./errors.ts";
-import type { SpillOptions, ViewRequest } from "./options.ts";
-import { guestDelayFor, spillFor } from "./spill-options.ts";
+import type { ViewRequest } from "./options.ts";
+import { guestDelayFor, type SpillDefaults, spillFor } from "./spill-options.ts";
 import { refuseView } from "./refuse-view.ts";
 import { findBitmap } from "./validation/bitmap-request.ts";
 import { bitmapOutcome, outcomeEvent } from "./validation/outcome.ts";
@@ -32,17 +32,17 @@ export class View {
   readonly #coordinator: Coordinator;
   readonly #disk: DiskState;
   readonly #request: ViewRequest;
-  readonly #spill: SpillOptions;
+  readonly #defaults: SpillDefaults;
   #standing: Standing | undefined;
   #ending: Promise<void> | undefined;
 
   /** @internal */
-  constructor(coordinator: Coordinator, disk: DiskState, request: ViewRequest, spill: SpillOptions) {
+  constructor(coordinator: Coordinator, disk: DiskState, request: ViewRequest, defaults: SpillDefaults) {
     this.id = `view${views++}`;
     this.#coordinator = coordinator;
     this.#disk = disk;
     this.#request = request;
-    this.#spill = spill;
+    this.#defaults = defaults;
     this.ready = this.#freeze();
     this.ready.catch(() => {}); // told to whoever uses the view
   }
@@ -129,7 +129,7 @@ export class View {
     const disk = this.#disk;
     const { layer } = disk;
     const request = this.#request;
-    const { memory, file, options } = spillFor("view", { ...this.#spill, ...request.spill }, disk);
+    const { memory, file, options } = spillFor("view", { ...this.#defaults.spill, ...request.spill }, disk);
     const draft = coordinator.draft(coordinator.nextCommand(), "view");
     const user = { kind: "view", id: this.id } as const;
     const frozen = engine.transitions.run({
@@ -152,7 +152,7 @@ export class View {
           layer,
           {
             ...sizes,
-            guestDelayMaxMs: guestDelayFor("view", request.guestDelayMax),
+            guestDelayMaxMs: guestDelayFor("view", request.guestDelayMax ?? this.#defaults.guestDelayMax),
             breakGuestWrite: false,
             readers: true,
           },

@@ -54,6 +54,27 @@ test.each([1, 2])("reads what the disk held at the freeze, while guests write (s
   );
 });
 
+test("many points in time in a row, each read at once while guests write over it", async () => {
+  const size = 2 * MiB + 512;
+  let shadow = new Uint8Array(0);
+  let file = "";
+  await inScene(
+    async (scene) => {
+      const disk = await scene.disk("a", size, 9);
+      file = scene.path("a.raw");
+      const guests = new Guests(scene.runtime, [disk], 9000);
+      await guests.writing();
+      for (let round = 0; round < 40; round++) {
+        const view = disk.view();
+        expect(firstDifference(await readAll(view), shadow), `round ${round}`).toBe(-1);
+        await view.success();
+      }
+      await guests.stop();
+    },
+    { observeFreeze: () => (shadow = readFileSync(file)) },
+  );
+});
+
 test("limited to a bitmap: its extents, and nothing outside of their clusters", () =>
   inScene(async (scene) => {
     const disk = await scene.disk("a", length, 3);

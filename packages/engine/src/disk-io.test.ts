@@ -5,7 +5,7 @@ import { EINVAL, EIO, setThrottle } from "@heirloom/block";
 import { closedWord } from "../dist/gate-layout.js";
 import { Mover } from "../dist/mover.js";
 import { readView } from "../dist/reader.js";
-import { contentOf, difference, jobOf, KiB, Lab, MiB, memoryNode, pattern } from "./lab.fixture.ts";
+import { contentOf, difference, jobOf, KiB, Lab, MiB, memoryNode, nodeWith, pattern } from "./lab.fixture.ts";
 
 const timedOut = 110;
 
@@ -17,7 +17,11 @@ describe("a guest's request", () => {
     expect(guest.write(pattern(3 * MiB + 7, 1), 65536 - 1)).toBe(0); // four pieces
     expect(guest.discard(5 * MiB, 4096)).toBe(0);
     expect(guest.writeZeroes(8 * MiB + 99, 1, false)).toBe(0);
-    const fine = [{ offset: 65024, length: 3 * MiB + 1024 }, { offset: 5 * MiB, length: 4096 }, { offset: 8 * MiB, length: 100 }];
+    const fine = [
+      { offset: 65024, length: 3 * MiB + 1024 },
+      { offset: 5 * MiB, length: 4096 },
+      { offset: 8 * MiB, length: 100 },
+    ];
     expect([...bitmaps[0].bitmap.extents()]).toEqual(fine);
     expect([...bitmaps[1].bitmap.extents()]).toEqual([
       { offset: 0, length: 50 * 65536 }, // 65535 + 3 MiB + 7 bytes: 49 whole granules and a part
@@ -78,7 +82,12 @@ describe("a guest's request", () => {
 
   it("waits for its throttle outside of the gate: a transition goes through meanwhile", async () => {
     await using lab = new Lab();
-    const { layer, handle } = await lab.disk({ driver: "throttle", file: { driver: "memory", size: MiB }, bytesPerSecond: 16384, burstBytes: 4096 });
+    const { layer, handle } = await lab.disk({
+      driver: "throttle",
+      file: { driver: "memory", size: MiB },
+      bytesPerSecond: 16384,
+      burstBytes: 4096,
+    });
     const source = `
       import { workerData, parentPort } from "node:worker_threads";
       const { DiskIo } = await import(workerData.io);
@@ -98,7 +107,8 @@ describe("a guest's request", () => {
       },
     });
     const told: string[] = [];
-    const next = (): Promise<void> => new Promise((resolve) => worker.once("message", (word: string) => (told.push(word), resolve())));
+    const next = (): Promise<void> =>
+      new Promise((resolve) => worker.once("message", (word: string) => (told.push(word), resolve())));
     await next();
     const written = next();
     worker.postMessage("go");
@@ -156,11 +166,21 @@ describe("a window of a disk", () => {
       fc.asyncProperty(
         fc.integer({ min: 0, max: 200_000 }),
         fc.integer({ min: 1, max: 200_000 }),
-        fc.array(fc.tuple(fc.boolean(), fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }), fc.integer({ min: 1, max: 30_000 })), { minLength: 1, maxLength: 8 }),
+        fc.array(
+          fc.tuple(
+            fc.boolean(),
+            fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }),
+            fc.integer({ min: 1, max: 30_000 }),
+          ),
+          { minLength: 1, maxLength: 8 },
+        ),
         async (base, size, writes) => {
           const length = 401_111;
           const under = await lab.memory(length);
-          const window = await lab.disk({ driver: "raw", offset: base, size, file: { driver: "attached", node: under.handle } }, { layer: under.layer, offset: base });
+          const window = await lab.disk(
+            { driver: "raw", offset: base, size, file: { driver: "attached", node: under.handle } },
+            { layer: under.layer, offset: base },
+          );
           const below = (await lab.record(under.layer, 512)).bitmap;
           const above = (await lab.record(window.layer, 512)).bitmap;
           const touched = new Set<number>();
@@ -172,10 +192,14 @@ describe("a window of a disk", () => {
             const at = inWindow ? offset + base : offset;
             for (let byte = at; byte < at + bytes; byte++) touched.add(byte);
           }
-          const expected = (from: number, to: number): Set<number> => new Set([...touched].filter((byte) => byte >= from && byte < to).map((byte) => Math.floor((byte - from) / 512)));
+          const expected = (from: number, to: number): Set<number> =>
+            new Set(
+              [...touched].filter((byte) => byte >= from && byte < to).map((byte) => Math.floor((byte - from) / 512)),
+            );
           const marked = (bitmap: typeof below): Set<number> => {
             const granules = new Set<number>();
-            for (const { offset, length: dirty } of bitmap.extents()) for (let at = offset; at < offset + dirty; at += 512) granules.add(at / 512);
+            for (const { offset, length: dirty } of bitmap.extents())
+              for (let at = offset; at < offset + dirty; at += 512) granules.add(at / 512);
             return granules;
           };
           expect(marked(below)).toEqual(expected(0, length));
@@ -194,7 +218,10 @@ describe("a window of a disk", () => {
       const old = pattern(length, base);
       const under = await lab.memory(length);
       under.node.write(old, 0);
-      const window = await lab.disk({ driver: "raw", offset: base, size, file: { driver: "attached", node: under.handle } }, { layer: under.layer, offset: base });
+      const window = await lab.disk(
+        { driver: "raw", offset: base, size, file: { driver: "attached", node: under.handle } },
+        { layer: under.layer, offset: base },
+      );
       const views = [await lab.view(under.layer, { readers: true }), await lab.view(window.layer, { readers: true })];
       expect(window.guest.write(pattern(50_000, 77), 1000)).toBe(0);
       expect(under.guest.write(pattern(50_000, 78), base + size - 7000)).toBe(0); // over the window's end
@@ -211,17 +238,27 @@ describe("a window of a disk", () => {
 describe("reading a point in time", () => {
   it("is exact at any offset and length, whatever guests do meanwhile (property)", async () => {
     await using lab = new Lab();
-    const range = fc.tuple(fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }), fc.integer({ min: 1, max: 400_000 }));
+    const range = fc.tuple(
+      fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }),
+      fc.integer({ min: 1, max: 400_000 }),
+    );
     await fc.assert(
       fc.asyncProperty(
         fc.integer({ min: 1, max: 900_000 }),
-        fc.array(fc.record({ verb: fc.constantFrom("write", "discard", "writeZeroes", "read"), range, seed: fc.nat(1000) }), { maxLength: 20 }),
+        fc.array(
+          fc.record({ verb: fc.constantFrom("write", "discard", "writeZeroes", "read"), range, seed: fc.nat(1000) }),
+          { maxLength: 20 },
+        ),
         async (length, steps) => {
           const old = pattern(length, 1);
           const { layer, node, guest } = await lab.memory(length);
           node.write(old, 0);
           const view = await lab.view(layer, { readers: true });
-          for (const { verb, range: [place, count], seed } of steps) {
+          for (const {
+            verb,
+            range: [place, count],
+            seed,
+          } of steps) {
             const offset = Math.floor(place * length);
             const bytes = Math.min(count, length - offset);
             if (verb === "write") expect(guest.write(pattern(bytes, seed), offset)).toBe(0);
@@ -241,13 +278,33 @@ describe("reading a point in time", () => {
     lab.expectFreeIsZero();
   });
 
+  it("does not take what a guest wrote while it read the device", async () => {
+    await using lab = new Lab();
+    const { layer, node, guest } = await lab.memory(MiB);
+    const old = pattern(MiB, 1);
+    node.write(old, 0);
+    const { view } = (await lab.view(layer, { readers: true })).memory;
+    let writes = 0;
+    const raced = nodeWith(node, {
+      read: (buffer, offset) => {
+        if (writes < 20) expect(guest.write(pattern(5000, ++writes), offset + writes * 1000)).toBe(0);
+        return node.read(buffer, offset);
+      },
+    });
+    const buffer = new Uint8Array(500_000);
+    expect(readView(view, raced, 0, undefined, buffer, 777)).toBe(0);
+    expect(writes).toBeGreaterThan(2);
+    expect(difference(buffer, old.subarray(777, 500_777))).toBe(-1);
+  });
+
   it("is refused outside of the view and of its set, where it was retired, and when the view is over", async () => {
     await using lab = new Lab();
     const { layer, node } = await lab.memory(MiB);
     const set = lab.engine.recorder(MiB, 65536);
     set.bitmap.set(2 * 65536, 2 * 65536);
     const { view } = (await lab.view(layer, { readers: true }, set)).memory;
-    const read = (offset: number, length: number): number => readView(view, node, 0, undefined, new Uint8Array(length), offset);
+    const read = (offset: number, length: number): number =>
+      readView(view, node, 0, undefined, new Uint8Array(length), offset);
     expect(read(2 * 65536, 2 * 65536)).toBe(0);
     expect(read(2 * 65536 - 1, 1)).toBe(EINVAL);
     expect(read(3 * 65536, 65537)).toBe(EINVAL);
@@ -266,7 +323,10 @@ describe("disks of all lengths", () => {
     await using lab = new Lab();
     await fc.assert(
       fc.asyncProperty(
-        fc.oneof(fc.integer({ min: 1, max: 3 * MiB }), fc.constantFrom(1, 511, 513, 4095, 4097, 65537, 2 * MiB, 2 * MiB + 1)),
+        fc.oneof(
+          fc.integer({ min: 1, max: 3 * MiB }),
+          fc.constantFrom(1, 511, 513, 4095, 4097, 65537, 2 * MiB, 2 * MiB + 1),
+        ),
         fc.constantFrom(4096, 65536, 2 * MiB),
         fc.constantFrom(0, 512, 65536, 4 * MiB),
         async (length, clusterSize, granularity) => {
@@ -301,7 +361,8 @@ describe("disks of all lengths", () => {
     const { bitmap } = await lab.record(layer, 65536);
     const before = process.memoryUsage.rss();
     const view = await lab.view(layer, { readers: true });
-    for (const offset of [0, 2 ** 31, 2 ** 32 - 1, 2 ** 43 + 4095, size - 4096]) expect(guest.write(new Uint8Array(4096), offset)).toBe(0);
+    for (const offset of [0, 2 ** 31, 2 ** 32 - 1, 2 ** 43 + 4095, size - 4096])
+      expect(guest.write(new Uint8Array(4096), offset)).toBe(0);
     expect(process.memoryUsage.rss() - before).toBeLessThan(64 * MiB);
     for (const offset of [2 ** 32 - 1, 2 ** 43 + 4095]) {
       expect(view.memory.view.isPreserved(Math.floor(offset / view.memory.clusterSize))).toBe(true);

@@ -1,6 +1,15 @@
 import { describe, expect, it } from "vitest";
 import { faultReached, releaseHang } from "@heirloom/block";
-import { operationDiscard, operationFlush, operationRead, operationReadView, operationWrite, operationWriteZeroes, requestBytesMax, ThreadDied } from "@heirloom/engine";
+import {
+  operationDiscard,
+  operationFlush,
+  operationRead,
+  operationReadView,
+  operationWrite,
+  operationWriteZeroes,
+  requestBytesMax,
+  ThreadDied,
+} from "@heirloom/engine";
 import { contentOf, difference, KiB, Lab, MiB, pattern } from "./lab.fixture.ts";
 
 describe("the main thread's requests", () => {
@@ -9,7 +18,9 @@ describe("the main thread's requests", () => {
     const { layer } = await lab.memory(4 * MiB);
     const io = lab.engine.io(layer);
     const blocks = 1024;
-    const writes = Array.from({ length: blocks }, (_, at) => io.request(operationWrite, layer.id, at * 4096, 512, pattern(512, at)));
+    const writes = Array.from({ length: blocks }, (_, at) =>
+      io.request(operationWrite, layer.id, at * 4096, 512, pattern(512, at)),
+    );
     expect((await Promise.all(writes)).every((errno) => errno === 0)).toBe(true);
     const read = Array.from({ length: blocks }, () => new Uint8Array(512));
     const reads = read.map((buffer, at) => io.request(operationRead, layer.id, at * 4096, 512, buffer));
@@ -31,8 +42,29 @@ describe("the main thread's requests", () => {
     await Promise.all(all.map((one) => io.request(operationWrite, layer.id, one.offset, one.data.length, one.data)));
     for (const one of all) expect(difference(contentOf(node, one.offset, one.data.length), one.data)).toBe(-1);
     const buffers = all.map((one) => new Uint8Array(one.data.length));
-    await Promise.all(all.map((one, at) => io.request(operationRead, layer.id, one.offset, one.data.length, buffers[at])));
+    await Promise.all(
+      all.map((one, at) => io.request(operationRead, layer.id, one.offset, one.data.length, buffers[at])),
+    );
     for (const [at, one] of all.entries()) expect(difference(buffers[at], one.data)).toBe(-1);
+  });
+
+  it("begin anew at the front of the ring of bytes where they do not fit behind one that is still under way", async () => {
+    await using lab = new Lab({ ioThreadsMax: 1 });
+    const rules = [{ kind: "write", once: true, action: { hang: true } }];
+    const hung = await lab.disk({ driver: "fault", file: { driver: "memory", size: MiB }, rules });
+    const { layer, node } = await lab.memory(MiB);
+    const io = lab.engine.io(layer);
+    lab.engine.io(hung.layer);
+    const before = Array.from({ length: 7 }, () => io.request(operationWrite, layer.id, 0, MiB, pattern(MiB, 1)));
+    const atTheEnd = io.request(operationWrite, hung.layer.id, 0, MiB - 1000, pattern(MiB - 1000, 2));
+    await Promise.all(before);
+    await faultReached(hung.handle, 0);
+    const behind = io.request(operationWrite, layer.id, 0, 3000, pattern(3000, 3));
+    await Promise.resolve();
+    releaseHang(hung.handle);
+    expect(await Promise.all([atTheEnd, behind])).toEqual([0, 0]);
+    expect(difference(contentOf(hung.node, 0, MiB - 1000), pattern(MiB - 1000, 2))).toBe(-1);
+    expect(difference(contentOf(node, 0, 3000), pattern(3000, 3))).toBe(-1);
   });
 
   it("keep their order on one disk", async () => {
@@ -76,7 +108,9 @@ describe("the main thread's requests", () => {
     const { layer } = dying;
     const io = lab.engine.io(layer);
     expect(await io.request(operationWrite, layer.id, 0, 512, pattern(512, 1))).toBe(0);
-    const lost = [1, 2, 3].map((count) => io.request(operationWrite, layer.id, count === 1 ? 512 * KiB : 0, 512, pattern(512, count)));
+    const lost = [1, 2, 3].map((count) =>
+      io.request(operationWrite, layer.id, count === 1 ? 512 * KiB : 0, 512, pattern(512, count)),
+    );
     for (const one of await Promise.allSettled(lost)) {
       expect(one.status).toBe("rejected");
       if (one.status === "rejected") expect(one.reason).toBeInstanceOf(ThreadDied);

@@ -38,8 +38,16 @@ describe("jobs", () => {
     const image = join(lab.directory, "disk.img");
     writeFileSync(image, pattern(length, 1));
     const { layer, guest, handle } = await lab.disk({ driver: "file", filename: image });
-    const copies: NodeSpec = { driver: "file", filename: join(lab.directory, "copy.img"), create: { length, overwrite: true } };
-    const failing: NodeSpec = { driver: "fault", file: { driver: "memory", size: length }, rules: [{ kind: "write", nth: 2, action: { error: "EIO" } }] };
+    const copies: NodeSpec = {
+      driver: "file",
+      filename: join(lab.directory, "copy.img"),
+      create: { length, overwrite: true },
+    };
+    const failing: NodeSpec = {
+      driver: "fault",
+      file: { driver: "memory", size: length },
+      rules: [{ kind: "write", nth: 2, action: { error: "EIO" } }],
+    };
     const kinds = ["success", "failure", "stopped", "broken", "set", "scan", "none"] as const;
     let settled = 0;
     let participants = 0;
@@ -48,16 +56,34 @@ describe("jobs", () => {
       for (const [at, kind] of kinds.entries()) {
         const set = kind === "set" ? lab.engine.recorder(length, 4096) : undefined;
         set?.bitmap.set(300_000, 70_000);
-        const view: EngineView = await lab.view(layer, { spillMemory: kind === "broken" ? 4096 : MiB, guestDelayMaxMs: 1 }, set);
+        const view: EngineView = await lab.view(
+          layer,
+          { spillMemory: kind === "broken" ? 4096 : MiB, guestDelayMaxMs: 1 },
+          set,
+        );
         const { handle: target } = await lab.engine.openNode(kind === "failure" ? failing : copies);
         const ended = view.startMovers(
-          { ...moverOptions, target: { node: target }, copies: kind !== "none", speed: kind === "stopped" || kind === "broken" ? 1 : 0, scan: kind === "scan" ? "allocated" : undefined, runBytesMax: kind === "failure" ? 65536 : moverOptions.runBytesMax },
+          {
+            ...moverOptions,
+            target: { node: target },
+            copies: kind !== "none",
+            speed: kind === "stopped" || kind === "broken" ? 1 : 0,
+            scan: kind === "scan" ? "allocated" : undefined,
+            runBytesMax: kind === "failure" ? 65536 : moverOptions.runBytesMax,
+          },
           () => {},
         );
         expect(guest.write(pattern(100_000, round + at), 400_000 + at)).toBe(0);
-        if (kind === "stopped" || kind === "none" || kind === "broken") await lab.change(layer, { views: [] }, () => view.stop());
+        if (kind === "stopped" || kind === "none" || kind === "broken")
+          await lab.change(layer, { views: [] }, () => view.stop());
         view.wake();
-        expect(await ended).toBe(kind === "failure" ? "failed" : kind === "stopped" || kind === "none" || kind === "broken" ? "over" : "copied");
+        expect(await ended).toBe(
+          kind === "failure"
+            ? "failed"
+            : kind === "stopped" || kind === "none" || kind === "broken"
+              ? "over"
+              : "copied",
+        );
         await lab.end(view);
         set?.drop();
         await lab.engine.closeNode(target);
@@ -114,7 +140,15 @@ describe("jobs", () => {
       const shadow = new Uint8Array(length);
       const view = lab.engine.view(
         layer,
-        { length, clusterSize: 65536, alignment: 1, guestDelayMaxMs: 2000, breakGuestWrite: false, spillMemory: round % 2 === 0 ? 8 * MiB : 256 * 1024, spillFile: 0 },
+        {
+          length,
+          clusterSize: 65536,
+          alignment: 1,
+          guestDelayMaxMs: 2000,
+          breakGuestWrite: false,
+          spillMemory: round % 2 === 0 ? 8 * MiB : 256 * 1024,
+          spillFile: 0,
+        },
         undefined,
         { directory: undefined, allowTmpfs: false, floor: 0 },
         () => {},
@@ -122,7 +156,10 @@ describe("jobs", () => {
       await lab.engine.transitions.run({
         name: "freeze",
         stacks: [layer.stack],
-        prepare: () => ({ tables: new Map([[layer, { ...layer.table, views: [view.memory] }]]), observe: () => node.read(shadow, 0) }),
+        prepare: () => ({
+          tables: new Map([[layer, { ...layer.table, views: [view.memory] }]]),
+          observe: () => node.read(shadow, 0),
+        }),
       });
       const target = await openNode({ driver: "memory", size: length });
       expect(await view.startMovers({ ...moverOptions, target: { node: target } }, () => {})).toBe("copied");
@@ -143,7 +180,11 @@ describe("jobs", () => {
     await using lab = new Lab();
     const { layer, node, guest } = await lab.memory(MiB);
     node.write(pattern(MiB, 1), 0);
-    const hung = await openNode({ driver: "fault", file: { driver: "memory", size: MiB }, rules: [{ kind: "write", always: true, action: { hang: true } }] });
+    const hung = await openNode({
+      driver: "fault",
+      file: { driver: "memory", size: MiB },
+      rules: [{ kind: "write", always: true, action: { hang: true } }],
+    });
     const view = await lab.view(layer);
     const ended = view.startMovers({ ...moverOptions, target: { node: hung } }, () => {});
     await faultReached(hung, 0);
@@ -178,8 +219,16 @@ describe("jobs", () => {
     const upper = await lab.view(middle.layer);
     const lower = await lab.view(source.layer);
     const target = await openNode({ driver: "memory", size: MiB });
-    const copying = upper.startMovers({ ...moverOptions, threads: 1, speed: 300_000, runBytesMax: 65536, target: { node: target } }, () => {});
-    expect(await lower.startMovers({ ...moverOptions, target: { disk: middle.layer.stack.address(middle.layer) } }, () => {})).toBe("copied");
+    const copying = upper.startMovers(
+      { ...moverOptions, threads: 1, speed: 300_000, runBytesMax: 65536, target: { node: target } },
+      () => {},
+    );
+    expect(
+      await lower.startMovers(
+        { ...moverOptions, target: { disk: middle.layer.stack.address(middle.layer) } },
+        () => {},
+      ),
+    ).toBe("copied");
     upper.setSpeed(0);
     expect(await copying).toBe("copied");
     expect(difference(contentOf(connectNode(target)), pattern(MiB, 2))).toBe(-1);
@@ -226,7 +275,11 @@ describe("engines", () => {
     expect(process.memoryUsage.rss() - before).toBeLessThan(64 * MiB);
     const io = lab.engine.io(disks[999]);
     expect(await io.request(operationWrite, disks[999].id, 2 ** 39, 1, new Uint8Array(1))).toBe(0);
-    const outcome = await lab.engine.transitions.run({ name: "group", stacks: disks.map(({ stack }) => stack), prepare: () => ({ tables: new Map() }) });
+    const outcome = await lab.engine.transitions.run({
+      name: "group",
+      stacks: disks.map(({ stack }) => stack),
+      prepare: () => ({ tables: new Map() }),
+    });
     expect(outcome.closedMs).toBeLessThan(200);
     for (const disk of disks) await lab.engine.removeLayer(disk);
     expect(lab.engine.arenas.bytesInUse).toBe(0);

@@ -1,14 +1,23 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { capabilities, closeNode, connectNode, openNode } from "@heirloom/block";
+import { copiedClustersWord } from "../dist/job-layout.js";
 import { Mover } from "../dist/mover.js";
 import { contentOf, difference, jobOf, KiB, Lab, MiB, nodeWith, pattern } from "./lab.fixture.ts";
 
 const length = 4 * MiB + 3000;
 
 async function files(lab: Lab) {
-  const disk = await lab.disk({ driver: "file", filename: join(lab.directory, "disk.img"), create: { length, overwrite: true } });
-  const handle = await openNode({ driver: "file", filename: join(lab.directory, "copy.img"), create: { length, overwrite: true } });
+  const disk = await lab.disk({
+    driver: "file",
+    filename: join(lab.directory, "disk.img"),
+    create: { length, overwrite: true },
+  });
+  const handle = await openNode({
+    driver: "file",
+    filename: join(lab.directory, "copy.img"),
+    create: { length, overwrite: true },
+  });
   return { disk, handle, target: connectNode(handle) };
 }
 
@@ -50,8 +59,10 @@ describe.skipIf(!capabilities().copyFileRange)("the kernel's copy", () => {
       }
       return needed;
     };
-    expect(new Mover(jobOf(view, disk.node, target, { runBytesMax: 512 * KiB }), true, undefined).run()).toBe("copied");
+    const job = jobOf(view, disk.node, target, { runBytesMax: 512 * KiB });
+    expect(new Mover(job, true, undefined).run()).toBe("copied");
     expect(writes).toBeGreaterThan(20);
+    expect(job.words[copiedClustersWord]).toBe(view.clusters); // by the copier or by the drainer, never by both
     expect(difference(contentOf(target), old)).toBe(-1);
     await lab.end(standing);
     lab.expectFreeIsZero();

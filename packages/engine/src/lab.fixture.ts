@@ -7,7 +7,16 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type BlockNode, closeNode, connectNode, type NodeHandle, type NodeSpec, openNode } from "@heirloom/block";
-import { Engine, type EngineOptions, type EngineView, type Layer, type LayerTable, type Recorder, type TransitionOutcome, type ViewOptions } from "@heirloom/engine";
+import {
+  Engine,
+  type EngineOptions,
+  type EngineView,
+  type Layer,
+  type LayerTable,
+  type Recorder,
+  type TransitionOutcome,
+  type ViewOptions,
+} from "@heirloom/engine";
 import type { Region } from "../dist/arena.js";
 import { DiskIo } from "../dist/disk-io.js";
 import { jobWords } from "../dist/job-layout.js";
@@ -167,7 +176,9 @@ export class Lab {
 
   /** Ends a view: out of the table, stopped, let go. */
   async end(view: EngineView): Promise<void> {
-    await this.change(view.layer, { views: view.layer.table.views.filter((one) => one !== view.memory) }, () => view.stop());
+    await this.change(view.layer, { views: view.layer.table.views.filter((one) => one !== view.memory) }, () =>
+      view.stop(),
+    );
     view.wake();
     await view.release();
   }

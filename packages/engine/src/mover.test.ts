@@ -85,7 +85,8 @@ describe("a mover", () => {
       const job = jobOf(view, source, logging(target, log), { targetIsZero, detectZeroes: true });
       expect(new Mover(job, true, undefined).run()).toBe("copied");
       expect(difference(contentOf(target), contentOf(source))).toBe(-1);
-      const bytes = (kind: string): number => log.filter((line) => line.startsWith(kind)).reduce((sum, line) => sum + Number(line.split("+")[1]), 0);
+      const bytes = (kind: string): number =>
+        log.filter((line) => line.startsWith(kind)).reduce((sum, line) => sum + Number(line.split("+")[1]), 0);
       expect([bytes("write"), bytes("zeroes")]).toEqual([65536, targetIsZero ? 0 : length - 65536]);
     }
   });
@@ -130,6 +131,24 @@ describe("a mover", () => {
     expect(writes).toBe(2);
   });
 
+  it("does not count what it read while the view was broken", async () => {
+    await using lab = new Lab();
+    const { layer } = await lab.memory(MiB);
+    const { view } = (await lab.view(layer)).memory;
+    const plain = await memoryNode(MiB, pattern(MiB, 1));
+    const source = nodeWith(plain, {
+      read: (buffer, offset) => {
+        view.break(1);
+        return plain.read(buffer, offset);
+      },
+    });
+    const log: string[] = [];
+    expect(new Mover(jobOf(view, source, logging(await memoryNode(MiB), log)), true, undefined).run()).toBe("over");
+    expect(log).toEqual([]);
+    for (const bits of [view.preserved, view.copied, view.busy, view.copying])
+      expect(bits.every((word) => word === 0)).toBe(true);
+  });
+
   it("never repeats a failed flush as success", async () => {
     await using lab = new Lab();
     const { layer } = await lab.memory(65536);
@@ -137,7 +156,10 @@ describe("a mover", () => {
     let flushes = 0;
     const target = nodeWith(await memoryNode(65536), { flush: () => (flushes++ === 0 ? EIO : 0) });
     const errors: MoverError[] = [];
-    const job = jobOf(view, await memoryNode(65536, pattern(65536, 1)), target, { onTargetError: "ignore", report: (error) => errors.push(error) });
+    const job = jobOf(view, await memoryNode(65536, pattern(65536, 1)), target, {
+      onTargetError: "ignore",
+      report: (error) => errors.push(error),
+    });
     expect(new Mover(job, true, undefined).run()).toBe("failed");
     expect(new Mover(job, true, undefined).run()).toBe("failed"); // the job's other thread
     expect(flushes).toBe(1);
@@ -146,15 +168,26 @@ describe("a mover", () => {
   });
 
   describe("that meets an error", () => {
-    async function run(given: Partial<MoverJob>, sourceErrno: number, targetErrno: number, times: number, onReport?: (error: MoverError, job: MoverJob) => void) {
+    async function run(
+      given: Partial<MoverJob>,
+      sourceErrno: number,
+      targetErrno: number,
+      times: number,
+      onReport?: (error: MoverError, job: MoverJob) => void,
+    ) {
       const lab = new Lab();
       const { layer } = await lab.memory(MiB);
       const { view } = (await lab.view(layer)).memory;
       const plain = { source: await memoryNode(MiB, pattern(MiB, 1)), target: await memoryNode(MiB) };
       let left = times;
-      const fails = (errno: number, offset: number, length: number): number => (errno !== 0 && offset <= 5 * 65536 && offset + length > 5 * 65536 && left-- > 0 ? errno : 0);
-      const source = nodeWith(plain.source, { read: (buffer, offset) => fails(sourceErrno, offset, buffer.length) || plain.source.read(buffer, offset) });
-      const target = nodeWith(plain.target, { write: (buffer, offset) => fails(targetErrno, offset, buffer.length) || plain.target.write(buffer, offset) });
+      const fails = (errno: number, offset: number, length: number): number =>
+        errno !== 0 && offset <= 5 * 65536 && offset + length > 5 * 65536 && left-- > 0 ? errno : 0;
+      const source = nodeWith(plain.source, {
+        read: (buffer, offset) => fails(sourceErrno, offset, buffer.length) || plain.source.read(buffer, offset),
+      });
+      const target = nodeWith(plain.target, {
+        write: (buffer, offset) => fails(targetErrno, offset, buffer.length) || plain.target.write(buffer, offset),
+      });
       const errors: MoverError[] = [];
       const job: MoverJob = jobOf(view, source, target, {
         runBytesMax: 128 * 1024,
@@ -174,35 +207,74 @@ describe("a mover", () => {
     };
 
     it("reports it and fails, by default", async () => {
-      expect(await run({}, EIO, 0, 1)).toMatchObject({ end: "failed", errors: [{ operation: "read", errno: EIO, action: "report" }] });
+      expect(await run({}, EIO, 0, 1)).toMatchObject({
+        end: "failed",
+        errors: [{ operation: "read", errno: EIO, action: "report" }],
+      });
       const { end, errors, whole } = await run({}, 0, EIO, 1);
-      expect({ end, errors, whole }).toMatchObject({ end: "failed", errors: [{ operation: "write", errno: EIO, action: "report" }], whole: false });
+      expect({ end, errors, whole }).toMatchObject({
+        end: "failed",
+        errors: [{ operation: "write", errno: EIO, action: "report" }],
+        whole: false,
+      });
       expect(errors[0].offset).toBeLessThanOrEqual(5 * 65536);
       expect(errors[0].offset).toBeGreaterThanOrEqual(4 * 65536);
     });
 
     it("tries again, each time told, where it is ignored", async () => {
       const read = await run({ onSourceError: "ignore" }, EIO, 0, 3);
-      expect({ end: read.end, whole: read.whole, errors: read.errors.length }).toEqual({ end: "copied", whole: true, errors: 3 });
+      expect({ end: read.end, whole: read.whole, errors: read.errors.length }).toEqual({
+        end: "copied",
+        whole: true,
+        errors: 3,
+      });
       const write = await run({ onTargetError: "ignore" }, 0, EIO, 3);
-      expect({ end: write.end, whole: write.whole, errors: write.errors.length }).toEqual({ end: "copied", whole: true, errors: 3 });
+      expect({ end: write.end, whole: write.whole, errors: write.errors.length }).toEqual({
+        end: "copied",
+        whole: true,
+        errors: 3,
+      });
     });
 
     it("stops until it is resumed, and then loses nothing", async () => {
-      for (const [source, target] of [[EIO, 0], [0, EIO]]) {
-        const { end, errors, whole } = await run({ onSourceError: "stop", onTargetError: "stop" }, source, target, 2, resume);
-        expect({ end, whole, actions: errors.map((error) => error.action) }).toEqual({ end: "copied", whole: true, actions: ["stop", "stop"] });
+      for (const [source, target] of [
+        [EIO, 0],
+        [0, EIO],
+      ]) {
+        const { end, errors, whole } = await run(
+          { onSourceError: "stop", onTargetError: "stop" },
+          source,
+          target,
+          2,
+          resume,
+        );
+        expect({ end, whole, actions: errors.map((error) => error.action) }).toEqual({
+          end: "copied",
+          whole: true,
+          actions: ["stop", "stop"],
+        });
       }
     });
 
     it("stops for a full target and fails for any other error, where enospc was asked for", async () => {
-      expect(await run({ onTargetError: "enospc" }, 0, ENOSPC, 1, resume)).toMatchObject({ end: "copied", whole: true, errors: [{ action: "stop" }] });
-      expect(await run({ onTargetError: "enospc" }, 0, EIO, 1)).toMatchObject({ end: "failed", errors: [{ action: "report" }] });
+      expect(await run({ onTargetError: "enospc" }, 0, ENOSPC, 1, resume)).toMatchObject({
+        end: "copied",
+        whole: true,
+        errors: [{ action: "stop" }],
+      });
+      expect(await run({ onTargetError: "enospc" }, 0, EIO, 1)).toMatchObject({
+        end: "failed",
+        errors: [{ action: "report" }],
+      });
     });
 
     it("looks at the source's policy for reads and at the target's for writes", async () => {
-      expect(await run({ onSourceError: "ignore", onTargetError: "report" }, 0, EIO, 1)).toMatchObject({ end: "failed" });
-      expect(await run({ onSourceError: "report", onTargetError: "ignore" }, EIO, 0, 1)).toMatchObject({ end: "failed" });
+      expect(await run({ onSourceError: "ignore", onTargetError: "report" }, 0, EIO, 1)).toMatchObject({
+        end: "failed",
+      });
+      expect(await run({ onSourceError: "report", onTargetError: "ignore" }, EIO, 0, 1)).toMatchObject({
+        end: "failed",
+      });
     });
   });
 });
@@ -248,11 +320,16 @@ describe("the scan", () => {
     const length = 40 * 65536 + 777;
     const { layer } = await lab.memory(length);
     const source = await memoryNode(length);
-    for (const at of [3 * 65536 + 5, 20 * 65536 - 1, length - 1]) source.write(pattern(2, 1).subarray(0, Math.min(2, length - at)), at);
+    for (const at of [3 * 65536 + 5, 20 * 65536 - 1, length - 1])
+      source.write(pattern(2, 1).subarray(0, Math.min(2, length - at)), at);
     const { view } = (await lab.view(layer)).memory;
     const job = jobOf(view, source, await memoryNode(length));
     while (scanStep(job, { kind: "allocated" }) !== true) {}
-    const units = new Set(Array.from({ length: view.clusters }, (_, cluster) => cluster).filter((cluster) => view.needed(cluster)).map((cluster) => Math.floor((cluster * piece) / 65536)));
+    const units = new Set(
+      Array.from({ length: view.clusters }, (_, cluster) => cluster)
+        .filter((cluster) => view.needed(cluster))
+        .map((cluster) => Math.floor((cluster * piece) / 65536)),
+    );
     expect([...units]).toEqual([3, 19, 20, 40]);
     expect(job.words[retiredClustersWord]).toBe(view.clusters - [3, 19, 20].length * 16 - 1);
     expect(view.copying.every((word) => word === 0)).toBe(true);
@@ -270,8 +347,22 @@ describe("the scan", () => {
       while (scanStep(job, { kind: "bitmap", bitmap }) !== true) {}
       const span = Math.max(65536, granularity);
       const first = Math.floor(300_000 / span) * span;
-      for (let cluster = 0; cluster < view.clusters; cluster++) expect(view.needed(cluster)).toBe(cluster * piece >= first && cluster * piece < first + span);
+      for (let cluster = 0; cluster < view.clusters; cluster++)
+        expect(view.needed(cluster)).toBe(cluster * piece >= first && cluster * piece < first + span);
     }
+  });
+
+  it("does not retire what a guest has preserved, though nothing is allocated there any more", async () => {
+    await using lab = new Lab();
+    const { layer, node, guest } = await lab.memory(MiB);
+    node.write(pattern(65536, 1), 65536);
+    const { view } = (await lab.view(layer)).memory;
+    expect(guest.discard(65536, 65536)).toBe(0);
+    const job = jobOf(view, node, await memoryNode(MiB));
+    while (scanStep(job, { kind: "allocated" }) !== true) {}
+    for (let cluster = 0; cluster < view.clusters; cluster++)
+      expect(view.isRetired(cluster)).toBe(cluster < 16 || cluster >= 32);
+    expect(job.words[retiredClustersWord]).toBe(view.clusters - 16);
   });
 
   it("leaves what a guest has preserved meanwhile: it is carried over though it need not be", async () => {

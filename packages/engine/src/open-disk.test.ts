@@ -35,8 +35,14 @@ describe("a posted disk", () => {
     expect(await ask(thread, { verb: "discard", offset: 65536, length: 4096 })).toBe("done");
     expect(await ask(thread, { verb: "flush" })).toBe("done");
     expect(difference(contentOf(node, 5000, 10), new Uint8Array(10).fill(7))).toBe(-1);
-    expect([...bitmap.extents()]).toEqual([{ offset: 4096, length: 4096 }, { offset: 65536, length: 4096 }]);
-    expect(await ask(thread, { verb: "write", offset: MiB, length: 1, seed: 7 })).toMatchObject({ code: "ERR_IO", message: expect.stringMatching(/^write at offset 1048576: EINVAL/) });
+    expect([...bitmap.extents()]).toEqual([
+      { offset: 4096, length: 4096 },
+      { offset: 65536, length: 4096 },
+    ]);
+    expect(await ask(thread, { verb: "write", offset: MiB, length: 1, seed: 7 })).toMatchObject({
+      code: "ERR_IO",
+      message: expect.stringMatching(/^write at offset 1048576: EINVAL/),
+    });
     await thread.worker.terminate();
   });
 
@@ -45,7 +51,10 @@ describe("a posted disk", () => {
     const { layer } = await lab.memory(MiB);
     const thread = startThread(guestThread);
     const handle = lab.engine.handle(layer);
-    expect(await ask(thread, { verb: "open", handle })).toMatchObject({ code: "ERR_THREAD", message: expect.stringContaining("runtime.register(worker)") });
+    expect(await ask(thread, { verb: "open", handle })).toMatchObject({
+      code: "ERR_THREAD",
+      message: expect.stringContaining("runtime.register(worker)"),
+    });
     expect(() => openDisk(handle)).toThrow(EngineError);
     lab.engine.register(thread.worker);
     expect(await ask(thread, { verb: "open", handle })).toBe("opened"); // it was not used up
@@ -89,7 +98,9 @@ describe("a posted disk", () => {
     expect(lab.engine.openHandles(layer)).toBe(1);
     expect(await ask(thread, { verb: "close" })).toBe("closed");
     for (const verb of ["read", "write", "discard", "writeZeroes", "flush", "status"]) {
-      expect(await ask(thread, { verb, offset: 0, length: 1, seed: 1 })).toMatchObject({ message: expect.stringContaining("closed") });
+      expect(await ask(thread, { verb, offset: 0, length: 1, seed: 1 })).toMatchObject({
+        message: expect.stringContaining("closed"),
+      });
     }
     expect(lab.engine.openHandles(layer)).toBe(0);
     await thread.worker.terminate();

@@ -91,7 +91,11 @@ describe("the pool", () => {
     await using lab = new Lab();
     const { layer } = await lab.memory(MiB);
     const view = await lab.view(layer);
-    const node = await openNode({ driver: "fault", file: { driver: "memory", size: MiB }, rules: [{ kind: "write", action: { exit: true } }] });
+    const node = await openNode({
+      driver: "fault",
+      file: { driver: "memory", size: MiB },
+      rules: [{ kind: "write", action: { exit: true } }],
+    });
     const source = await lab.memory(MiB);
     source.node.write(pattern(MiB, 1), 0);
     const standing = await lab.view(source.layer);
@@ -120,7 +124,9 @@ describe("the pool", () => {
     }
     const bad = await lab.engine.openNode({ driver: badDriver, size: MiB, bug: "connect throws" });
     const disk = lab.engine.addLayer(bad);
-    await expect(lab.engine.io(disk).request(operationWrite, disk.id, 0, 1, new Uint8Array(1))).rejects.toBeInstanceOf(ThreadDied);
+    await expect(lab.engine.io(disk).request(operationWrite, disk.id, 0, 1, new Uint8Array(1))).rejects.toBeInstanceOf(
+      ThreadDied,
+    );
     expect(lab.engine.pool.longTasks).toBe(0);
     lab.expectFreeIsZero();
   });
@@ -143,7 +149,11 @@ describe("the pool", () => {
     const { layer, node } = await lab.memory(MiB);
     node.write(pattern(MiB, 1), 0);
     const view = await lab.view(layer);
-    const target = await openNode({ driver: "fault", file: { driver: "memory", size: MiB }, rules: [{ kind: "write", action: { hang: true } }] });
+    const target = await openNode({
+      driver: "fault",
+      file: { driver: "memory", size: MiB },
+      rules: [{ kind: "write", action: { hang: true } }],
+    });
     const ended = view.startMovers({ ...moverOptions, target: { node: target } }, () => {});
     await faultReached(target, 0);
     await lab.change(layer, { views: [] }, () => view.stop());
@@ -162,7 +172,9 @@ describe("the pool", () => {
 describe("helpers", () => {
   it("hand errors over with their class, code and fields", async () => {
     await using lab = new Lab();
-    const error: unknown = await lab.engine.openNode({ driver: "file", filename: join(directory, "nothing.img") }).catch((reason: unknown) => reason);
+    const error: unknown = await lab.engine
+      .openNode({ driver: "file", filename: join(directory, "nothing.img") })
+      .catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(BlockError);
     expect(error).toMatchObject({ errno: 2 });
     expect((error as Error).message).toMatch(/^open/);
@@ -179,7 +191,9 @@ describe("helpers", () => {
 
   it("close what they opened when its length cannot be asked for", async () => {
     await using lab = new Lab();
-    await expect(lab.engine.openNode({ driver: badDriver, size: MiB, bug: "length throws" })).rejects.toMatchObject({ message: expect.stringContaining("length threw") });
+    await expect(lab.engine.openNode({ driver: badDriver, size: MiB, bug: "length throws" })).rejects.toMatchObject({
+      message: expect.stringContaining("length threw"),
+    });
   });
 
   it("cut ranges at the borders of data and zeroes, flush and resize", async () => {

@@ -33,7 +33,7 @@ describe("a guest that is about to overwrite", () => {
       expect(spilled(view, cluster)).toEqual(kept ? old.subarray(cluster * piece, (cluster + 1) * piece) : undefined);
     }
     expect(view.busy.every((word) => word === 0)).toBe(true); // no claim is left
-    expect(view.spill.words[freeMemoryWord]).toBe(4 * MiB / piece - 3);
+    expect(view.spill.words[freeMemoryWord]).toBe((4 * MiB) / piece - 3);
   });
 
   it("reads neighbours at once, never more than one claim may read", async () => {
@@ -61,7 +61,9 @@ describe("a guest that is about to overwrite", () => {
       const { layer } = await lab.memory(length);
       const node = await memoryNode(length, old);
       const { view } = (await lab.view(layer, { readers: true })).memory;
-      expect(preserveRange(view, node, 0, Math.max(0, length - 2 * piece), Math.min(length, 2 * piece))).toBe(preserveDone);
+      expect(preserveRange(view, node, 0, Math.max(0, length - 2 * piece), Math.min(length, 2 * piece))).toBe(
+        preserveDone,
+      );
       expect(spilled(view, view.clusters - 1)).toEqual(old.subarray((view.clusters - 1) * piece));
     }
   });
@@ -71,7 +73,7 @@ describe("a guest that is about to overwrite", () => {
     const { layer } = await lab.memory(MiB);
     const { view } = (await lab.view(layer, { readers: true })).memory;
     expect(preserveRange(view, await memoryNode(MiB), 0, 0, 16 * piece)).toBe(preserveDone);
-    expect(view.spill.words[freeMemoryWord]).toBe(4 * MiB / piece);
+    expect(view.spill.words[freeMemoryWord]).toBe((4 * MiB) / piece);
     expect(view.spill.words[freeZeroWord]).toBe(4096 - 16);
     expect(spilled(view, 7)).toEqual(new Uint8Array(piece));
   });
@@ -82,7 +84,7 @@ describe("a guest that is about to overwrite", () => {
     const { view } = (await lab.view(layer, { readers: true })).memory;
     view.spill.words[freeZeroWord] = 1;
     expect(preserveRange(view, await memoryNode(MiB), 0, 0, 3 * piece)).toBe(preserveDone);
-    expect(view.spill.words[freeMemoryWord]).toBe(4 * MiB / piece - 2);
+    expect(view.spill.words[freeMemoryWord]).toBe((4 * MiB) / piece - 2);
     expect(spilled(view, 2)).toEqual(new Uint8Array(piece));
   });
 
@@ -93,7 +95,16 @@ describe("a guest that is about to overwrite", () => {
     const node = await memoryNode(MiB, old);
     const { view } = (await lab.view(layer, { spillMemory: 5 * piece, readers: true })).memory;
     expect(preserveRange(view, node, 0, 0, 8 * piece)).toBe(preserveFull);
-    expect([...Array(8).keys()].map((cluster) => view.isPreserved(cluster))).toEqual([true, true, true, true, true, false, false, false]);
+    expect([...Array(8).keys()].map((cluster) => view.isPreserved(cluster))).toEqual([
+      true,
+      true,
+      true,
+      true,
+      true,
+      false,
+      false,
+      false,
+    ]);
     expect(view.busy.every((word) => word === 0)).toBe(true); // a claim is never held while waiting
     expect(preserveRange(view, node, 0, 0, 5 * piece)).toBe(preserveDone); // needs nothing more
     const slot = view.spill.takeFull();
@@ -170,7 +181,8 @@ describe("a guest that is about to overwrite", () => {
     Atomics.add(view.spill.words, 16, 8);
     Atomics.add(view.spill.words, 49, 8);
     expect(preserveRange(view, node, 0, 0, length)).toBe(preserveDone);
-    for (let cluster = 0; cluster < 9; cluster++) expect(spilled(view, cluster)).toEqual(old.subarray(cluster * piece, Math.min(length, (cluster + 1) * piece)));
+    for (let cluster = 0; cluster < 9; cluster++)
+      expect(spilled(view, cluster)).toEqual(old.subarray(cluster * piece, Math.min(length, (cluster + 1) * piece)));
     closeSync(fd);
   });
 });

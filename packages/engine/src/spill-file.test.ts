@@ -56,13 +56,17 @@ describe("a spill file", () => {
 
   it("is not made on a tmpfs unless that was asked for", async ({ skip }) => {
     if (!existsSync("/dev/shm")) skip("there is no /dev/shm to try it on");
-    expect(unwrapError(await spillFileTask(task({ directory: "/dev/shm", allowTmpfs: false })))).toMatch(/tmpfs.*spill\.allowTmpfs/);
+    expect(unwrapError(await spillFileTask(task({ directory: "/dev/shm", allowTmpfs: false })))).toMatch(
+      /tmpfs.*spill\.allowTmpfs/,
+    );
     const { fd } = unwrap(await spillFileTask(task({ directory: "/dev/shm" })));
     closeFile(fd);
   });
 
   it("names the directory that it cannot be made in", async () => {
-    expect(unwrapError(await spillFileTask(task({ directory: join(directory, "none") })))).toMatch(/^spill file: open a file in .*none: ENOENT/);
+    expect(unwrapError(await spillFileTask(task({ directory: join(directory, "none") })))).toMatch(
+      /^spill file: open a file in .*none: ENOENT/,
+    );
   });
 });
 
@@ -82,9 +86,20 @@ describe("the keeper of a spill file", () => {
     const { layer, node, guest } = await lab.memory(length);
     node.write(pattern(length, 1), 0);
     const refused: Error[] = [];
-    const options = { length, clusterSize: 65536, alignment: 1, guestDelayMaxMs: 5000, breakGuestWrite: false, spillMemory: MiB, spillFile: 100 * MiB, readers: true };
+    const options = {
+      length,
+      clusterSize: 65536,
+      alignment: 1,
+      guestDelayMaxMs: 5000,
+      breakGuestWrite: false,
+      spillMemory: MiB,
+      spillFile: 100 * MiB,
+      readers: true,
+    };
     const before = descriptors().length;
-    const view = lab.engine.view(layer, options, undefined, { directory, allowTmpfs: true, floor: 0 }, (error) => refused.push(error));
+    const view = lab.engine.view(layer, options, undefined, { directory, allowTmpfs: true, floor: 0 }, (error) =>
+      refused.push(error),
+    );
     await lab.change(layer, { views: [view.memory] });
     expect(guest.write(new Uint8Array(MiB / 2), 0)).toBe(0);
     expect(view.spillFileBytes).toBe(0);
@@ -108,13 +123,27 @@ describe("the keeper of a spill file", () => {
     const { layer, node, guest } = await lab.memory(4 * MiB);
     node.write(pattern(4 * MiB, 1), 0);
     const refused: string[] = [];
-    const options = { length: 4 * MiB, clusterSize: 65536, alignment: 1, guestDelayMaxMs: 5, breakGuestWrite: false, spillMemory: MiB, spillFile: 100 * MiB };
+    const options = {
+      length: 4 * MiB,
+      clusterSize: 65536,
+      alignment: 1,
+      guestDelayMaxMs: 5,
+      breakGuestWrite: false,
+      spillMemory: MiB,
+      spillFile: 100 * MiB,
+    };
     let told: () => void = () => {};
     const first = new Promise<void>((resolve) => (told = resolve));
-    const view = lab.engine.view(layer, options, undefined, { directory: join(directory, "none"), allowTmpfs: true, floor: 0 }, (error) => {
-      refused.push(error.message);
-      told();
-    });
+    const view = lab.engine.view(
+      layer,
+      options,
+      undefined,
+      { directory: join(directory, "none"), allowTmpfs: true, floor: 0 },
+      (error) => {
+        refused.push(error.message);
+        told();
+      },
+    );
     await lab.change(layer, { views: [view.memory] });
     expect(guest.write(new Uint8Array(MiB), 0)).toBe(0);
     await first;

@@ -18,7 +18,9 @@ export function startThread(body: string, workerData: Record<string, unknown> = 
     const receive = () => new Promise((resolve) => parentPort.once("message", resolve));
     ${body}
   `;
-  const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`), { workerData: { ...workerData, dist } });
+  const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`), {
+    workerData: { ...workerData, dist },
+  });
   const queue: unknown[] = [];
   const waiting: { resolve: (message: unknown) => void; reject: (error: unknown) => void }[] = [];
   worker.on("message", (message: unknown) => {
@@ -31,7 +33,10 @@ export function startThread(body: string, workerData: Record<string, unknown> = 
   });
   return {
     worker,
-    next: () => (queue.length > 0 ? Promise.resolve(queue.shift()) : new Promise((resolve, reject) => waiting.push({ resolve, reject }))),
+    next: () =>
+      queue.length > 0
+        ? Promise.resolve(queue.shift())
+        : new Promise((resolve, reject) => waiting.push({ resolve, reject })),
     send: (message) => worker.postMessage(message),
   };
 }

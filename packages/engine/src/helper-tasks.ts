@@ -2,7 +2,6 @@
  * What helpers do: work that blocks for a moment and belongs to nobody's straight-line path. A helper touches no gate. Files
  * are opened and closed here, on threads whose end closes nothing, so a descriptor outlives the thread that opened it.
  */
-import { dirname } from "node:path";
 import { type BitmapHandle, SharedBitmap } from "@heirloom/bitmap";
 import {
   allocateRange,
@@ -168,9 +167,4 @@ export function foldTask(task: FoldTask): Promise<TaskResult<void>> {
 
 export function closeFileTask(task: { readonly fd: number }): Promise<TaskResult<Errno>> {
   return asResult(() => closeFile(task.fd));
-}
-
-/** Where a spill lies by default: beside the image. */
-export function directoryOf(filename: string): string {
-  return dirname(filename);
 }

@@ -267,8 +267,9 @@ export class Runtime {
     this.#coordinator.refuseClosing(state, true, "detach");
     refuseDetach(this.#coordinator, state);
     // Nobody uses it; a thread of a job that has ended may still hang in it.
-    await within(detachMs, this.#gone(disk));
-    if (!this.#coordinator.jobs.ending.holds(state)) await this.#gone(disk);
+    const gone = this.#gone(disk);
+    await within(detachMs, gone);
+    if (!this.#coordinator.jobs.ending.holds(state)) await gone;
   }
 
   /** Resolves when the disk is gone, however long a thread hangs in it. */

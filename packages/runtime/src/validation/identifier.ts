@@ -6,9 +6,6 @@ import { refusal, type Refusal } from "../errors.ts";
 
 export const nodeNameLengthMax = 31;
 
-/** Prefix of the names of nodes that the runtime names itself. */
-export const generatedNodePrefix = "#block";
-
 export function isIdentifier(text: string): boolean {
   return /^[A-Za-z][A-Za-z0-9._-]*$/.test(text);
 }

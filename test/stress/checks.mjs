@@ -1,6 +1,6 @@
 /** What is checked when all is quiet: bitmaps against the model, images against what guests wrote, groups, memory. */
 import * as board from "./board.mjs";
-import { clean, dirty } from "./granules.mjs";
+import { dirty } from "./granules.mjs";
 import { firstDifference } from "./guest.mjs";
 import { sleep } from "./job-run.mjs";
 import { SharedSectors } from "./sectors.mjs";
@@ -160,34 +160,59 @@ async function checkMemory(round) {
   epoch.tally.checked("I8");
 }
 
-/** Upper bound of what a disk's bitmaps and views may take: I8's ceilings, each piece rounded up to a power of two. @param {import("./round.mjs").Round} round @returns {number} bytes */
+/** The smallest cluster of a view, bytes. */
+const clusterSizeMin = 4096;
+
+/**
+ * I8's ceilings: what the bitmaps and views of a round may take, each piece rounded up to a power of two as the arenas do.
+ * @param {import("./round.mjs").Round} round @returns {number} bytes
+ */
 export function memoryCeiling(round) {
   const { epoch } = round;
   const piece = (/** @type {number} */ bytes) => 2 ** Math.ceil(Math.log2(Math.max(512, bytes)));
+  const view = (/** @type {number} */ length, /** @type {{ memory: number, file: number }} */ spill) => {
+    const clusters = Math.ceil(length / clusterSizeMin);
+    const slots = spill.memory / clusterSizeMin + Math.min(clusters, spill.file / clusterSizeMin) + zeroSlots;
+    // Five bits a cluster; the spill's bytes; a few words a slot; the job's own words.
+    return piece(4096 + (5 * clusters) / 8) + piece(spill.memory) + piece(4096 + slots * slotBytes) + 2 * piece(4096);
+  };
   let sum = 0;
   for (const disk of epoch.disks) {
-    sum += piece(64 * 1024) + 2 * piece(16 * 1024); // gate, table in force, table to come
+    sum += piece(32 * 1024) + 2 * piece(16 * 1024); // gate, table in force, table to come
     const models = [...epoch.bitmaps.values()].filter((model) => model.ref.disk === disk.index);
-    // Its bits with their summaries, its heir, and an old layer that is folded.
-    for (const model of models) sum += 3 * 3 * piece(1024 + model.granules.length / 8);
+    // size / granularity / 8 bytes and a summary; then an heir, and an old layer that is folded.
+    for (const model of models) sum += 3 * 2 * piece(1024 + model.granules.length / 8);
   }
   for (const job of round.jobs) {
-    const { lengthMax } = epoch.disks[job.disk].plan;
-    const { spill } = /** @type {{ spill: { memory: number, file: number } }} */ (job.options);
-    const clusters = Math.ceil(lengthMax / 65536);
-    sum +=
-      piece(4096 + (5 * clusters) / 8) +
-      piece(spill.memory) +
-      piece(256 * 1024 + (spill.file / 65536) * 16) +
-      2 * piece(4096);
+    sum += view(
+      epoch.disks[job.disk].plan.lengthMax,
+      /** @type {{ spill: { memory: number, file: number } }} */ (job.options).spill,
+    );
   }
-  if (round.plan.view !== undefined) sum += piece(round.plan.view.spillMemory) + piece(1024 * 1024);
-  for (const { actions } of round.plan.transactions)
-    for (const action of actions) if ("command" in action) sum += 1024 * 1024;
+  const { view: reader } = round.plan;
+  if (reader !== undefined)
+    sum += view(epoch.disks[reader.disk].plan.lengthMax, { memory: reader.spillMemory, file: 0 });
+  for (const { actions } of round.plan.transactions) {
+    for (const action of actions) {
+      if (!("command" in action) || action.command.type !== "add") continue;
+      sum += 2 * 2 * piece(1024 + epoch.disks[action.command.disk].plan.lengthMax / action.command.granularity / 8);
+    }
+  }
   return sum;
 }
 
-/** @param {Uint8Array} granules @returns {boolean} */
-export function anyDirty(granules) {
-  return granules.some((one) => one !== clean);
+const zeroSlots = 4096;
+const slotBytes = 32;
+
+/** I8 while jobs run. @param {import("./round.mjs").Round} round */
+export function checkCeiling(round) {
+  const { epoch } = round;
+  if (epoch.leaked) return;
+  const { shared } = epoch.runtime.inspect().memory;
+  epoch.tally.sharedMax = Math.max(epoch.tally.sharedMax, shared);
+  if (shared > round.memoryMax)
+    round.fail("I8: shared memory is above what bitmaps, views and spills may take", {
+      bytes: shared,
+      ceiling: round.memoryMax,
+    });
 }

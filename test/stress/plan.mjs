@@ -82,7 +82,7 @@ export function planRound(random, facts) {
       [14, "group"],
       [12, "chain"],
       [10, "recipe"],
-      [8, "view"],
+      [12, "view"],
       [4, "commands"],
       [4, "resize"],
       [4, "reattach"],
@@ -145,7 +145,7 @@ export function planRound(random, facts) {
         all: bitmap !== undefined && random.chance(30),
         succeeds: random.chance(60),
         spillMemory,
-        readsMs: random.int(20, 120),
+        readsMs: random.int(40, 250),
       };
       if (random.chance(40)) round.transactions.push(single(picker.job(disk, {}), random.int(0, 20)));
       break;

@@ -3,7 +3,7 @@
  * another, so that each has its place among the requests; jobs, views, faults and deaths run beside them.
  */
 import * as board from "./board.mjs";
-import { checkQuiet } from "./checks.mjs";
+import { checkCeiling, checkQuiet, memoryCeiling } from "./checks.mjs";
 import { unknown } from "./granules.mjs";
 import { blockApi } from "./heirloom.mjs";
 import { JobRun, sleep, within } from "./job-run.mjs";
@@ -32,6 +32,8 @@ export class Round {
     this.deadly = exits || plan.kill !== undefined || jobs.some((job) => job.trouble.kind === "target exit");
     this.troubled = this.deadly || plan.source !== undefined || jobs.some((job) => job.trouble.kind !== "none");
     this.jobs = jobs;
+    /** Bytes of shared memory that it may take. */
+    this.memoryMax = Number.POSITIVE_INFINITY;
     /** A thread may hang where a transition waits for it. */
     this.hanging =
       (plan.source !== undefined && sourceRules[plan.source.rule].name.endsWith("hang")) ||
@@ -71,6 +73,7 @@ export class Round {
     const { plan, epoch } = this;
     if (plan.resize !== undefined) await resize(this, plan.resize);
     if (plan.reattach !== undefined) await new Reattach(this, epoch.disks[plan.reattach]).run();
+    this.memoryMax = memoryCeiling(this);
     const view = plan.view === undefined ? undefined : new ViewRun(plan.view, this);
     await view?.begin();
     this.#expect();
@@ -170,6 +173,7 @@ export class Round {
       this.fail("a transaction with an abort was carried out", {});
     this.#note(steps, from, board.tick(epoch.control));
     this.runs.push(...runs);
+    checkCeiling(this);
     return runs.map((run, index) => ({ run, job: jobs[index] }));
   }
 

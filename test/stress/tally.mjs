@@ -73,6 +73,7 @@ export class Tally {
       "writers' deaths": deaths,
       "guest requests": requests,
       "MiB written": Math.round(this.bytes / 2 ** 20),
+      "KiB of shared memory at most": Math.round(this.sharedMax / 1024),
       "longest delay of a guest, ms": Math.round(delayMaxMs),
       "refused, by code": refusals,
       checks,

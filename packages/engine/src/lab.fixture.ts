@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type BlockNode, closeNode, connectNode, type NodeHandle, type NodeSpec, openNode } from "@heirloom/block";
+import { type BlockNode, connectNode, type NodeHandle, type NodeSpec, openNode } from "@heirloom/block";
 import {
   Engine,
   type EngineOptions,
@@ -218,8 +218,4 @@ export function jobOf(view: View, source: BlockNode, target: BlockNode, given: P
     report: () => {},
     ...given,
   };
-}
-
-export function closeDisk(disk: LabDisk): void {
-  closeNode(disk.handle);
 }

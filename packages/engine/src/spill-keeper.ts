@@ -2,7 +2,7 @@
  * Grows a view's spill file, from the main thread by way of a helper: guests ask by a word when memory is half full, and
  * never wait for the answer other than as for a full spill.
  */
-import { closeFile, type Errno } from "@heirloom/block";
+import type { Errno } from "@heirloom/block";
 import type { SpillFile, SpillFileTask } from "./helper-tasks.ts";
 import type { Pool } from "./pool.ts";
 import { fileDescriptorWord, fileSlotsWord, fileWantedWord, freeFileWord } from "./spill-layout.ts";
@@ -60,8 +60,8 @@ export class SpillKeeper {
     await this.#followed;
     if (this.#fd === -1) return;
     // By a helper: the file system gives up to gigabytes back before a close returns.
-    const closed = await this.#pool.help<TaskResult<Errno>>("closeFileTask", { fd: this.#fd }).catch(() => undefined);
-    if (closed === undefined) closeFile(this.#fd);
+    // Where the helper dies nobody knows whether it had closed it; closing again might hit somebody else's file.
+    await this.#pool.help<TaskResult<Errno>>("closeFileTask", { fd: this.#fd }).catch(() => {});
   }
 
   async #follow(): Promise<void> {

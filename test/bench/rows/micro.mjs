@@ -113,14 +113,14 @@ async function runThread(runtime, workerData, makeView) {
   runtime.register(worker);
   let view;
   let results;
-  worker.on("message", async (message) => {
-    if (message.results !== undefined) {
-      ({ results } = message);
-      return;
-    }
-    if (message.word === "view") await (view = makeView()).ready;
+  const answer = async (word) => {
+    if (word === "view") await (view = makeView()).ready;
     else await view.fail();
     worker.postMessage("done");
+  };
+  worker.on("message", (message) => {
+    if (message.results === undefined) void answer(message.word);
+    else ({ results } = message);
   });
   await once(worker, "exit");
   if (results === undefined) throw new Error("the guest's thread ended without results");

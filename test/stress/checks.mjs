@@ -139,24 +139,19 @@ function restoredOf(run) {
 /** I8: shared memory comes back to what it was with the same disks and bitmaps. @param {import("./round.mjs").Round} round */
 async function checkMemory(round) {
   const { epoch } = round;
+  const models = [...epoch.bitmaps.values()];
   const key = JSON.stringify(
-    [...epoch.bitmaps.values()]
-      .map((model) => [model.ref.disk, model.granularity, model.length, model.recording])
-      .sort(),
+    models.map(({ ref, granularity, length, recording }) => [ref.disk, granularity, length, recording]).sort(),
   );
-  if (epoch.leaked) epoch.idleMemory.clear();
   const before = epoch.idleMemory.get(key);
-  let now = epoch.runtime.inspect().memory.shared;
-  let same = 0;
-  for (let tries = 0; tries < 400 && (before === undefined ? same < 3 : now > before); tries++) {
-    await sleep(before === undefined ? 5 : 10);
-    const next = epoch.runtime.inspect().memory.shared;
-    same = next === now ? same + 1 : 0;
-    now = next;
-  }
-  if (before !== undefined && now > before && !epoch.leaked)
-    round.fail("I8: shared memory does not come back", { idleBefore: before, idleNow: now });
-  epoch.idleMemory.set(key, Math.min(now, before ?? now));
+  const limit = before ?? idleCeiling(epoch);
+  const shared = () => epoch.runtime.inspect().memory.shared;
+  // Threads that have just ended let go a little later.
+  for (let tries = 0; tries < 1000 && shared() > limit && !epoch.leaked; tries++) await sleep(10);
+  const now = shared();
+  if (now > limit && !epoch.leaked)
+    round.fail("I8: shared memory does not come back", { idleBefore: before, limit, idleNow: now });
+  if (!epoch.leaked) epoch.idleMemory.set(key, now);
   epoch.tally.checked("I8");
 }
 
@@ -169,20 +164,13 @@ const clusterSizeMin = 4096;
  */
 export function memoryCeiling(round) {
   const { epoch } = round;
-  const piece = (/** @type {number} */ bytes) => 2 ** Math.ceil(Math.log2(Math.max(512, bytes)));
   const view = (/** @type {number} */ length, /** @type {{ memory: number, file: number }} */ spill) => {
     const clusters = Math.ceil(length / clusterSizeMin);
     const slots = spill.memory / clusterSizeMin + Math.min(clusters, spill.file / clusterSizeMin) + zeroSlots;
     // Five bits a cluster; the spill's bytes; a few words a slot; the job's own words.
     return piece(4096 + (5 * clusters) / 8) + piece(spill.memory) + piece(4096 + slots * slotBytes) + 2 * piece(4096);
   };
-  let sum = 0;
-  for (const disk of epoch.disks) {
-    sum += piece(32 * 1024) + 2 * piece(16 * 1024); // gate, table in force, table to come
-    const models = [...epoch.bitmaps.values()].filter((model) => model.ref.disk === disk.index);
-    // size / granularity / 8 bytes and a summary; then an heir, and an old layer that is folded.
-    for (const model of models) sum += 3 * 2 * piece(1024 + model.granules.length / 8);
-  }
+  let sum = idleCeiling(epoch);
   for (const job of round.jobs) {
     sum += view(
       epoch.disks[job.disk].plan.lengthMax,
@@ -199,6 +187,23 @@ export function memoryCeiling(round) {
     }
   }
   return sum;
+}
+
+/** The same with no job and no view. @param {import("./epoch.mjs").Epoch} epoch @returns {number} bytes */
+function idleCeiling(epoch) {
+  let sum = 0;
+  for (const disk of epoch.disks) {
+    sum += piece(32 * 1024) + 2 * piece(16 * 1024); // gate, table in force, table to come
+    const models = [...epoch.bitmaps.values()].filter((model) => model.ref.disk === disk.index);
+    // size / granularity / 8 bytes and a summary; then an heir, and an old layer that is folded.
+    for (const model of models) sum += 3 * 2 * piece(1024 + model.granules.length / 8);
+  }
+  return sum;
+}
+
+/** What an arena gives for so many bytes. @param {number} bytes */
+function piece(bytes) {
+  return 2 ** Math.ceil(Math.log2(Math.max(512, bytes)));
 }
 
 const zeroSlots = 4096;

@@ -5,8 +5,11 @@ import { Epoch } from "./epoch.mjs";
 import { Random } from "./random.mjs";
 import { Tally } from "./tally.mjs";
 
-/** MiB that a long run may grow by, from its early epochs to its last: garbage of the stress itself included. */
-const growthMax = 128;
+/**
+ * MiB that a long run may grow by, from its early epochs to its last. Loose: images of every freeze, garbage of ended threads and what
+ * malloc keeps of both are the stress's own. What Heirloom gives back is checked to the byte (checks.mjs).
+ */
+const growthMax = 512;
 
 /**
  * @param {{ seed: number, minutes: number, epoch?: number | undefined, disks: number, writers: number, directory: string }} options

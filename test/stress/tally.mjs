@@ -1,5 +1,11 @@
 /** What a run has seen so far: for the progress line, the summary, and the failures that end it. */
 import { readFileSync } from "node:fs";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+
+setFlagsFromString("--expose-gc");
+/** What is garbage must not count as memory that is lost. @type {() => void} */
+const collectGarbage = runInNewContext("gc");
 
 export class Tally {
   /** @param {number} untilMs when no further round begins, as `Date.now` says it */
@@ -52,6 +58,7 @@ export class Tally {
     this.requests += crew.requests;
     this.bytes += crew.bytes;
     this.delayMaxMs = Math.max(this.delayMaxMs, crew.delayMaxMs);
+    collectGarbage();
     this.rss.push(
       Math.round(Number(/VmRSS:\s+(\d+)/.exec(readFileSync("/proc/self/status", "latin1"))?.[1] ?? 0) / 1024),
     );

@@ -143,7 +143,7 @@ export class World {
   /**
    * A view with its spill.
    * @param {{ layer: import("../../packages/engine/dist/stack.js").Layer, disk: number, clusters: number, base: number }} of
-   * @param {{ set?: Recorder | undefined, slots?: number, fileSlots?: number, zeroSlots?: number, delayMs?: number, breakGuestWrite?: boolean, image?: number, jobClusters?: number, spillDisk?: number, target?: number }} options
+   * @param {{ set?: Recorder | undefined, slots?: number, fileSlots?: number, zeroSlots?: number, delayMs?: number, breakGuestWrite?: boolean, readers?: boolean, image?: number, jobClusters?: number, spillDisk?: number, target?: number }} options
    */
   view(
     { layer, disk, clusters, base },
@@ -154,6 +154,7 @@ export class World {
       zeroSlots = 2,
       delayMs = 0,
       breakGuestWrite = false,
+      readers = false,
       image = 0,
       jobClusters = 1,
       spillDisk = 7,
@@ -169,6 +170,7 @@ export class World {
         alignment: clusterSize,
         guestDelayMaxMs: delayMs,
         breakGuestWrite,
+        readers,
         spillMemory: slots * clusterSize * jobClusters,
         spillFile: fileSlots * clusterSize * jobClusters,
       },

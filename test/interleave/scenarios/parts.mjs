@@ -22,6 +22,7 @@ export function backup(name, options, parts) {
     drainers: named("drainer"),
     copiers: named("copier").length,
     ...options,
+    view: { readers: readers.length > 0, ...options.view },
   };
   return {
     name,

@@ -76,7 +76,9 @@ function run(copy, seed) {
   const directory = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : copy, "heirloom-mutation-"));
   const main = fileURLToPath(new URL("./main.mjs", import.meta.url));
   const args = [main, "--json", "--seed", String(seed), "--minutes", String(seconds / 60), "--directory", directory];
-  const child = spawn(process.execPath, args, { env: { ...process.env, HEIRLOOM_PACKAGES: join(copy, "packages") } });
+  const child = spawn(process.execPath, args, {
+    env: { ...process.env, HEIRLOOM_PACKAGES: join(copy, "packages"), MALLOC_MMAP_THRESHOLD_: "65536" },
+  });
   let output = "";
   child.stdout.on("data", (data) => (output += data));
   let errors = "";

@@ -5,11 +5,8 @@ import { Epoch } from "./epoch.mjs";
 import { Random } from "./random.mjs";
 import { Tally } from "./tally.mjs";
 
-/**
- * MiB that a long run may grow by, from its early epochs to its last. Loose: images of every freeze, garbage of ended threads and what
- * malloc keeps of both are the stress's own. What Heirloom gives back is checked to the byte (checks.mjs).
- */
-const growthMax = 512;
+/** MiB that a long run may grow by, from its early epochs to its last: images that wait to be collected included. */
+const growthMax = 192;
 
 /**
  * @param {{ seed: number, minutes: number, epoch?: number | undefined, disks: number, writers: number, directory: string }} options

@@ -233,7 +233,7 @@ export const faults = [
   },
   {
     name: "room in the spill is made without a word",
-    scenario: "spill",
+    scenario: "spill-drained",
     edits: [[engine("drainer"), "view\\.madeProgress\\(\\);", ""]],
     expect: /sleeps for room/,
   },

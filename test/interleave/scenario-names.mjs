@@ -26,6 +26,7 @@ export const scenarioThreads = {
   "spill-refuses-guest": 3,
   "spill-file": 4,
   "spill-zeroes": 4,
+  "spill-drained": 4,
   set: 3,
   "death-of-a-guest": 4,
   "death-of-a-copier": 4,

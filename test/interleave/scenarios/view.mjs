@@ -90,6 +90,7 @@ export const viewScenarios = [
     { view: single, content: [0, 12], end: "at once" },
     { guest: guest([0]), "guest B": guest([1]), drainer },
   ),
+  backup("spill-drained", { view: single, movers: [1, 2] }, { guest: guest([0]), "guest B": guest([1]), drainer }),
   backup(
     "set",
     { view: roomy, dirty: [1], mustSucceed: true, clusters: 3 },

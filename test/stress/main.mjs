@@ -42,8 +42,9 @@ if (values.help) {
 }
 // glibc raises its threshold for memory of its own mapping when large pieces are freed, and then keeps what the images of every
 // freeze leave behind. With a threshold that stays, VmRSS says what is in use (I8).
-if (process.env.MALLOC_MMAP_THRESHOLD_ === undefined) {
-  const env = { ...process.env, MALLOC_MMAP_THRESHOLD_: "65536" };
+const threshold = "MALLOC_MMAP_THRESHOLD_";
+if (process.env[threshold] === undefined) {
+  const env = { ...process.env, [threshold]: "65536" };
   const { status } = spawnSync(process.execPath, process.argv.slice(1), { env, stdio: "inherit" });
   process.exit(status ?? 1);
 }

@@ -12,8 +12,8 @@ export const faults = [
   {
     name: "a guest does not wait for a cluster that another thread has claimed",
     file: "engine/dist/preserve.js",
-    find: /if \(claimed === 0\) \{\s*view\.waitForClaim\(word, needed\);\s*continue;\s*\}/,
-    put: "if (claimed === 0) return preserveDone;",
+    find: "const claimed = view.claim(word, needed);",
+    put: "const claimed = view.claim(word, needed); if (claimed === 0) return preserveDone;",
   },
   {
     name: "a guest preserves nothing",

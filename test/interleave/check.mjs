@@ -87,13 +87,15 @@ export function checkReleased(world) {
       for (let slot = first; slot < first + count; slot++) {
         const at = spillLayout.slotsStart + slot * spillLayout.slotFields;
         const state = spillWords[at + spillLayout.stateField];
+        // A drainer that met a reader's pin when the view ended leaves its slot as it is (spill.ts, freeDrained).
+        const leftDraining = memory.readers && view.over() && state === spillLayout.slotDraining;
         assert.ok(
-          state === spillLayout.slotFree || state === spillLayout.slotFull,
+          state === spillLayout.slotFree || state === spillLayout.slotFull || leftDraining,
           `view ${index}: slot ${slot} is left in state ${state}`,
         );
         assert.equal(spillWords[at + spillLayout.readersField], 0, `view ${index}: slot ${slot} is still pinned`);
         if (state === spillLayout.slotFree) unused++;
-        else full++;
+        else if (!leftDraining) full++;
       }
       assert.equal(spillWords[free], unused, `view ${index}: count of free ${name} slots`);
     }

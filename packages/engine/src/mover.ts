@@ -63,6 +63,7 @@ export class Mover {
   run(): MoverEnd {
     const { view, words } = this.#job;
     for (;;) {
+      view.standAside();
       const seen = view.workSeen();
       if (view.over()) return "over";
       if (Atomics.load(words, failedWord) !== 0) return "failed";

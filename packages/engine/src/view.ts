@@ -9,16 +9,18 @@ import type { SharedBitmap } from "@heirloom/bitmap";
 import type { RegionReference } from "./arena.ts";
 import type { ArenaLookup } from "./arena-map.ts";
 import { makeProgress } from "./gate.ts";
-import { slotsWord } from "./gate-layout.ts";
+import { closedWord, slotsWord } from "./gate-layout.ts";
 import { getBitmap, getReference } from "./descriptors.ts";
 import { NumberReader } from "./numbers.ts";
-import { lowestOf } from "./masks.ts";
 import { Spill } from "./spill.ts";
 import { spillWords } from "./spill-layout.ts";
 import * as layout from "./view-layout.ts";
 
 /** Claims share words: nobody sleeps longer than this for one that another thread holds without looking again. */
 export const claimWaitMs = 10;
+
+/** A transition's longest try; a closed gate is opened in the same call. */
+const standAsideMs = 50;
 
 export class View {
   readonly words: Int32Array;
@@ -43,6 +45,8 @@ export class View {
   readonly spill: Spill;
   /** Clusters of a unit of the set; a power of two. */
   readonly #perUnit: number;
+  #setWord = -1;
+  #setMask = 0;
   /** The disk's gate, which outlives the view: parked guests sleep on a word of it. */
   readonly #gate: Int32Array;
 
@@ -123,23 +127,28 @@ export class View {
     return (Atomics.load(this.retired, word) & bit) === 0 && this.inSet(cluster);
   }
 
-  /** Those of `mask` in a word that are needed: the set is asked once for each of its units. */
+  /** Those of `mask` in a word that are needed. */
   neededOf(word: number, mask: number): number {
     const open = mask & ~(Atomics.load(this.preserved, word) | Atomics.load(this.retired, word));
-    return open === 0 || this.set === undefined ? open : this.#inSetOf(word, open);
+    return open === 0 || this.set === undefined ? open : open & this.#setOf(word);
   }
 
-  #inSetOf(word: number, mask: number): number {
-    if (this.#perUnit >= 32) return this.inSet(word * 32) ? mask : 0;
-    const unitMask = this.#perUnit === 1 ? 1 : (1 << this.#perUnit) - 1;
-    let found = 0;
-    for (let left = mask; left !== 0;) {
-      const bit = lowestOf(left);
-      const unit = unitMask << (bit & -this.#perUnit);
-      if (this.inSet(word * 32 + bit)) found |= left & unit;
-      left &= ~unit;
+  /**
+   * Those clusters of a word that are in the set; it is asked once for each of its units. The set does not change while the
+   * view stands, and who asks for a word asks again for the same one: the last answer is kept.
+   */
+  #setOf(word: number): number {
+    if (word === this.#setWord) return this.#setMask;
+    let mask = 0;
+    const end = Math.min(32, this.clusters - word * 32);
+    for (let bit = 0; bit < end; bit += this.#perUnit) {
+      if (!this.inSet(word * 32 + bit)) continue;
+      if (this.#perUnit >= 32) mask = -1;
+      else mask |= ((1 << this.#perUnit) - 1) << bit;
     }
-    return found;
+    this.#setWord = word;
+    this.#setMask = mask;
+    return mask;
   }
 
   isPreserved(cluster: number): boolean {
@@ -213,6 +222,14 @@ export class View {
   /** A slot of the spill got free. */
   madeProgress(): void {
     makeProgress(this.#gate);
+  }
+
+  /**
+   * Between two runs: while a transition holds the disk's gate the copier leaves its core to the guest that is waited for. Where
+   * threads outnumber cores that guest may be standing in line behind this very thread.
+   */
+  standAside(): void {
+    if (Atomics.load(this.#gate, closedWord) !== 0) Atomics.wait(this.#gate, closedWord, 1, standAsideMs);
   }
 
   /** Everybody who sleeps for this view looks again (sleepers on claims within `claimWaitMs`). */

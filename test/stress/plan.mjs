@@ -187,6 +187,10 @@ function planSource(random, round, facts, disks) {
   );
   const slowReads = sourceRules.findIndex(({ name }) => name === "slow reads");
   if (tiny !== undefined && random.chance(60)) return { disk: tiny.disk, rule: slowReads, afterMs: 0 };
+  // A reader of a view is best overtaken by guests while it reads.
+  const read = round.view?.disk;
+  if (read !== undefined && facts.disks[read].decorated && random.chance(60))
+    return { disk: read, rule: slowReads, afterMs: 0 };
   const disk = jobs.find((job) => disks.includes(job.disk))?.disk ?? random.pick(disks);
   if (!facts.disks[disk].decorated) return undefined;
   if (random.chance(15)) return { disk, rule: slowReads, afterMs: 0 };

@@ -213,7 +213,9 @@ export class JobRun {
     const { node } = this.epoch.disks[mirror].disk;
     while (!ended() && blockApi.faultCount(node, hangRule) === 0) await sleep(2);
     if (ended()) return;
-    await sleep(15);
+    // With no room in the spill it hangs for longer than a guest may wait (I7).
+    const { spill } = /** @type {{ spill: { memory: number } }} */ (this.plan.options);
+    await sleep(spill.memory < this.disk.length ? 600 : 15);
     if (trouble.how === "cancel") {
       await cancel();
       if (trouble.again) await this.#again();

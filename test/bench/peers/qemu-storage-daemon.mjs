@@ -87,7 +87,11 @@ export class QemuStorageDaemon {
     return done;
   }
 
+  /** @throws Error if it has ended before */
   async stop() {
+    const { exitCode, signalCode } = this.#process;
+    if ((exitCode ?? signalCode) !== null)
+      throw new Error(`qemu-storage-daemon has ended before (${exitCode ?? signalCode}): ${this.#stderr}`);
     const exit = once(this.#process, "exit");
     this.#socket.on("error", () => {}); // it may end before the last answer is read
     this.#socket.write(`${JSON.stringify({ execute: "quit" })}\n`);

@@ -64,7 +64,7 @@ describe.for(servers)("$name takes writes of qemu-io", (server) => {
     for (let index = 0; index < 180; index++) {
       const name = Object.keys(flavours)[index % Object.keys(flavours).length] ?? "write";
       const [offset, size] = range(random);
-      const { command, fill } = (flavours[name] as Flavour)(`${offset} ${size}`, 1 + random(255));
+      const { command, fill } = flavours[name](`${offset} ${size}`, 1 + random(255));
       commands.push(command);
       if (fill === "discarded") discarded.push([offset, size]);
       else {

@@ -75,6 +75,8 @@ function connectRaw(handle: NodeHandle, context: ConnectContext): BlockNode {
 
 class RawNode implements BlockNode {
   readonly direct: DirectFile | undefined;
+  readonly readNow: BlockNode["readNow"];
+  readonly writeZeroesFast: BlockNode["writeZeroesFast"];
   readonly #child: BlockNode;
   readonly #offset: number;
   readonly #size: number | undefined;
@@ -84,6 +86,10 @@ class RawNode implements BlockNode {
     this.#offset = state.offset;
     this.#size = state.size;
     this.direct = child.direct && { fd: child.direct.fd, shift: child.direct.shift + state.offset };
+    const { readNow, writeZeroesFast } = child;
+    this.readNow = readNow && ((buffer, offset) => readNow.call(child, buffer, offset + state.offset));
+    this.writeZeroesFast =
+      writeZeroesFast && ((offset, length, unmap) => writeZeroesFast.call(child, offset + state.offset, length, unmap));
   }
 
   length(): number {

@@ -209,6 +209,11 @@ export class DiskIo implements BlockNode {
     return this.check("status", offset, length) || this.#node.status(offset, length, extent);
   }
 
+  /** Bytes from `offset` on, at most `length`, that are known to read as zeroes: 0 where that is not known cheaply. */
+  zeroesFrom(offset: number, length: number): number {
+    return this.check("status", offset, length) === 0 ? (this.#node.zeroesFrom?.(offset, length) ?? 0) : 0;
+  }
+
   /** The length of a disk with bitmaps changes by a transition of its engine, not from a thread. */
   resize(): Errno {
     assert.fail("a disk is resized through its engine");

@@ -6,7 +6,7 @@
  * while there is something that it must take or wait for first. So a connection holds at most: INPUT_BYTES carried,
  * OUTPUT_BYTES pending, and PARKED_MAX requests in the server's payload memory.
  */
-import { EAGAIN, type Errno, errnoText, receiveBytes, sendBytes, type StatusExtent } from "@heirloom/block";
+import { EAGAIN, type Errno, errnoText, receiveBytes, sendBytes } from "@heirloom/block";
 import {
   CMD_BLOCK_STATUS,
   CMD_CACHE,
@@ -44,7 +44,6 @@ import * as work from "./work-layout.ts";
 /** A request is served when its bytes and everything that it needs are there. */
 const notNow = -1;
 
-const extent: StatusExtent = { length: 0, zero: false, allocated: false };
 const request = new Request();
 
 export class Connection {
@@ -376,19 +375,15 @@ export class Connection {
     const head = replies.dataHeaderBytes(extended);
     while (read.next < read.end) {
       const left = read.end - read.next;
-      let piece = Math.min(limits.PIECE_BYTES_MAX, left);
-      const known = exported.prompt && exported.status(read.next, left, extent) === 0;
-      if (known && (extent.length >= limits.SPARSE_READ_BYTES || extent.length === left)) {
-        if (extent.zero) {
-          if (!this.#room(limits.REPLY_ROOM)) return false;
-          const at = session.used;
-          this.#put(replies.putHole(session.out.view, at, read, extended, false, read.next, extent.length));
-          read.next += extent.length;
-          continue;
-        }
-        piece = Math.min(piece, extent.length);
-      }
+      const piece = Math.min(limits.PIECE_BYTES_MAX, left);
       if (this.parked >= limits.PARKED_MAX || !this.#room(head + piece)) return false;
+      const zeroes = exported.prompt ? exported.zeroesFrom(read.next, left) : 0;
+      if (zeroes === left || zeroes >= limits.SPARSE_READ_BYTES) {
+        const at = session.used;
+        this.#put(replies.putHole(session.out.view, at, read, extended, false, read.next, zeroes));
+        read.next += zeroes;
+        continue;
+      }
       const dataAt = session.used + head;
       const errno = exported.readNow(session.out.bytes.subarray(dataAt, dataAt + piece), read.next);
       if (errno === EAGAIN) {

@@ -57,6 +57,9 @@ export class Exported {
   status(offset: number, length: number, extent: StatusExtent): Errno {
     return this.#reads.status(offset, length, extent);
   }
+  zeroesFrom(offset: number, length: number): number {
+    return this.#reads.zeroesFrom(offset, length);
+  }
   write(buffer: Uint8Array, offset: number): Errno {
     return this.disk === undefined ? EPERM : this.disk.write(buffer, offset);
   }

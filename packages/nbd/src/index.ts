@@ -1,1 +1,5 @@
 export * from "./protocol/constants.ts";
+export { NbdError } from "./protocol/nbd-error.ts";
+export type { NbdErrorCode, NbdErrorDetails } from "./protocol/nbd-error.ts";
+export { formatNbdUri, NBD_PORT, parseNbdUri } from "./protocol/uri.ts";
+export type { NbdAddress, NbdUri, NbdUriTls } from "./protocol/uri.ts";

@@ -3,3 +3,12 @@ export { NbdError } from "./protocol/nbd-error.ts";
 export type { NbdErrorCode, NbdErrorDetails } from "./protocol/nbd-error.ts";
 export { formatNbdUri, NBD_PORT, parseNbdUri } from "./protocol/uri.ts";
 export type { NbdAddress, NbdUri, NbdUriTls } from "./protocol/uri.ts";
+export { ClientHandshake } from "./client/handshake.ts";
+export type {
+  Agreement,
+  ExportDescription,
+  HandshakeAction,
+  HandshakeResult,
+  HandshakeWish,
+  ListedExport,
+} from "./client/handshake.ts";

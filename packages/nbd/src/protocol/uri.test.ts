@@ -124,11 +124,7 @@ describe("properties", () => {
     fc.record({ transport: fc.constant("unix" as const), path: word }),
     fc.record({ transport: fc.constant("unix" as const), path: word.map((name) => `\0${name}`) }),
   );
-  const credentials = fc.oneof(
-    fc.record({ certificates: word }),
-    fc.record({ pskFile: word }),
-    fc.constant({}),
-  );
+  const credentials = fc.oneof(fc.record({ certificates: word }), fc.record({ pskFile: word }), fc.constant({}));
   const tls = fc
     .tuple(
       credentials,

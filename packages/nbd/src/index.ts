@@ -12,3 +12,14 @@ export type {
   HandshakeWish,
   ListedExport,
 } from "./client/handshake.ts";
+export { NbdClient } from "./client/nbd-client.ts";
+export type {
+  NbdClientOptions,
+  NbdExtent,
+  NbdFeatures,
+  RequestOptions,
+  WriteOptions,
+  WriteZeroesOptions,
+} from "./client/nbd-client.ts";
+export { readTlsFiles } from "./client/tls-credentials.ts";
+export type { NbdTls } from "./client/tls-credentials.ts";

@@ -1,6 +1,6 @@
 /** Servers that others wrote, on Unix sockets; each is ended with its test. */
-import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, watch } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished, type TestContext } from "vitest";
@@ -32,28 +32,39 @@ export interface Peer {
   kill(): void;
 }
 
-/** nbdkit with these arguments; it goes into the background when it listens. */
-export function nbdkit(context: TestContext, args: readonly string[], socket?: string): Peer {
+/** nbdkit with these arguments, once it listens. */
+export function nbdkit(context: TestContext, args: readonly string[], socket?: string): Promise<Peer> {
   needTool(context, "nbdkit");
-  return start("nbdkit", (path, pidFile) => ["-U", path, "--pidfile", pidFile, ...args], socket);
+  const all = (path: string, pidFile: string): string[] => [
+    ...["-f", "--exit-with-parent", "-U", path, "--pidfile", pidFile],
+    ...args,
+  ];
+  return start("nbdkit", all, socket);
 }
 
-export function qemuNbd(context: TestContext, args: readonly string[]): Peer {
+export function qemuNbd(context: TestContext, args: readonly string[]): Promise<Peer> {
   needTool(context, "qemu-nbd");
-  return start("qemu-nbd", (path, pidFile) => ["-k", path, "--pid-file", pidFile, "--fork", "-t", ...args]);
+  return start("qemu-nbd", (path, pidFile) => ["-k", path, "--pid-file", pidFile, "-t", ...args]);
 }
 
-function start(tool: string, args: (socket: string, pidFile: string) => string[], at?: string): Peer {
+async function start(tool: string, args: (socket: string, pidFile: string) => string[], at?: string): Promise<Peer> {
   const directory = scratchDirectory();
   const socket = at ?? join(directory, `${++servers}.sock`);
   const pidFile = join(directory, "pid");
-  execFileSync(tool, args(socket, pidFile), { stdio: ["ignore", "ignore", "inherit"] });
-  const pid = Number(readFileSync(pidFile, "utf8"));
-  let alive = true;
-  const kill = (): void => {
-    if (alive) process.kill(pid, "SIGKILL");
-    alive = false;
-  };
+  const child = spawn(tool, args(socket, pidFile), { stdio: ["ignore", "ignore", "pipe"] });
+  let words = "";
+  child.stderr.on("data", (bytes: Buffer) => (words += String(bytes)));
+  const kill = (): void => void child.kill("SIGKILL");
   onTestFinished(kill);
+  await new Promise<void>((resolve, reject) => {
+    const look = (): void => {
+      // Written when it listens.
+      if (existsSync(pidFile) && readFileSync(pidFile, "utf8") !== "") resolve();
+    };
+    const watcher = watch(directory, look);
+    onTestFinished(() => watcher.close());
+    child.once("exit", (code) => reject(new Error(`${tool} ended with ${code}: ${words}`)));
+    look();
+  });
   return { socket, uri: (name = "") => `nbd+unix:///${encodeURIComponent(name)}?socket=${socket}`, kill };
 }

@@ -27,3 +27,4 @@ export type { FaultRule } from "./drivers/fault-rule.ts";
 export { setThrottle } from "./drivers/throttle.ts";
 export type { ThrottleLimits } from "./drivers/throttle.ts";
 export * from "./libc.ts";
+export * from "./sockets.ts";

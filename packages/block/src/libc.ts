@@ -111,6 +111,11 @@ export function capabilities(): Capabilities {
   };
 }
 
+/** Whether system calls go through `node:fs`, for the other module that makes calls (sockets.ts). */
+export function withoutNativeCalls(): boolean {
+  return system() === portableCalls;
+}
+
 /** A descriptor, or a negative errno. Always close-on-exec. Not tracked by Node: no thread's exit closes it. */
 export function openFile(path: string, flags: number, mode = 0o600): number {
   for (;;) {

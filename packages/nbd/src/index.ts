@@ -1,1 +1,25 @@
 export * from "./protocol/constants.ts";
+export { NbdError } from "./protocol/nbd-error.ts";
+export type { NbdErrorCode, NbdErrorDetails } from "./protocol/nbd-error.ts";
+export { formatNbdUri, NBD_PORT, parseNbdUri } from "./protocol/uri.ts";
+export type { NbdAddress, NbdUri, NbdUriTls } from "./protocol/uri.ts";
+export { ClientHandshake } from "./client/handshake.ts";
+export type {
+  Agreement,
+  ExportDescription,
+  HandshakeAction,
+  HandshakeResult,
+  HandshakeWish,
+  ListedExport,
+} from "./client/handshake.ts";
+export { NbdClient } from "./client/nbd-client.ts";
+export type {
+  NbdClientOptions,
+  NbdExtent,
+  NbdFeatures,
+  RequestOptions,
+  WriteOptions,
+  WriteZeroesOptions,
+} from "./client/nbd-client.ts";
+export { readTlsFiles } from "./client/tls-credentials.ts";
+export type { NbdTls } from "./client/tls-credentials.ts";

@@ -7,10 +7,13 @@ import { checkInstant, settledBlocks } from "./ext4.ts";
 import { missingTools } from "./guest.fixture.ts";
 import { copySparse, GuestScene } from "./scene.fixture.ts";
 import { copyHalf, differingClusters, transplant } from "./stale-clusters.ts";
-import { qemuStorage } from "./storage.fixture.ts";
+import { heirloomStorage, qemuStorage } from "./storage.fixture.ts";
 
 const incrementals = 5;
-const storages = [{ name: "qemu-storage-daemon", start: qemuStorage }];
+const storages = [
+  { name: "qemu-storage-daemon", start: qemuStorage },
+  { name: "heirloom", start: heirloomStorage },
+];
 const why = missingTools();
 const skipped = why === undefined ? "" : ` (${why})`;
 if (why !== undefined && process.env.CI) throw new Error(`${why}, and CI must have it`);

@@ -1,4 +1,5 @@
 /** What puts the guest's disk on NBD and backs it up meanwhile: the same verbs for ours and for the peer. */
+import { createRuntime } from "@heirloom/runtime";
 import { QemuStorageDaemon } from "../bench/peers/qemu-storage-daemon.mjs";
 
 export interface Storage {
@@ -46,4 +47,37 @@ export async function qemuStorage(scratch: string, image: string, target: string
     },
     close: () => daemon.stop(),
   };
+}
+
+export async function heirloomStorage(scratch: string, image: string, target: string): Promise<Storage> {
+  const runtime = createRuntime();
+  try {
+    const disk = await runtime.attach({ driver: "file", filename: image }, { name: "disk" });
+    await disk.bitmaps.add("daily", { granularity: 65536 });
+    const server = await runtime.serveNbd({ listen: [{ path: `${scratch}/heirloom.sock` }] });
+    const { uris } = await server.add({ disk, writable: true, bitmaps: [] });
+    return {
+      uri: uris[0],
+      async backup(sync) {
+        const job = await runtime.backup({
+          disk,
+          target: { driver: "file", filename: target },
+          sync,
+          bitmap: "daily",
+          bitmapMode: "on-success",
+          speed: slow,
+        });
+        return {
+          hurry: async () => job.setSpeed(0),
+          done: job.done.then(({ status, error }) => {
+            if (status !== "completed") throw new Error(`backup: ${error ?? status}`);
+          }),
+        };
+      },
+      close: () => runtime.close(),
+    };
+  } catch (error) {
+    await runtime.close();
+    throw error;
+  }
 }

@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { createRuntime } from "@heirloom/runtime";
 import { QemuStorageDaemon } from "../bench/peers/qemu-storage-daemon.mjs";
 
 export interface ExportedImage {
@@ -89,7 +90,41 @@ const qemuStorageDaemon: Server = {
   },
 };
 
-export const servers: readonly Server[] = [nbdkit, qemuNbd, qemuStorageDaemon];
+const heirloom: Server = {
+  name: "heirloom",
+  tools: [],
+  manyExports: true,
+  bitmaps: true,
+  fastZero: true,
+  async start(scratch, images) {
+    const runtime = createRuntime();
+    const uris = new Map<string, string>();
+    try {
+      const server = await runtime.serveNbd({ listen: [{ path: join(scratch, "heirloom.sock") }] });
+      for (const { name, file, readOnly, bitmap } of images) {
+        const disk = await runtime.attach({ driver: "file", filename: file }, { name });
+        if (bitmap !== undefined) await disk.bitmaps.add(bitmap, { granularity: 65536 });
+        const exported = await server.add({
+          disk,
+          name,
+          writable: readOnly !== true,
+          ...(bitmap === undefined ? {} : { bitmaps: [bitmap] }),
+        });
+        uris.set(name, exported.uris[0]);
+      }
+      const [first] = server.addresses;
+      return {
+        uri: (name) => uris.get(name) ?? `nbd+unix:///${name}?socket=${"path" in first ? first.path : ""}`,
+        close: () => runtime.close(),
+      };
+    } catch (error) {
+      await runtime.close();
+      throw error;
+    }
+  },
+};
+
+export const servers: readonly Server[] = [nbdkit, qemuNbd, qemuStorageDaemon, heirloom];
 
 /** Until it takes connections, which is when it writes its process number to a file; until its end at `close`. */
 async function program(tool: string, args: readonly string[], socket: string): Promise<Serving> {

@@ -23,10 +23,10 @@ export async function ours(stage, filename, target) {
   const disk = await runtime.attach({ driver: "file", filename, locking: "off" }, { name: "disk" });
   await disk.bitmaps.add("daily", { granularity });
   const server = await runtime.serveNbd({ listen: [{ path: stage.path("ours.sock") }] });
-  await server.add({ disk, name: "disk", writable: true, bitmaps: ["daily"] });
+  const { uris } = await server.add({ disk, writable: true, bitmaps: ["daily"] });
   return {
     name: "ours",
-    uri: server.uri("disk"),
+    uri: uris[0],
     stop: () => runtime.close(),
     async backup() {
       const job = await runtime.backup({

@@ -6,6 +6,7 @@ import { createRuntime } from "../heirloom.mjs";
 import { missing } from "../peers/installed.mjs";
 import { Nbdkit } from "../peers/nbdkit.mjs";
 import { QemuStorageDaemon } from "../peers/qemu-storage-daemon.mjs";
+import { ofOwnThreads, ofProcess } from "./processor-time.mjs";
 
 const granularity = 65536;
 
@@ -13,6 +14,7 @@ const granularity = 65536;
  * @typedef {object} Contestant
  * @property {string} name
  * @property {string} uri
+ * @property {() => number} processorUs that it has used
  * @property {() => Promise<void>} stop
  * @property {() => Promise<void>} [backup] a full backup to `target`, to its end
  */
@@ -27,6 +29,7 @@ export async function ours(stage, filename, target) {
   return {
     name: "ours",
     uri: uris[0],
+    processorUs: ofOwnThreads,
     stop: () => runtime.close(),
     async backup() {
       const job = await runtime.backup({
@@ -49,6 +52,7 @@ export async function qemuStorageDaemon(stage, filename, target) {
   return {
     name: "qemu-storage-daemon",
     uri: await daemon.export("disk"),
+    processorUs: () => ofProcess(daemon.pid),
     stop: () => daemon.stop(),
     async backup() {
       await daemon.backup({ device: "disk", target: "target", sync: "full" });
@@ -59,7 +63,7 @@ export async function qemuStorageDaemon(stage, filename, target) {
 /** @returns {Promise<Contestant>} */
 export async function nbdkit(stage, filename) {
   const server = await Nbdkit.start(stage, filename);
-  return { name: "nbdkit file", uri: server.uri, stop: () => server.stop() };
+  return { name: "nbdkit file", uri: server.uri, processorUs: () => ofProcess(server.pid), stop: () => server.stop() };
 }
 
 /** Those that are installed, started. */

@@ -20,7 +20,7 @@ export function fioRandomWrites(uri, length, seconds) {
  * fio for some seconds. With several jobs each has a connection and a part of the export of its own.
  *
  * @param target options that say what it opens, and how
- * @returns {Promise<{ iops: number, bytesPerSecond: number, p50us: number, p99us: number, maxUs: number }>}
+ * @returns {Promise<{ requests: number, iops: number, bytesPerSecond: number, p50us: number, p99us: number, maxUs: number }>}
  */
 export async function fio(target, { rw, bs, depth, length, seconds, jobs = 1, rampSeconds = 0 }) {
   const part = length / jobs;
@@ -54,6 +54,7 @@ export async function fio(target, { rw, bs, depth, length, seconds, jobs = 1, ra
   const side = rw.includes("read") ? job.read : job.write;
   const percentiles = side.clat_ns.percentile ?? {};
   return {
+    requests: side.total_ios,
     iops: side.iops,
     bytesPerSecond: side.bw_bytes,
     p50us: (percentiles["50.000000"] ?? Number.NaN) / 1000,

@@ -28,6 +28,10 @@ export class Nbdkit {
     return server;
   }
 
+  get pid() {
+    return this.#process.pid;
+  }
+
   async stop() {
     const exit = once(this.#process, "exit");
     this.#process.kill("SIGTERM");

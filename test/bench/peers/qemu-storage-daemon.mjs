@@ -87,6 +87,10 @@ export class QemuStorageDaemon {
     return done;
   }
 
+  get pid() {
+    return this.#process.pid;
+  }
+
   /** @throws Error if it has ended before */
   async stop() {
     const { exitCode, signalCode } = this.#process;

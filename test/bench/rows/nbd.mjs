@@ -33,9 +33,12 @@ export async function* figures({ quick }) {
         const results = await inRounds(
           servers.map((server) => server.name),
           quick ? 2 : 7,
-          (server) => {
-            const { uri } = servers.find((each) => each.name === server);
-            return fio(["--ioengine=nbd", `--uri=${uri}`], { rw, bs, depth, length, seconds: 1 });
+          async (name) => {
+            const server = servers.find((each) => each.name === name);
+            const before = server.processorUs();
+            const load = { rw, bs, depth, length, seconds: 1 };
+            const measured = await fio(["--ioengine=nbd", `--uri=${server.uri}`], load);
+            return { ...measured, requestUs: (server.processorUs() - before) / measured.requests };
           },
         );
         yield* comparison(`${kind}: ${workload.what}`, workload, results);
@@ -53,7 +56,8 @@ function* comparison(what, { bs, nbdkit, qemu }, results) {
   const samples = of("ours");
   const notes = [...results].map(([server, rounds]) => {
     const latency = `p50 ${median(rounds.map(({ p50us }) => p50us)).toFixed(0)}, p99 ${median(rounds.map(({ p99us }) => p99us)).toFixed(0)} us`;
-    return `${server} ${small ? `${spread(of(server), 1000)} k/s` : `${spread(of(server), 1000, 2)} GB/s`}, ${latency}`;
+    const cost = `${median(rounds.map(({ requestUs }) => requestUs)).toFixed(1)} us of a core a request`;
+    return `${server} ${small ? `${spread(of(server), 1000)} k/s` : `${spread(of(server), 1000, 2)} GB/s`}, ${latency}, ${cost}`;
   });
   const bars = [
     ["nbdkit file", nbdkit],

@@ -12,6 +12,8 @@ export function loadNativeSocketCalls(): SocketCalls {
 
   const socket = func("socket", "int", ["int", "int", "int"]);
   const socketpair = func("socketpair", "int", ["int", "int", "int", "void *"]);
+  const bind = func("bind", "int", ["int", "const void *", "unsigned int"]);
+  const listen = func("listen", "int", ["int", "int"]);
   const connect = func("connect", "int", ["int", "const void *", "unsigned int"]);
   const shutdown = func("shutdown", "int", ["int", "int"]);
   const recv = func("recv", "int64_t", ["int", "void *", "size_t", "int"]);
@@ -32,6 +34,8 @@ export function loadNativeSocketCalls(): SocketCalls {
   return {
     socket: (domain, type, protocol) => answer(socket(domain, type, protocol)),
     socketpair: (domain, type, protocol, pair) => answer(socketpair(domain, type, protocol, pair)),
+    bind: (fd, address) => answer(bind(fd, address, address.length)),
+    listen: (fd, backlog) => answer(listen(fd, backlog)),
     connect: (fd, address) => answer(connect(fd, address, address.length)),
     shutdown: (fd, how) => answer(shutdown(fd, how)),
     recv: (fd, buffer, flags) => answer(recv(fd, buffer, buffer.length, flags)),

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import {
   AF_INET,
   AF_UNIX,
+  bindSocket,
   closeFile,
   connectSocket,
   duplicateDescriptor,
@@ -12,6 +13,7 @@ import {
   errnoNumber,
   EventPoll,
   internetAddress,
+  listenSocket,
   openDoorbell,
   openSocket,
   openSocketPair,
@@ -149,4 +151,20 @@ test("a duplicate outlives the descriptor that it was made from, and is not inhe
   expect(receiveBytes(copy, buffer)).toBe(1);
   const flags = /flags:\s+(\d+)/.exec(fs.readFileSync(`/proc/self/fdinfo/${copy}`, "utf8"))?.[1];
   expect(Number.parseInt(flags!, 8) & 0o2000000).toBe(0o2000000); // O_CLOEXEC
+});
+
+test("a Unix socket's file has the mode of the socket that was bound, whatever the umask", () => {
+  const path = join(scratchDirectory(), "s");
+  const address = unixAddress(path)!;
+  const fd = openSocket(AF_UNIX);
+  onTestFinished(() => void closeFile(fd));
+  fs.fchmodSync(fd, 0o600);
+  expect(bindSocket(fd, address)).toBe(0);
+  expect(fs.lstatSync(path).mode).toBe(0o140600);
+  const second = openSocket(AF_UNIX);
+  onTestFinished(() => void closeFile(second));
+  expect(connectSocket(second, address)).toBe(errnoNumber("ECONNREFUSED"));
+  expect(bindSocket(second, address)).toBe(errnoNumber("EADDRINUSE"));
+  expect(listenSocket(fd, 1)).toBe(0);
+  expect(connectSocket(second, address)).toBe(0);
 });

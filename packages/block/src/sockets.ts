@@ -14,6 +14,8 @@ import { loadNativeSocketCalls } from "./sockets-native.ts";
 export interface SocketCalls {
   socket(domain: number, type: number, protocol: number): number;
   socketpair(domain: number, type: number, protocol: number, pair: Int32Array): number;
+  bind(fd: number, address: Uint8Array): number;
+  listen(fd: number, backlog: number): number;
   connect(fd: number, address: Uint8Array): number;
   shutdown(fd: number, how: number): number;
   recv(fd: number, buffer: Uint8Array, flags: number): number;
@@ -67,6 +69,8 @@ const missing = (): number => -ENOSYS;
 const missingCalls: SocketCalls = {
   socket: missing,
   socketpair: missing,
+  bind: missing,
+  listen: missing,
   connect: missing,
   shutdown: missing,
   recv: missing,
@@ -93,6 +97,16 @@ export function openSocketPair(): readonly [number, number] | number {
   const pair = new Int32Array(2);
   const result = calls().socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair);
   return result < 0 ? result : [pair[0], pair[1]];
+}
+
+/** 0, or an errno: EADDRINUSE where there is somebody or something. A Unix socket's file gets the socket's own mode. */
+export function bindSocket(fd: number, address: Uint8Array): Errno {
+  return errnoOf(calls().bind(fd, address));
+}
+
+/** @param backlog how many may wait until they are accepted */
+export function listenSocket(fd: number, backlog: number): Errno {
+  return errnoOf(calls().listen(fd, backlog));
 }
 
 /** 0, or an errno: EINPROGRESS means that the socket is writable when it is decided, and `socketError` tells how. */

@@ -31,6 +31,7 @@ export async function detachDisk(coordinator: Coordinator, disk: DiskState): Pro
   const { engine } = coordinator;
   await coordinator.detach(disk, true, (user) => {
     if (user.kind === "job") coordinator.jobs.cancelIfPossible(user.id);
+    else if (user.kind === "export") void coordinator.exports.get(user.id)?.end("hard");
     else
       void coordinator.views
         .get(user.id)

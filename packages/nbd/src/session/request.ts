@@ -1,0 +1,67 @@
+/**
+ * A request's header, read off the wire into fields that are used again for the next one: no allocation a request.
+ * Cookies are two words that go back as they came.
+ */
+import {
+  CMD_FLAG_DF,
+  CMD_FLAG_FAST_ZERO,
+  CMD_FLAG_FUA,
+  CMD_FLAG_NO_HOLE,
+  CMD_FLAG_PAYLOAD_LEN,
+  CMD_FLAG_REQ_ONE,
+  EXTENDED_REQUEST_BYTES,
+  EXTENDED_REQUEST_MAGIC,
+  REQUEST_BYTES,
+  REQUEST_MAGIC,
+} from "../protocol/constants.ts";
+
+export class Request {
+  flags = 0;
+  type = 0;
+  cookieHigh = 0;
+  cookieLow = 0;
+  /** Past 2^53 it is not exact, and past the end of every export. */
+  offset = 0;
+  length = 0;
+
+  /** @returns false for another magic */
+  read(view: DataView, at: number, extended: boolean): boolean {
+    if (view.getUint32(at) !== (extended ? EXTENDED_REQUEST_MAGIC : REQUEST_MAGIC)) return false;
+    this.flags = view.getUint16(at + 4);
+    this.type = view.getUint16(at + 6);
+    this.cookieHigh = view.getUint32(at + 8);
+    this.cookieLow = view.getUint32(at + 12);
+    this.offset = view.getUint32(at + 16) * 2 ** 32 + view.getUint32(at + 20);
+    this.length = extended ? view.getUint32(at + 24) * 2 ** 32 + view.getUint32(at + 28) : view.getUint32(at + 24);
+    return true;
+  }
+}
+
+export function requestBytes(extended: boolean): number {
+  return extended ? EXTENDED_REQUEST_BYTES : REQUEST_BYTES;
+}
+
+const commands = ["read", "write", "disc", "flush", "trim", "cache", "write zeroes", "block status"] as const;
+
+/** What a command is called in messages; undefined for one that is not known. */
+export function commandName(type: number): string | undefined {
+  return commands[type];
+}
+
+/** Flags that each command takes, by its number; DF is taken only where replies are structured. */
+const allowedFlags: readonly number[] = [
+  CMD_FLAG_FUA | CMD_FLAG_DF,
+  CMD_FLAG_FUA,
+  0xffff,
+  CMD_FLAG_FUA,
+  CMD_FLAG_FUA,
+  CMD_FLAG_FUA,
+  CMD_FLAG_FUA | CMD_FLAG_NO_HOLE | CMD_FLAG_FAST_ZERO,
+  CMD_FLAG_FUA | CMD_FLAG_REQ_ONE,
+];
+
+/** Those of a known command's flags that it does not take. */
+export function strangeFlags(type: number, flags: number, structured: boolean, extended: boolean): number {
+  const allowed = structured ? allowedFlags[type] : allowedFlags[type] & ~CMD_FLAG_DF;
+  return flags & ~(extended ? allowed | CMD_FLAG_PAYLOAD_LEN : allowed);
+}

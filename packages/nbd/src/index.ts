@@ -23,3 +23,5 @@ export type {
 } from "./client/nbd-client.ts";
 export { readTlsFiles } from "./client/tls-credentials.ts";
 export type { NbdTls } from "./client/tls-credentials.ts";
+export { interruptNbd, nbdDriver, nbdNode } from "./client/nbd-node.ts";
+export type { NbdNodeOptions } from "./client/nbd-node.ts";

@@ -25,3 +25,5 @@ export { readTlsFiles } from "./client/tls-credentials.ts";
 export type { NbdTls } from "./client/tls-credentials.ts";
 export { interruptNbd, nbdDriver, nbdNode } from "./client/nbd-node.ts";
 export type { NbdNodeOptions } from "./client/nbd-node.ts";
+export { bitmapContext, dirtyExtents, pull } from "./client/pull.ts";
+export type { PullOptions, PullProgress, PullResult, PullSink } from "./client/pull.ts";

@@ -395,6 +395,29 @@ describe("connections", () => {
     expect(server.connections()).toBe(1);
   });
 
+  test("a flush goes over each connection that carried changes, and over no other", async () => {
+    const flushed: number[] = [];
+    const held: (() => void)[] = [];
+    const { client } = await serve(
+      {
+        onRequest: ({ cookie, type }, socket, connection) => {
+          if (type === 3) flushed.push(connection);
+          if (type === 1) {
+            // Both writes are held until each has its connection.
+            held.push(() => socket.write(simpleReply(cookie)));
+            if (held.length % 2 === 0) for (const answer of held.splice(0)) answer();
+          } else socket.write(type === READ ? chunk(cookie, HOLE, hole(0, 8)) : simpleReply(cookie));
+        },
+      },
+      { requestsInFlightMax: 1, connections: 2 },
+    );
+    await Promise.all([client.write(Buffer.from("a"), 0), client.write(Buffer.from("b"), 1)]);
+    await client.flush();
+    expect(flushed.toSorted((a, b) => a - b)).toEqual([0, 1]);
+    await client.flush();
+    expect(flushed.length).toBe(3);
+  });
+
   test("the server hears a goodbye after the last answer, and nothing after it", async () => {
     let left: () => void = () => undefined;
     const leaving = new Promise<void>((resolve) => (left = resolve));

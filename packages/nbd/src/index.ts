@@ -30,3 +30,7 @@ export { NbdServer } from "./server/nbd-server.ts";
 export type { NbdExportSpec, NbdServerEvent, NbdServerOptions } from "./server/nbd-server.ts";
 export { NbdServerError } from "./server/nbd-server-error.ts";
 export type { NbdServerErrorCode } from "./server/nbd-server-error.ts";
+export { interruptNbd, nbdDriver, nbdNode } from "./client/nbd-node.ts";
+export type { NbdNodeOptions } from "./client/nbd-node.ts";
+export { bitmapContext, dirtyExtents, pull } from "./client/pull.ts";
+export type { PullOptions, PullProgress, PullResult, PullSink } from "./client/pull.ts";

@@ -157,6 +157,8 @@ describe("x509", (): void => {
       expect(isAllowed(alice, [close]), close).toBe(false);
     }
     expect(isAllowed(alice, [])).toBe(false);
+    const nameless = { subject: undefined, subjectAltName: undefined } as unknown as X509Certificate;
+    expect(isAllowed(nameless, [""])).toBe(false);
   });
 
   test("a name cannot be smuggled in through another's value", () => {

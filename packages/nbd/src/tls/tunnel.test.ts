@@ -1,9 +1,11 @@
 /** Tunnels of our own, server against client: who is let in, what passes, and how it ends. */
+import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { openSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { Socket } from "node:net";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { connect as connectTls } from "node:tls";
 import { closeFile, EAGAIN, openSocketPair, receiveBytes, sendBytes } from "@heirloom/block";
 import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
@@ -336,6 +338,30 @@ describe("who is let in", () => {
     expect(met.client).toMatchObject(refusal("ERR_NBD_TLS_HANDSHAKE", message) as object);
   });
 
+  test("a client that has a key refuses a certificate, whoever it is from", async (context) => {
+    needTool(context, "certtool");
+    // In a process that believes this CA as it does all the world's.
+    const module = new URL("../../dist/tls/tunnel.js", import.meta.url).href;
+    const program = `
+      import { openSocketPair } from "@heirloom/block";
+      const { startTlsTunnel } = await import(${JSON.stringify(module)});
+      const meet = async (credentials) => {
+        const [left, right] = openSocketPair();
+        const server = { credentials: ${JSON.stringify(x509("ca", "server"))}, clientCertificates: "none" };
+        const sides = [{ role: "server", fd: left, ...server }, { role: "client", fd: right, serverName: "localhost", credentials }];
+        const [, client] = await Promise.allSettled(sides.map((side) => startTlsTunnel(side)));
+        console.log(client.status);
+      };
+      await meet({ type: "x509" });
+      await meet({ type: "psk", keys: new Map([["alice", new Uint8Array(32)]]) });
+      process.exit();`;
+    const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", program], {
+      cwd: fileURLToPath(new URL(".", import.meta.url)),
+      env: { ...process.env, NODE_EXTRA_CA_CERTS: pki!.file("ca.pem") },
+    });
+    expect(stdout).toBe("fulfilled\nrejected\n");
+  });
+
   test("a client with certificates and nobody to expect is refused before anything is sent", async (context) => {
     needTool(context, "certtool");
     const before = descriptors();
@@ -617,8 +643,6 @@ describe("the thread", () => {
   });
 
   test("an idle one keeps no process alive", async () => {
-    const { execFile } = await import("node:child_process");
-    const { promisify } = await import("node:util");
     const module = new URL("../../dist/tls/tunnel.js", import.meta.url).href;
     const program = `
       import { openSocketPair, closeFile } from "@heirloom/block";
@@ -629,7 +653,7 @@ describe("the thread", () => {
       await startTlsTunnel({ role: "server", fd: left, credentials }).catch((error) => console.log(error.code));`;
     const started = performance.now();
     const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", program], {
-      cwd: new URL(".", import.meta.url).pathname,
+      cwd: fileURLToPath(new URL(".", import.meta.url)),
     });
     expect(stdout).toBe("ERR_NBD_TLS_HANDSHAKE\n");
     expect(performance.now() - started).toBeLessThan(8_000);

@@ -48,6 +48,11 @@ export interface BlockNode {
   flush(): Errno;
   /** Allocation from `offset` on; looks at most `length` bytes far. */
   status(offset: number, length: number, extent: StatusExtent): Errno;
+  /**
+   * For how many bytes from `offset` on, at most `length`, the node is known to read as zeroes; 0 where it is not. Costs
+   * little, unlike `status`, which may look far for the end of the data.
+   */
+  readonly zeroesFrom?: ((offset: number, length: number) => number) | undefined;
   /** Changes the virtual length; what is grown reads as zeroes. */
   resize(length: number): Errno;
   /**

@@ -10,6 +10,7 @@ import {
   type BlockNode,
   checkRequest,
   connectNode,
+  type DirectFile,
   EAGAIN,
   EINVAL,
   ENOTSUP,
@@ -104,6 +105,11 @@ export class DiskIo implements BlockNode {
   /** The node under it answers at once, or says that it would not (`readNow`): no verb hangs but in its own device. */
   get prompt(): boolean {
     return this.#node.readNow !== undefined;
+  }
+
+  /** Where the disk is a range of a plain file: for reads, which pass no gate. */
+  get readsFrom(): DirectFile | undefined {
+    return this.#node.direct;
   }
 
   length(): number {
@@ -207,6 +213,11 @@ export class DiskIo implements BlockNode {
 
   status(offset: number, length: number, extent: StatusExtent): Errno {
     return this.check("status", offset, length) || this.#node.status(offset, length, extent);
+  }
+
+  /** Bytes from `offset` on, at most `length`, that are known to read as zeroes: 0 where that is not known cheaply. */
+  zeroesFrom(offset: number, length: number): number {
+    return this.check("status", offset, length) === 0 ? (this.#node.zeroesFrom?.(offset, length) ?? 0) : 0;
   }
 
   /** The length of a disk with bitmaps changes by a transition of its engine, not from a thread. */

@@ -58,6 +58,17 @@ export class ViewReader {
     }
   }
 
+  /** As of `DiskIo.zeroesFrom`. What guests have overwritten since is not known cheaply. */
+  zeroesFrom(offset: number, length: number): number {
+    const view = this.#view;
+    const zeroes = this.#node.zeroesFrom?.(offset, length) ?? 0;
+    // What is not preserved now had not been written when the node was asked.
+    const end = offset + zeroes;
+    let cluster = Math.floor(offset / view.clusterSize);
+    while (cluster * view.clusterSize < end && !view.isPreserved(cluster)) cluster++;
+    return Math.max(0, Math.min(end, cluster * view.clusterSize) - offset);
+  }
+
   /** Leaves a length of 0 where a guest was faster. */
   #statusOfDevice(first: number, offset: number, length: number, extent: StatusExtent): Errno {
     const view = this.#view;

@@ -136,6 +136,12 @@ export class FileNode implements BlockNode {
     return 0;
   }
 
+  zeroesFrom(offset: number, length: number): number {
+    if (this.#state.deviceUnit !== 0 || this.#seekUnsupported) return 0;
+    const data = libc.seekData(this.#fd, offset);
+    return data === -ENXIO ? length : Math.max(0, Math.min(length, data - offset));
+  }
+
   resize(length: number): Errno {
     if (this.#state.readOnly) return EPERM;
     if (this.#state.deviceUnit !== 0) return ENOTSUP;

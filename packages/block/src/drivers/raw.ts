@@ -77,6 +77,7 @@ class RawNode implements BlockNode {
   readonly direct: DirectFile | undefined;
   readonly readNow: BlockNode["readNow"];
   readonly writeZeroesFast: BlockNode["writeZeroesFast"];
+  readonly zeroesFrom: BlockNode["zeroesFrom"];
   readonly #child: BlockNode;
   readonly #offset: number;
   readonly #size: number | undefined;
@@ -86,8 +87,9 @@ class RawNode implements BlockNode {
     this.#offset = state.offset;
     this.#size = state.size;
     this.direct = child.direct && { fd: child.direct.fd, shift: child.direct.shift + state.offset };
-    const { readNow, writeZeroesFast } = child;
+    const { readNow, writeZeroesFast, zeroesFrom } = child;
     this.readNow = readNow && ((buffer, offset) => readNow.call(child, buffer, offset + state.offset));
+    this.zeroesFrom = zeroesFrom && ((offset, length) => zeroesFrom.call(child, offset + state.offset, length));
     this.writeZeroesFast =
       writeZeroesFast && ((offset, length, unmap) => writeZeroesFast.call(child, offset + state.offset, length, unmap));
   }

@@ -109,6 +109,7 @@ class ThrottleNode implements BlockNode {
   readonly direct = undefined;
   readonly readNow: BlockNode["readNow"];
   readonly writeZeroesFast: BlockNode["writeZeroesFast"];
+  readonly zeroesFrom: BlockNode["zeroesFrom"];
   readonly #child: BlockNode;
   readonly #limits: Int32Array;
   readonly #paid: BigInt64Array;
@@ -119,6 +120,7 @@ class ThrottleNode implements BlockNode {
     this.#paid = new BigInt64Array(state.paid);
     this.readNow = child.readNow?.bind(child);
     this.writeZeroesFast = child.writeZeroesFast?.bind(child);
+    this.zeroesFrom = child.zeroesFrom?.bind(child);
   }
 
   length(): number {

@@ -23,6 +23,13 @@ export type {
 } from "./client/nbd-client.ts";
 export { readTlsFiles } from "./client/tls-credentials.ts";
 export type { NbdTls } from "./client/tls-credentials.ts";
+export { ListenError } from "./server/listen-error.ts";
+export type { ListenErrorCode } from "./server/listen-error.ts";
+export type { BoundAddress, ListenAddress } from "./server/listener.ts";
+export { NbdServer } from "./server/nbd-server.ts";
+export type { NbdExportSpec, NbdServerEvent, NbdServerOptions } from "./server/nbd-server.ts";
+export { NbdServerError } from "./server/nbd-server-error.ts";
+export type { NbdServerErrorCode } from "./server/nbd-server-error.ts";
 export { interruptNbd, nbdDriver, nbdNode } from "./client/nbd-node.ts";
 export type { NbdNodeOptions } from "./client/nbd-node.ts";
 export { bitmapContext, dirtyExtents, pull } from "./client/pull.ts";

@@ -7,10 +7,12 @@
  * const exported = await server.add({ disk, writable: true, bitmaps: ["daily"] });
  * exported.uris; // ["nbd+unix:///disk0?socket=/run/heirloom.sock"]
  */
+import { resolve } from "node:path";
 import {
   type BoundAddress,
-  formatUri,
+  formatNbdUri,
   type ListenAddress,
+  type NbdAddress,
   type NbdExportSpec,
   NbdServer,
   type NbdServerEvent,
@@ -111,11 +113,11 @@ export class DiskServer {
     const ends = this.exports.map((exported) => exported.end(force ? "hard" : "soft"));
     const stopped = Promise.allSettled(ends).then(() => this.#server.stop({ hard: force }));
     let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
+    const late = new Promise<void>((done) => {
       timer = setTimeout(
         () => {
           void this.#server.stop({ hard: true }); // it listens no more, whatever hangs
-          resolve();
+          done();
         },
         force ? forcedCloseMs : closeMs,
       );
@@ -255,7 +257,7 @@ export class DiskServer {
   }
 
   #urisOf(name: string): readonly string[] {
-    return this.addresses.map((address) => formatUri(address, name));
+    return this.addresses.map((bound) => formatNbdUri({ address: reachable(bound), exportName: name }));
   }
 
   #refuseExport(id: string, name: string): void {
@@ -293,6 +295,13 @@ export class DiskServer {
 }
 
 type DiskExportHeld = ConstructorParameters<typeof DiskExport>[0]["held"];
+
+/** Who listens everywhere is reached here. */
+function reachable(bound: BoundAddress): NbdAddress {
+  if ("path" in bound) return { transport: "unix", path: resolve(bound.path) };
+  const everywhere = bound.host === "::" || bound.host === "0.0.0.0";
+  return { transport: "tcp", host: everywhere ? "localhost" : bound.host, port: bound.port };
+}
 
 const eventNames = {
   connected: "NBD_CLIENT_CONNECTED",

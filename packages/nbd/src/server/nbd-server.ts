@@ -48,7 +48,10 @@ export interface NbdServerOptions {
 
 export type NbdServerEvent =
   | { readonly type: "connected"; readonly connection: number; readonly export: string; readonly peer: string }
-  | ({ readonly type: "disconnected"; readonly export: string; readonly peer: string } & Omit<ClosedConnection, "id"> & {
+  | ({ readonly type: "disconnected"; readonly export: string; readonly peer: string } & Omit<
+      ClosedConnection,
+      "id"
+    > & {
         readonly connection: number;
       })
   | ({ readonly type: "refused" } & Refused);
@@ -67,7 +70,10 @@ export interface NbdExportSpec {
   /** Offsets and lengths of requests are multiples of it. */
   readonly alignment: number;
   /** Shown as contexts `qemu:dirty-bitmap:NAME`. */
-  readonly bitmaps: ReadonlyArray<{ readonly name: string; readonly bitmap: Extract<PostedContext, { kind: "bitmap" }>["bitmap"] }>;
+  readonly bitmaps: ReadonlyArray<{
+    readonly name: string;
+    readonly bitmap: Extract<PostedContext, { kind: "bitmap" }>["bitmap"];
+  }>;
   /** Shows the context `qemu:allocation-depth`. */
   readonly allocationDepth?: boolean | undefined;
 }
@@ -84,7 +90,10 @@ export class NbdServer {
   readonly #threads: SessionThreads;
   readonly #reception: Reception;
   readonly #exports = new Map<string, Exported>();
-  readonly #sessions = new Map<number, { readonly name: string; readonly peer: string; readonly release: () => void }>();
+  readonly #sessions = new Map<
+    number,
+    { readonly name: string; readonly peer: string; readonly release: () => void }
+  >();
   readonly #connectionsMax: number;
   readonly #onEvent: (event: NbdServerEvent) => void;
   #stopped = false;

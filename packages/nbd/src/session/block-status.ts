@@ -96,12 +96,7 @@ function describeAllocation(
   return 0;
 }
 
-function describeBitmap(
-  bitmap: SharedBitmap,
-  offset: number,
-  length: number,
-  descriptors: Descriptors,
-): Errno {
+function describeBitmap(bitmap: SharedBitmap, offset: number, length: number, descriptors: Descriptors): Errno {
   const end = Math.min(offset + length, bitmap.length);
   if (end <= offset) return EINVAL; // grown since the bitmap was exported
   for (let at = offset; at < end;) {

@@ -28,4 +28,3 @@ const known: Readonly<Record<number, number>> = {
 export function wireError(value: Errno): number {
   return known[value] ?? NBD_EINVAL;
 }
-

@@ -6,7 +6,6 @@ import { Exported } from "./exported.ts";
 import { findExtents, KNOWN_BYTES } from "./known-extents.ts";
 import { PIECE_BYTES_MAX } from "./limits.ts";
 import type { FromHelper, HelperOptions, PostedExport, ToHelper } from "./messages.ts";
-import { HEADER_ROOM } from "./parked.ts";
 import * as layout from "./work-layout.ts";
 import { WorkQueue } from "./work-queue.ts";
 
@@ -63,13 +62,13 @@ class Helper {
     const flags = queue.get(slot, layout.flagsField);
     const offset = queue.number(slot, layout.offsetNumber);
     const length = queue.number(slot, layout.lengthNumber);
-    const place = queue.number(slot, layout.placeNumber);
+    const data = queue.number(slot, layout.dataNumber);
     if (exported.disk !== undefined) {
       exported.disk.admitted = (flags & layout.flagAdmitted) !== 0;
       const now = performance.timeOrigin + performance.now();
       exported.disk.waitedMs = Math.max(0, now - queue.number(slot, layout.arrivedNumber));
     }
-    const errno = this.#perform(exported, slot, queue.get(slot, layout.operationField), flags, offset, length, place);
+    const errno = this.#perform(exported, slot, queue.get(slot, layout.operationField), flags, offset, length, data);
     return errno === 0 && (flags & layout.flagFua) !== 0 ? exported.flush() : errno;
   }
 
@@ -80,15 +79,13 @@ class Helper {
     flags: number,
     offset: number,
     length: number,
-    place: number,
+    data: number,
   ): Errno {
     switch (operation) {
-      case layout.workRead: {
-        const data = place + HEADER_ROOM;
+      case layout.workRead:
         return exported.read(this.#payload.subarray(data, data + length), offset);
-      }
       case layout.workWrite:
-        return exported.write(this.#payload.subarray(place, place + length), offset);
+        return exported.write(this.#payload.subarray(data, data + length), offset);
       case layout.workFlush:
         return exported.flush();
       case layout.workDiscard:
@@ -98,7 +95,7 @@ class Helper {
         return exported.writeZeroes(offset, length, unmap, (flags & layout.flagFast) !== 0);
       }
       case layout.workStatus: {
-        const found = new Float64Array(this.#payload.buffer, place, KNOWN_BYTES / 8);
+        const found = new Float64Array(this.#payload.buffer, data, KNOWN_BYTES / 8);
         const result = findExtents(exported, offset, length, found);
         if (result > 0) return result;
         this.#queue.numbers[slot * layout.slotNumbers + layout.lengthNumber] = -result;

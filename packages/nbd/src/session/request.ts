@@ -2,18 +2,7 @@
  * A request's header, read off the wire into fields that are used again for the next one: no allocation a request.
  * Cookies are two words that go back as they came.
  */
-import {
-  CMD_FLAG_DF,
-  CMD_FLAG_FAST_ZERO,
-  CMD_FLAG_FUA,
-  CMD_FLAG_NO_HOLE,
-  CMD_FLAG_PAYLOAD_LEN,
-  CMD_FLAG_REQ_ONE,
-  EXTENDED_REQUEST_BYTES,
-  EXTENDED_REQUEST_MAGIC,
-  REQUEST_BYTES,
-  REQUEST_MAGIC,
-} from "../protocol/constants.ts";
+import { EXTENDED_REQUEST_BYTES, EXTENDED_REQUEST_MAGIC, REQUEST_BYTES, REQUEST_MAGIC } from "../protocol/constants.ts";
 
 export class Request {
   flags = 0;
@@ -46,22 +35,4 @@ const commands = ["read", "write", "disc", "flush", "trim", "cache", "write zero
 /** What a command is called in messages; undefined for one that is not known. */
 export function commandName(type: number): string | undefined {
   return commands[type];
-}
-
-/** Flags that each command takes, by its number; DF is taken only where replies are structured. */
-const allowedFlags: readonly number[] = [
-  CMD_FLAG_FUA | CMD_FLAG_DF,
-  CMD_FLAG_FUA,
-  0xffff,
-  CMD_FLAG_FUA,
-  CMD_FLAG_FUA,
-  CMD_FLAG_FUA,
-  CMD_FLAG_FUA | CMD_FLAG_NO_HOLE | CMD_FLAG_FAST_ZERO,
-  CMD_FLAG_FUA | CMD_FLAG_REQ_ONE,
-];
-
-/** Those of a known command's flags that it does not take. */
-export function strangeFlags(type: number, flags: number, structured: boolean, extended: boolean): number {
-  const allowed = structured ? allowedFlags[type] : allowedFlags[type] & ~CMD_FLAG_DF;
-  return flags & ~(extended ? allowed | CMD_FLAG_PAYLOAD_LEN : allowed);
 }

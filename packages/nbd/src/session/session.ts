@@ -4,14 +4,28 @@
  */
 import assert from "node:assert";
 import { receiveMessageOnPort } from "node:worker_threads";
-import { EventPoll, POLLERR, POLLHUP, POLLIN, POLLOUT, closeFile, shutdownSocket, silenceDoorbell } from "@heirloom/block";
+import {
+  EAGAIN,
+  EINTR,
+  EINVAL,
+  EventPoll,
+  POLLERR,
+  POLLHUP,
+  POLLIN,
+  POLLOUT,
+  ReadRing,
+  closeFile,
+  shutdownSocket,
+  silenceDoorbell,
+} from "@heirloom/block";
 import type { ServiceThread } from "@heirloom/engine";
-import { Connection } from "./connection.ts";
+import { Connection, type ConnectionThread } from "./connection.ts";
 import { Exported } from "./exported.ts";
 import * as limits from "./limits.ts";
 import type { FromSession, PostedConnection, SessionOptions, ToSession } from "./messages.ts";
-import { type Block, Blocks } from "./output.ts";
-import type { Parked } from "./parked.ts";
+import { InputBuffers } from "./input.ts";
+import { OutputBlocks } from "./output-blocks.ts";
+import type { Parked, Parking } from "./parking.ts";
 import { PayloadMemory } from "./payload-memory.ts";
 import * as layout from "./work-layout.ts";
 import { WorkQueue } from "./work-queue.ts";
@@ -20,6 +34,9 @@ const bellTag = 0;
 
 /** Requests that helpers have of one export at most; fewer where a thread serves many, so that one that hangs leaves room. */
 const SLOTS_AN_EXPORT = 16;
+
+/** Reads of cold data that one thread has under way in the kernel; a power of two. */
+const RING_ENTRIES = 256;
 
 /** An export with its requests that wait for a slot. */
 interface Served {
@@ -32,15 +49,9 @@ interface Served {
   ending: boolean;
 }
 
-export class Session {
-  readonly input: Uint8Array = new Uint8Array(limits.INPUT_BYTES);
-  readonly inputView: DataView = new DataView(this.input.buffer);
-  /** What is carried of up to so many bytes is copied to the front of the next input. */
-  readonly smallCarryBytes = 4096;
-  /** The block that replies gather in, and how far it is used. */
-  out: Block;
-  used = 0;
-  replies = 0;
+export class Session implements ConnectionThread {
+  readonly input: InputBuffers = new InputBuffers();
+  readonly output: OutputBlocks = new OutputBlocks();
   readonly payload: Uint8Array;
   readonly payloadView: DataView;
 
@@ -49,10 +60,15 @@ export class Session {
   readonly #poll: EventPoll;
   readonly #queue: WorkQueue;
   readonly #memory: PayloadMemory;
-  readonly #blocks = new Blocks();
-  readonly #carries: Uint8Array[] = [];
   readonly #freeSlots: number[] = [];
+  /** For reads of plain files: made for the first one; undefined where it is not to be had. */
+  #ring: ReadRing | undefined;
+  #ringAsked = false;
+  readonly #inRing = new Map<number, Parked>();
+  #nextRead = 0;
   readonly #parked = new Map<number, Parked>();
+  /** Whose requests a parking has. */
+  readonly #connectionOf = new WeakMap<Parking, Connection>();
   readonly #served = new Map<number, Served>();
   readonly #connections = new Map<number, Connection>();
   #nextTag = 1;
@@ -77,7 +93,6 @@ export class Session {
     for (let slot = 0; slot < layout.SLOTS_A_THREAD; slot++) {
       this.#freeSlots.push(options.index * layout.SLOTS_A_THREAD + slot);
     }
-    this.out = this.#blocks.take();
   }
 
   /** Returns when it was told to end and serves nobody any more. */
@@ -85,6 +100,7 @@ export class Session {
     this.#poll.add(this.#options.doorbell, POLLIN, bellTag);
     await this.#takeMessages(); // those that came before the doorbell was watched
     while (!this.#ending || this.#served.size > 0) {
+      this.#ring?.submit();
       const ready = this.#poll.wait(this.#patienceMs());
       let rang = false;
       for (let index = 0; index < ready; index++) {
@@ -101,6 +117,7 @@ export class Session {
       if (this.#parked.size > 0) this.#lookForHelp();
     }
     closeFile(this.#poll.fd);
+    if (this.#ring !== undefined) closeFile(this.#ring.fd);
   }
 
   // For connections.
@@ -110,42 +127,35 @@ export class Session {
     return exported.prompt && this.#servesOneDisk;
   }
 
-  takeCarry(length: number): Uint8Array {
-    if (length <= this.smallCarryBytes) return new Uint8Array(this.smallCarryBytes);
-    return this.#carries.pop() ?? new Uint8Array(limits.INPUT_BYTES);
-  }
-  giveBackCarry(carry: Uint8Array): void {
-    if (carry.length === limits.INPUT_BYTES) this.#carries.push(carry);
-  }
-
-  /** What was in the block was sent, or nobody wants it. */
-  resetOutput(): void {
-    this.used = 0;
-    this.replies = 0;
-  }
-  /** The block stays with a connection. */
-  newBlock(): void {
-    this.out = this.#blocks.take();
-  }
-  giveBack(block: Block): void {
-    this.#blocks.giveBack(block);
-  }
-
   allocate(length: number): number {
     return this.#memory.allocate(length);
   }
   freePayload(parked: Parked): void {
     if (parked.place !== -1) this.#memory.free(parked.place, parked.placeBytes);
   }
-  /** Until there is payload memory again. */
-  starve(connection: Connection): void {
-    this.#starved.add(connection);
-  }
-
   park(parked: Parked): void {
     const served = this.#servedOf(parked.exported.id);
+    if (parked.operation === layout.workRead && this.#readByRing(parked, served)) return;
     served.waiting.push(parked);
     this.#submit(served);
+  }
+
+  /** @returns false where a helper must do it */
+  #readByRing(parked: Parked, served: Served): boolean {
+    const file = parked.exported.disk?.readsFrom;
+    if (file === undefined) return false;
+    if (!this.#ringAsked) {
+      this.#ringAsked = true;
+      const ring = ReadRing.open(RING_ENTRIES, this.#options.doorbell);
+      if (typeof ring !== "number") this.#ring = ring;
+    }
+    const tag = this.#nextRead;
+    const buffer = this.payload.subarray(parked.data, parked.data + parked.length);
+    if (this.#ring?.read(file.fd, buffer, parked.offset + file.shift, tag) !== true) return false;
+    this.#nextRead = (tag + 1) >>> 0;
+    this.#inRing.set(tag, parked);
+    served.taken++;
+    return true;
   }
 
   // Helpers.
@@ -165,7 +175,22 @@ export class Session {
     }
   }
 
+  #readDone(tag: number, result: number, done: Answers): void {
+    const parked = this.#inRing.get(tag);
+    assert(parked !== undefined, "a completion is of a read that was asked for");
+    this.#inRing.delete(tag);
+    const served = this.#servedOf(parked.exported.id);
+    served.taken--;
+    if (result === parked.length) addAnswer(done, { parked, errno: 0, found: 0 });
+    else if (result >= 0 || result === -EAGAIN || result === -EINTR || result === -EINVAL) {
+      // The end of a file, a signal, or a kernel whose rings know no reads: the long way.
+      served.waiting.push(parked);
+      this.#submit(served);
+    } else addAnswer(done, { parked, errno: -result, found: 0 });
+  }
+
   #patienceMs(): number {
+    if (this.#ring?.isBehind === true) return 1;
     if (this.#starved.size > 0) return limits.STARVED_MS;
     return this.#parked.size > 0 ? limits.UNHEARD_MS : -1;
   }
@@ -195,27 +220,30 @@ export class Session {
     const at = slot * layout.slotNumbers;
     numbers[at + layout.offsetNumber] = parked.offset;
     numbers[at + layout.lengthNumber] = parked.length;
-    numbers[at + layout.placeNumber] = parked.place;
+    numbers[at + layout.dataNumber] = parked.data;
     numbers[at + layout.arrivedNumber] = performance.timeOrigin + performance.now();
   }
 
   #takeAnswers(): void {
-    const done = new Map<Connection, { parked: Parked; errno: number }[]>();
+    const done: Answers = new Map();
+    this.#ring?.take((tag, result) => this.#readDone(tag, result, done));
     for (const [slot, parked] of this.#parked) {
       if (this.#queue.state(slot) !== layout.slotDone) continue;
       const errno = this.#queue.get(slot, layout.errnoField);
-      parked.found = this.#queue.number(slot, layout.lengthNumber);
+      const found = this.#queue.number(slot, layout.lengthNumber);
       this.#parked.delete(slot);
       this.#queue.free(slot);
       this.#freeSlots.push(slot);
       this.#servedOf(parked.exported.id).taken--;
-      const answers = done.get(parked.connection);
-      if (answers === undefined) done.set(parked.connection, [{ parked, errno }]);
-      else answers.push({ parked, errno });
+      addAnswer(done, { parked, errno, found });
     }
     if (done.size === 0) return;
-    for (const [connection, answers] of done) {
-      connection.unpark(answers);
+    // One connection after the other: replies gather in one block, which each must have sent before the next one's turn.
+    for (const [parking, answers] of done) {
+      for (const { parked, errno, found } of answers) parking.unpark(parked, errno, found);
+      const connection = this.#connectionOf.get(parking);
+      assert(connection !== undefined, "whoever has parked is a connection");
+      connection.turn();
       this.#settle(connection);
     }
     for (const served of [...this.#served.values()]) {
@@ -228,8 +256,7 @@ export class Session {
     const starved = [...this.#starved];
     this.#starved.clear();
     for (const connection of starved) {
-      connection.starved = false;
-      if (connection.dead) continue;
+      connection.parking.starved = false;
       connection.turn();
       this.#settle(connection);
     }
@@ -240,19 +267,20 @@ export class Session {
   #serve(tag: number, ready: number): void {
     const connection = this.#connections.get(tag);
     if (connection === undefined) return;
-    if ((ready & POLLOUT) !== 0 && connection.sending) connection.writable();
-    else if ((ready & POLLIN) !== 0 && connection.listening) connection.turn();
+    if ((ready & POLLOUT) !== 0 && connection.isSending) connection.writable();
+    else if ((ready & POLLIN) !== 0 && connection.isListening) connection.turn();
     else if ((ready & (POLLERR | POLLHUP)) !== 0) connection.die("the client is gone");
     this.#settle(connection);
   }
 
   /** After anything happened on a connection: watches for what it needs now, or closes it. */
   #settle(connection: Connection): void {
-    if (connection.dead || (connection.ended !== undefined && connection.quiet)) {
+    if (connection.isOver) {
       this.#close(connection);
       return;
     }
-    const events = (connection.listening ? POLLIN : 0) | (connection.sending ? POLLOUT : 0);
+    if (connection.parking.starved) this.#starved.add(connection);
+    const events = (connection.isListening ? POLLIN : 0) | (connection.isSending ? POLLOUT : 0);
     if (events === connection.events) return;
     connection.events = events;
     this.#poll.change(connection.fd, events, connection.tag);
@@ -260,7 +288,7 @@ export class Session {
 
   #close(connection: Connection): void {
     if (!this.#connections.delete(connection.tag)) return;
-    if (!connection.dead) connection.die(connection.ended ?? "closed");
+    connection.die(connection.ended ?? "closed");
     this.#starved.delete(connection);
     this.#poll.remove(connection.fd);
     shutdownSocket(connection.fd);
@@ -274,7 +302,8 @@ export class Session {
 
   #countDisks(): void {
     const disks = new Set<string>();
-    for (const { exported, connections } of this.#served.values()) if (connections.size > 0) disks.add(exported.diskKey);
+    for (const { exported, connections } of this.#served.values())
+      if (connections.size > 0) disks.add(exported.diskKey);
     this.#servesOneDisk = disks.size <= 1;
   }
 
@@ -283,6 +312,7 @@ export class Session {
     const tag = this.#nextTag;
     this.#nextTag = tag === 2 ** 31 - 1 ? 1 : tag + 1;
     const connection = new Connection(this, posted, served.exported, tag);
+    this.#connectionOf.set(connection.parking, connection);
     served.connections.add(connection);
     this.#countDisks();
     this.#connections.set(tag, connection);
@@ -327,7 +357,6 @@ export class Session {
     for (const connection of [...served.connections]) {
       if (hard) connection.die("the export was removed");
       else connection.end("the export was removed");
-      connection.flush();
       this.#settle(connection);
     }
     if (hard) for (const parked of served.waiting.splice(0)) this.freePayload(parked);
@@ -358,6 +387,19 @@ export class Session {
   #say(message: FromSession): void {
     this.#thread.port.postMessage(message);
   }
+}
+
+/** What helpers and the kernel have done, for each whose requests they were. */
+type Answers = Map<Parking, Answer[]>;
+interface Answer {
+  readonly parked: Parked;
+  readonly errno: number;
+  readonly found: number;
+}
+function addAnswer(answers: Answers, answer: Answer): void {
+  const others = answers.get(answer.parked.parking);
+  if (others === undefined) answers.set(answer.parked.parking, [answer]);
+  else others.push(answer);
 }
 
 export async function serve(thread: ServiceThread): Promise<void> {

@@ -43,7 +43,8 @@ export const slotWords = 16;
 /** 64-bit numbers of a slot, in an array of their own. */
 export const offsetNumber = 0;
 export const lengthNumber = 1;
-export const placeNumber = 2;
+/** Where its data lie in payload memory. */
+export const dataNumber = 2;
 export const arrivedNumber = 3;
 export const slotNumbers = 4;
 
@@ -61,6 +62,8 @@ export const flagFua = 1;
 export const flagUnmap = 2;
 /** Zeroes: fail rather than write them. */
 export const flagFast = 4;
+/** Block status: a single extent for each context. */
+export const flagOne = 16;
 /** Throttles have let it pass. */
 export const flagAdmitted = 8;
 

@@ -1,0 +1,43 @@
+/** nbdkit on a Unix socket in a scene's directory; it ends with its test. */
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, readFileSync, rmSync, watch } from "node:fs";
+import { onTestFinished, type TestContext } from "vitest";
+import type { Scene } from "./scene.fixture.ts";
+
+export interface Nbdkit {
+  readonly path: string;
+  /** As a crash would. */
+  kill(): void;
+}
+
+/** @param name of the socket; one that is there already is replaced */
+export async function nbdkit(
+  context: TestContext,
+  scene: Scene,
+  name: string,
+  args: readonly string[],
+): Promise<Nbdkit> {
+  if (spawnSync("sh", ["-c", "command -v nbdkit"]).status !== 0) {
+    if (process.env.CI) throw new Error("nbdkit is not installed, and CI must have it");
+    context.skip("nbdkit is not installed");
+  }
+  const path = scene.path(name);
+  const pidFile = `${path}.pid`;
+  rmSync(path, { force: true });
+  rmSync(pidFile, { force: true });
+  const child = spawn("nbdkit", ["-f", "--exit-with-parent", "-U", path, "--pidfile", pidFile, ...args], {
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  onTestFinished(() => void child.kill("SIGKILL"));
+  await new Promise<void>((resolve, reject) => {
+    // The file is written when it listens.
+    const look = (): void => {
+      if (existsSync(pidFile) && readFileSync(pidFile, "utf8") !== "") resolve();
+    };
+    const watcher = watch(scene.directory, look);
+    onTestFinished(() => watcher.close());
+    child.once("exit", (code) => reject(new Error(`nbdkit ended with ${code}`)));
+    look();
+  });
+  return { path, kill: () => void child.kill("SIGKILL") };
+}

@@ -132,11 +132,37 @@ export class RawNbd {
     onTestFinished(() => void this.socket.destroy());
   }
 
-  /** Negotiates as much as `form` says, and goes into the transmission. */
-  static async open(path: string, name: string, form: Form = "structured", contexts: string[] = []): Promise<RawNbd> {
+  /**
+   * Negotiates as much as `form` says, and goes into the transmission.
+   * @param early sent together with the last option; then `adopt` says what is in it, and `go` has replies taken
+   */
+  static async open(
+    path: string,
+    name: string,
+    form: Form = "structured",
+    contexts: string[] = [],
+    early?: Uint8Array,
+  ): Promise<RawNbd> {
     const client = new RawNbd(path, form);
-    await client.#negotiate(name, contexts);
+    await client.#negotiate(name, contexts, early ?? new Uint8Array(0));
+    if (early === undefined) client.go();
     return client;
+  }
+
+  /** From now on replies are taken. */
+  go(): void {
+    this.#transmission = true;
+    this.#takeReplies();
+  }
+
+  /** A request that was sent as bytes. */
+  adopt(cookie: bigint, type: number, offset: number | bigint, length: number): Promise<Answer> {
+    const answer = new Promise<Answer>((resolve, reject) => {
+      const asked = { type, offset: BigInt(offset), length, chunks: "", error: 0, text: "" };
+      this.#asked.set(cookie, { ...asked, data: [], status: new Map(), resolve, reject });
+    });
+    answer.catch(() => undefined); // told to whoever waits for it
+    return answer;
   }
 
   get unanswered(): number {
@@ -158,12 +184,7 @@ export class RawNbd {
   prepare(type: number, wish: Wish = {}): { bytes: Buffer; answer: Promise<Answer> } {
     const cookie = this.#nextCookie++;
     const length = Number(wish.length ?? wish.payload?.length ?? 0);
-    const answer = new Promise<Answer>((resolve, reject) => {
-      const offset = BigInt(wish.offset ?? 0);
-      const asked = { type, offset, length, chunks: "", error: 0, text: "", data: [], status: new Map() };
-      this.#asked.set(cookie, { ...asked, resolve, reject });
-    });
-    answer.catch(() => undefined); // told to whoever waits for it
+    const answer = this.adopt(cookie, type, wish.offset ?? 0, length);
     return { bytes: requestBytes(this.form, type, cookie, wish), answer };
   }
 
@@ -174,7 +195,7 @@ export class RawNbd {
     return this.call(cmd.write, { offset, payload, flags });
   }
 
-  async #negotiate(name: string, contexts: string[]): Promise<void> {
+  async #negotiate(name: string, contexts: string[], early: Uint8Array): Promise<void> {
     const { form } = this;
     await this.#take(18);
     this.raw(clientFlags());
@@ -187,15 +208,13 @@ export class RawNbd {
         this.contexts.set(reply.data.subarray(4).toString(), reply.data.readUInt32BE(0));
       }
     }
-    this.raw(info(opt.go, name, 3));
+    this.raw(info(opt.go, name, 3), early);
     for (let reply = await this.#optionReply(); reply.type !== 1; reply = await this.#optionReply()) {
       if (reply.type !== 3) throw new Error(`go: reply ${reply.type.toString(16)} ${reply.data.toString()}`);
       if (reply.data.readUInt16BE(0) !== 0) continue;
       this.size = Number(reply.data.readBigUInt64BE(2));
       this.flags = reply.data.readUInt16BE(10);
     }
-    this.#transmission = true;
-    this.#takeReplies();
   }
 
   async #acknowledged(bytes: Buffer): Promise<void> {

@@ -126,8 +126,8 @@ export class Served {
     return spec.name;
   }
 
-  client(name: string, form?: Form, contexts?: string[]): Promise<RawNbd> {
-    return RawNbd.open(this.path, name, form, contexts);
+  client(name: string, form?: Form, contexts?: string[], early?: Uint8Array): Promise<RawNbd> {
+    return RawNbd.open(this.path, name, form, contexts, early);
   }
 
   /** Until it holds; looked at again after each event of the server. */

@@ -1,6 +1,6 @@
 /** A disk or a point in time that NBD clients see, until it is removed. */
 import type { Recorder } from "@heirloom/engine";
-import type { NbdExportSpec, NbdServer } from "@heirloom/nbd";
+import type { NbdExportSpec, NbdServer, TrafficCounts } from "@heirloom/nbd";
 import type { BitmapState } from "./bitmap-memory.ts";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
@@ -36,6 +36,7 @@ export class DiskExport {
   readonly #actor: MachineActor<ExportInput, ExportContext, ExportEvent, ExportEffect>;
   readonly #uris: () => readonly string[];
   #gone: Promise<void> | undefined;
+  #traffic: TrafficCounts = { reads: 0, writes: 0, others: 0, bytesRead: 0, bytesWritten: 0 };
   readonly #whenGone: (() => void)[] = [];
 
   /** @internal */
@@ -63,6 +64,11 @@ export class DiskExport {
   get bitmaps(): readonly string[] {
     return this.#actor.context.bitmaps;
   }
+  /** What clients have asked for since it is there; for people: no figure of it is exact while they are at it. */
+  get traffic(): TrafficCounts {
+    if (this.#gone === undefined) this.#traffic = this.#parts.server.trafficOf(this.name);
+    return this.#traffic;
+  }
 
   /**
    * Takes it away. Resolves when no thread uses the disk for it any more; its bitmaps are free then.
@@ -77,6 +83,7 @@ export class DiskExport {
     if (this.#gone !== undefined) return this.#gone;
     const plan = this.#actor.plan({ type: "remove", mode });
     if (!plan.ok) return Promise.reject(new RefusalError("export remove", plan.refusal));
+    void this.traffic; // the last look
     this.#actor.commit(plan);
     this.#gone = this.#takeAway(mode !== "soft");
     return this.#gone;

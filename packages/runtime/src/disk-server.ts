@@ -99,9 +99,11 @@ export class DiskServer {
 
   /**
    * Ends it: clients are answered what they have in flight, and bitmaps are free again. With `force` clients are cut off.
-   * Where a device hangs, it waits for a bounded time, and what hangs is left behind.
+   * Where a device hangs, it waits for a bounded time, and what hangs is left behind. With `force`, a close that is under way
+   * is hastened.
    */
   close(options: { readonly force?: boolean } = {}): Promise<void> {
+    if (this.#closing !== undefined && options.force === true) void this.#server.stop({ hard: true });
     this.#closing ??= this.#close(options.force === true);
     return this.#closing;
   }

@@ -23,6 +23,7 @@ import {
 } from "../protocol/constants.ts";
 import type { PostedContext, PostedExport } from "../session/messages.ts";
 import { SLAB_BYTES } from "../session/payload-memory.ts";
+import type { TrafficCounts } from "../session/traffic.ts";
 import type { ExportOffer } from "./export-offer.ts";
 import type { BoundAddress, ListenAddress } from "./listener.ts";
 import { NbdServerError } from "./nbd-server-error.ts";
@@ -96,6 +97,8 @@ export class NbdServer {
   >();
   readonly #connectionsMax: number;
   readonly #onEvent: (event: NbdServerEvent) => void;
+  /** Exports that nobody finds any more, and that threads use still. */
+  readonly #leaving = new Set<number>();
   #stopped = false;
 
   constructor(engine: Engine, options: NbdServerOptions = {}) {
@@ -139,6 +142,10 @@ export class NbdServer {
   /** Clients of an export. */
   clientsOf(name: string): number {
     return this.#threads.connectionsOf(this.#exportOf(name).id);
+  }
+  /** What went through an export since it was added. */
+  trafficOf(name: string): TrafficCounts {
+    return this.#threads.trafficOf(this.#exportOf(name).id);
   }
 
   /** From now on clients find it. @throws NbdServerError */
@@ -188,15 +195,20 @@ export class NbdServer {
   async remove(name: string, options: { readonly hard?: boolean } = {}): Promise<void> {
     const { id } = this.#exportOf(name);
     this.#exports.delete(name);
-    const gone = this.#threads.removeExport(id, options.hard === true);
+    this.#leaving.add(id);
+    const gone = this.#threads.removeExport(id, options.hard === true).finally(() => this.#leaving.delete(id));
     if (options.hard === true) return gone;
     const grace = setTimeout(() => void this.#threads.removeExport(id, true), GRACE_MS);
     await gone.finally(() => clearTimeout(grace));
   }
 
-  /** Ends everything: softly as `remove` does, or hard. Resolves when all threads have ended. */
+  /**
+   * Ends everything: softly as `remove` does, or hard, which a soft stop that is under way becomes too. Resolves when all
+   * threads have ended.
+   */
   async stop(options: { readonly hard?: boolean } = {}): Promise<void> {
     this.#stopped = true;
+    if (options.hard === true) for (const id of this.#leaving) void this.#threads.removeExport(id, true);
     const closed = this.#reception.close();
     await Promise.all([closed, ...this.exports.map((name) => this.remove(name, options))]);
     await this.#threads.close();

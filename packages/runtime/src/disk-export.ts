@@ -35,7 +35,7 @@ export class DiskExport {
   readonly #parts: ExportParts;
   readonly #actor: MachineActor<ExportInput, ExportContext, ExportEvent, ExportEffect>;
   readonly #uris: () => readonly string[];
-  #gone: Promise<void> | undefined;
+  #gone: Promise<boolean> | undefined;
   #traffic: TrafficCounts = { reads: 0, writes: 0, others: 0, bytesRead: 0, bytesWritten: 0 };
   readonly #whenGone: (() => void)[] = [];
 
@@ -78,8 +78,11 @@ export class DiskExport {
     await this.end(options.force === true ? "hard" : "safe");
   }
 
-  /** @internal `soft`: clients are answered what they have in flight, and cut off then. */
-  end(mode: "safe" | "soft" | "hard"): Promise<void> {
+  /**
+   * @internal `soft`: clients are answered what they have in flight, and cut off then.
+   * @returns whether they were
+   */
+  end(mode: "safe" | "soft" | "hard"): Promise<boolean> {
     if (this.#gone !== undefined) return this.#gone;
     const plan = this.#actor.plan({ type: "remove", mode });
     if (!plan.ok) return Promise.reject(new RefusalError("export remove", plan.refusal));
@@ -104,9 +107,9 @@ export class DiskExport {
     return this.#actor.inspect();
   }
 
-  async #takeAway(hard: boolean): Promise<void> {
+  async #takeAway(hard: boolean): Promise<boolean> {
     const { coordinator, server, disk, taken, held } = this.#parts;
-    await server.remove(this.name, { hard });
+    const answered = await server.remove(this.name, { hard });
     for (const bits of held) bits.letGo();
     if (taken.length > 0) {
       const draft = coordinator.draft(coordinator.nextCommand(), "export remove");
@@ -123,5 +126,6 @@ export class DiskExport {
     coordinator.exports.delete(this.id);
     coordinator.unuse(disk, { kind: "export", id: this.id });
     for (const listener of this.#whenGone) listener();
+    return answered;
   }
 }

@@ -24,6 +24,6 @@ test("an export counts what its clients ask for, over connections, and keeps the
   const sum = { reads: 4, writes: 2, bytesRead: 131272, bytesWritten: 9000 };
   // The goodbye is a request as well, and counts when it has come.
   expect(exported.traffic).toMatchObject(sum);
-  await server.close();
+  expect(await server.close()).toBe(true);
   expect(exported.traffic).toEqual({ ...sum, others: 4 });
 });

@@ -29,6 +29,6 @@ test("a soft close becomes a hard one: the client is cut off, and the close ends
   expect(await write).toBe("ERR_NBD_DISCONNECTED");
   expect(performance.now() - begun).toBeLessThan(4000); // by itself a soft end turns hard after 5 seconds
   releaseHang(disk.node);
-  await Promise.all([closed, hastened]);
+  expect(await Promise.all([closed, hastened])).toEqual([false, false]);
   expect(server.exports).toEqual([]);
 });

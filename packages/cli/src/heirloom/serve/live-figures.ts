@@ -50,5 +50,5 @@ export class LiveFigures {
 }
 
 function rate(what: string, bytes: number, requests: number): string {
-  return `${what} ${formatBytes(bytes)}/s ${Math.round(requests)}/s`;
+  return `${what} ${formatBytes(bytes)}/s (${Math.round(requests).toLocaleString("en")}/s)`;
 }

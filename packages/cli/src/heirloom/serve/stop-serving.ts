@@ -63,12 +63,13 @@ interface Progress {
 }
 
 async function stopCleanly({ runtime, server, disks }: Serving, progress: Progress): Promise<StopEnd> {
-  await server.close();
+  const answered = await server.close();
   const failures = await Promise.all(disks.map((served) => flush(served, progress)));
   progress.step = "disks are still being closed";
   await runtime.close();
   const hangs = runtime.inspect().threads > 0 ? "a device hangs, and what was written to it may be lost" : undefined;
-  const why = failures.find((failure) => failure !== undefined) ?? hangs;
+  const unanswered = answered ? undefined : "a device did not answer, and clients were cut off";
+  const why = failures.find((failure) => failure !== undefined) ?? hangs ?? unanswered;
   return { clean: why === undefined, why };
 }
 

@@ -24,6 +24,7 @@ export class TextReport implements ServeReport {
   #serving: Serving | undefined;
   #figures: LiveFigures | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #stopping = false;
 
   constructor(options: TextReportOptions) {
     this.#options = options;
@@ -65,18 +66,20 @@ export class TextReport implements ServeReport {
     if (!HARMLESS.has(code)) this.#event("yellow", `a client${from(peer)} was turned away: ${reason}`);
   }
   threadDied(reason: string): void {
-    this.#event("red", `a thread died: ${reason}`);
+    // In a stop they are ended where they hang.
+    if (!this.#stopping) this.#event("red", `a thread died: ${reason}`);
   }
 
   stopping({ signal, clients, hard }: StopEvent): void {
-    const answered = clients === 0 ? "" : `; ${count(clients, "connection")} answered what is in flight`;
-    const what = hard ? "Cutting clients off" : `Stopping${answered}`;
+    this.#stopping = true;
+    const answering = clients === 0 ? "" : `, ${count(clients, "connection")} to be answered what is in flight`;
+    const what = hard ? "Cutting clients off" : `Stopping${answering}`;
     const next = hard ? "again: at once" : "again: clients are cut off";
     this.#event("bold", `${what} (${signal}; ${next})`);
   }
   stopped({ clean, why }: StopEnd): void {
     clearInterval(this.#timer);
-    this.#options.screen.live([]);
+    this.#figures = undefined;
     if (clean) this.#event("bold", "Stopped.");
     else this.#event("red", `Stopped, not cleanly: ${why}`);
   }
@@ -102,9 +105,11 @@ export class TextReport implements ServeReport {
     return [...lines, ""];
   }
 
-  #refresh(): void {
-    if (this.#figures === undefined) return;
-    this.#options.screen.live([...this.#figures.rows(performance.now()), this.#options.paint("dim", "Ctrl-C stops")]);
+  /** The figures, below lines that stay. */
+  #refresh(...lines: readonly string[]): void {
+    const rows = this.#figures?.rows(performance.now()) ?? [];
+    const { screen, paint } = this.#options;
+    screen.live(rows.length === 0 ? [] : [...rows, paint("dim", "Ctrl-C stops")], ...lines);
   }
 
   #clients(name: string): string {
@@ -113,9 +118,8 @@ export class TextReport implements ServeReport {
   }
 
   #event(format: Parameters<Paint>[0], text: string): void {
-    const { screen, paint } = this.#options;
-    screen.print(`${paint("dim", new Date().toTimeString().slice(0, 8))} ${paint(format, text)}`);
-    this.#refresh();
+    const { paint } = this.#options;
+    this.#refresh(`${paint("dim", new Date().toTimeString().slice(0, 8))} ${paint(format, text)}`);
   }
 }
 

@@ -20,15 +20,14 @@ export class Screen {
   }
 
   print(...lines: readonly string[]): void {
-    this.#write(`${this.#erase()}${lines.map((line) => `${line}\n`).join("")}${this.#live(this.#shown)}`);
+    this.#write(`${this.#erase()}${ended(lines)}${this.#fit(this.#shown)}`);
   }
 
-  /** Nothing where lines cannot be written anew. */
-  live(lines: readonly string[]): void {
-    if (!this.isLive) return;
+  /** What stands below from now on, with lines above it that scroll by. */
+  live(live: readonly string[], ...above: readonly string[]): void {
     const erase = this.#erase();
-    this.#shown = lines;
-    this.#write(`${erase}${this.#live(lines)}`);
+    this.#shown = this.isLive ? live : [];
+    if (this.isLive || above.length > 0) this.#write(`${erase}${ended(above)}${this.#fit(this.#shown)}`);
   }
 
   #erase(): string {
@@ -36,9 +35,9 @@ export class Screen {
   }
 
   /** A line that wraps would be two to go up. */
-  #live(lines: readonly string[]): string {
+  #fit(lines: readonly string[]): string {
     const { columns = 80 } = this.#stream;
-    return lines.map((line) => `${cut(line, columns - 1)}\n`).join("");
+    return ended(lines.map((line) => cut(line, columns - 1)));
   }
 
   #write(text: string): void {
@@ -49,6 +48,10 @@ export class Screen {
       this.#broken = true;
     }
   }
+}
+
+function ended(lines: readonly string[]): string {
+  return lines.map((line) => `${line}\n`).join("");
 }
 
 // oxlint-disable-next-line no-control-regex

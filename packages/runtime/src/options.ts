@@ -43,7 +43,7 @@ export interface AttachOptions {
   readonly name?: string;
 }
 
-/** An image, a device, a driver module; or, with `file` (or the disk itself under it), a window of an attached disk. */
+/** An image, a device, an NBD export (`driver: "nbd"`, see @heirloom/nbd), a driver module; or, with `file` (or the disk itself under it), a window of an attached disk. */
 export type DiskSpec = NodeSpec;
 
 export interface BackupOptions {

@@ -38,6 +38,7 @@ import type {
   TransactionAction,
   TransactionOptions,
 } from "./options.ts";
+import { withDriverModules } from "./node-specs.ts";
 import { prepareBackup } from "./prepare-backup.ts";
 import { windowOf } from "./window.ts";
 import { refuseNodeName } from "./validation/identifier.ts";
@@ -372,7 +373,7 @@ export class Runtime {
     const identity = imageIdentity(spec) ?? "";
     await this.#coordinator.jobs.ending.targetFree(identity, lettingGoMs);
     try {
-      return await this.#engine.openNode(spec);
+      return await this.#engine.openNode(withDriverModules(spec));
     } catch (error) {
       const locked = error instanceof BlockError && error.code === "ERR_IMAGE_LOCKED";
       const job = locked ? this.#coordinator.world.lettingGo.get(identity) : undefined;

@@ -25,7 +25,7 @@ export const SPARSE_READ_BYTES: number = 64 * 1024;
 export const INLINE_EFFECT_BYTES: number = 1024 * 1024;
 
 /** Requests of one connection that are with helpers; then it is not read from any more. */
-export const PARKED_MAX = 16;
+export const PARKED_MAX = 32;
 /** Times that one connection is read from before it is the others' turn. */
 export const TURNS = 4;
 

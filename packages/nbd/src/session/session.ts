@@ -5,11 +5,15 @@
 import assert from "node:assert";
 import { receiveMessageOnPort } from "node:worker_threads";
 import {
+  EAGAIN,
+  EINTR,
+  EINVAL,
   EventPoll,
   POLLERR,
   POLLHUP,
   POLLIN,
   POLLOUT,
+  ReadRing,
   closeFile,
   shutdownSocket,
   silenceDoorbell,
@@ -31,6 +35,9 @@ const bellTag = 0;
 
 /** Requests that helpers have of one export at most; fewer where a thread serves many, so that one that hangs leaves room. */
 const SLOTS_AN_EXPORT = 16;
+
+/** Reads of cold data that one thread has under way in the kernel; a power of two. */
+const RING_ENTRIES = 256;
 
 /** An export with its requests that wait for a slot. */
 interface Served {
@@ -56,6 +63,11 @@ export class Session implements ConnectionThread {
   readonly #queue: WorkQueue;
   readonly #memory: PayloadMemory;
   readonly #freeSlots: number[] = [];
+  /** For reads of plain files: made for the first one; undefined where it is not to be had. */
+  #ring: ReadRing | undefined;
+  #ringAsked = false;
+  readonly #inRing = new Map<number, Parked>();
+  #nextRead = 0;
   readonly #parked = new Map<number, Parked>();
   /** Whose requests a parking has. */
   readonly #connectionOf = new WeakMap<Parking, Connection>();
@@ -90,6 +102,7 @@ export class Session implements ConnectionThread {
     this.#poll.add(this.#options.doorbell, POLLIN, bellTag);
     await this.#takeMessages(); // those that came before the doorbell was watched
     while (!this.#ending || this.#served.size > 0) {
+      this.#ring?.submit();
       const ready = this.#poll.wait(this.#patienceMs());
       let rang = false;
       for (let index = 0; index < ready; index++) {
@@ -106,6 +119,7 @@ export class Session implements ConnectionThread {
       if (this.#parked.size > 0) this.#lookForHelp();
     }
     closeFile(this.#poll.fd);
+    if (this.#ring !== undefined) closeFile(this.#ring.fd);
   }
 
   // For connections.
@@ -123,8 +137,27 @@ export class Session implements ConnectionThread {
   }
   park(parked: Parked): void {
     const served = this.#servedOf(parked.exported.id);
+    if (parked.operation === layout.workRead && this.#readByRing(parked, served)) return;
     served.waiting.push(parked);
     this.#submit(served);
+  }
+
+  /** @returns false where a helper must do it */
+  #readByRing(parked: Parked, served: Served): boolean {
+    const file = parked.exported.disk?.readsFrom;
+    if (file === undefined) return false;
+    if (!this.#ringAsked) {
+      this.#ringAsked = true;
+      const ring = ReadRing.open(RING_ENTRIES, this.#options.doorbell);
+      if (typeof ring !== "number") this.#ring = ring;
+    }
+    const tag = this.#nextRead;
+    const buffer = this.payload.subarray(parked.data, parked.data + parked.length);
+    if (this.#ring?.read(file.fd, buffer, parked.offset + file.shift, tag) !== true) return false;
+    this.#nextRead = (tag + 1) >>> 0;
+    this.#inRing.set(tag, parked);
+    served.taken++;
+    return true;
   }
 
   // Helpers.
@@ -144,7 +177,22 @@ export class Session implements ConnectionThread {
     }
   }
 
+  #readDone(tag: number, result: number, done: Answers): void {
+    const parked = this.#inRing.get(tag);
+    assert(parked !== undefined, "a completion is of a read that was asked for");
+    this.#inRing.delete(tag);
+    const served = this.#servedOf(parked.exported.id);
+    served.taken--;
+    if (result === parked.length) addAnswer(done, { parked, errno: 0, found: 0 });
+    else if (result >= 0 || result === -EAGAIN || result === -EINTR || result === -EINVAL) {
+      // The end of a file, a signal, or a kernel whose rings know no reads: the long way.
+      served.waiting.push(parked);
+      this.#submit(served);
+    } else addAnswer(done, { parked, errno: -result, found: 0 });
+  }
+
   #patienceMs(): number {
+    if (this.#ring?.isBehind === true) return 1;
     if (this.#starved.size > 0) return limits.STARVED_MS;
     return this.#parked.size > 0 ? limits.UNHEARD_MS : -1;
   }
@@ -179,7 +227,8 @@ export class Session implements ConnectionThread {
   }
 
   #takeAnswers(): void {
-    const done = new Map<Parking, { parked: Parked; errno: number; found: number }[]>();
+    const done: Answers = new Map();
+    this.#ring?.take((tag, result) => this.#readDone(tag, result, done));
     for (const [slot, parked] of this.#parked) {
       if (this.#queue.state(slot) !== layout.slotDone) continue;
       const errno = this.#queue.get(slot, layout.errnoField);
@@ -188,9 +237,7 @@ export class Session implements ConnectionThread {
       this.#queue.free(slot);
       this.#freeSlots.push(slot);
       this.#servedOf(parked.exported.id).taken--;
-      const answers = done.get(parked.parking);
-      if (answers === undefined) done.set(parked.parking, [{ parked, errno, found }]);
-      else answers.push({ parked, errno, found });
+      addAnswer(done, { parked, errno, found });
     }
     if (done.size === 0) return;
     // One connection after the other: replies gather in one block, which each must have sent before the next one's turn.
@@ -344,6 +391,19 @@ export class Session implements ConnectionThread {
   #say(message: FromSession): void {
     this.#thread.port.postMessage(message);
   }
+}
+
+/** What helpers and the kernel have done, for each whose requests they were. */
+type Answers = Map<Parking, Answer[]>;
+interface Answer {
+  readonly parked: Parked;
+  readonly errno: number;
+  readonly found: number;
+}
+function addAnswer(answers: Answers, answer: Answer): void {
+  const others = answers.get(answer.parked.parking);
+  if (others === undefined) answers.set(answer.parked.parking, [answer]);
+  else others.push(answer);
 }
 
 export async function serve(thread: ServiceThread): Promise<void> {

@@ -14,11 +14,17 @@ import {
 import { CommandError, EXIT_FAILURE } from "./command-error.ts";
 import { completeCommandOf, completionCommand } from "./completion/completion-command.ts";
 import { explain } from "./explain.ts";
+import { pullCommand } from "./pull/pull-command.ts";
 import { serveCommand } from "./serve/serve-command.ts";
 import { version as packageVersion } from "./version.ts";
 
 const root = buildRouteMap({
-  routes: { serve: serveCommand, completion: completionCommand, complete: completeCommandOf(() => application) },
+  routes: {
+    serve: serveCommand,
+    pull: pullCommand,
+    completion: completionCommand,
+    complete: completeCommandOf(() => application),
+  },
   docs: {
     brief: "Disks on sockets, dirty bitmaps, exact backups",
     hideRoute: { complete: true },

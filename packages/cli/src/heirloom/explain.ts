@@ -18,7 +18,8 @@ function explanation(error: unknown): { readonly message: string; readonly hints
   if (error instanceof CommandError) return error;
   if (error instanceof BlockError) return { message: error.message, hints: aboutDisk(error) };
   if (error instanceof ListenError) return { message: error.message, hints: aboutListening(error) };
-  if (error instanceof NbdError || error instanceof HeirloomError) return { message: error.message, hints: [] };
+  if (error instanceof NbdError) return { message: error.message, hints: aboutServer(error) };
+  if (error instanceof HeirloomError) return { message: error.message, hints: [] };
   const message = error instanceof Error ? error.message : String(error);
   return {
     message: `internal error: ${message}`,
@@ -54,6 +55,17 @@ function aboutListening(error: ListenError): readonly string[] {
       if (error.message.includes("EACCES"))
         return ["Choose a --socket where you may write, or a --listen port from 1024 on."];
       return [];
+    default:
+      return [];
+  }
+}
+
+function aboutServer(error: NbdError): readonly string[] {
+  switch (error.code) {
+    case "ERR_NBD_CONNECT":
+      return ["Expected a server that listens there, and a socket that you may use."];
+    case "ERR_NBD_EXPORT_UNKNOWN":
+      return ["'nbdinfo --list URI' names the exports that the server has."];
     default:
       return [];
   }

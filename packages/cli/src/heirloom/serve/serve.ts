@@ -5,7 +5,7 @@ import { writePidFile } from "./pid-file.ts";
 import type { ClientEvent, ServeReport } from "./serve-report.ts";
 import { openServing, type ServeRequest, type Serving } from "./serving.ts";
 import { stopServing } from "./stop-serving.ts";
-import { StopSignals } from "./stop-signals.ts";
+import { StopSignals } from "../stop-signals.ts";
 
 export interface ServeLife {
   readonly pidFile: string | undefined;

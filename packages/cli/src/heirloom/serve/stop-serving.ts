@@ -9,7 +9,7 @@
  */
 import type { ServeReport, StopEnd } from "./serve-report.ts";
 import type { ServedDisk, Serving } from "./serving.ts";
-import type { StopSignals } from "./stop-signals.ts";
+import type { StopSignals } from "../stop-signals.ts";
 
 export const HARD_STOP_MS = 3000;
 

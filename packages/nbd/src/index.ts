@@ -28,6 +28,7 @@ export type { ListenErrorCode } from "./server/listen-error.ts";
 export type { BoundAddress, ListenAddress } from "./server/listener.ts";
 export { NbdServer } from "./server/nbd-server.ts";
 export type { NbdExportSpec, NbdServerEvent, NbdServerOptions } from "./server/nbd-server.ts";
+export type { TrafficCounts } from "./session/traffic.ts";
 export { NbdServerError } from "./server/nbd-server-error.ts";
 export type { NbdServerErrorCode } from "./server/nbd-server-error.ts";
 export { interruptNbd, nbdDriver, nbdNode } from "./client/nbd-node.ts";

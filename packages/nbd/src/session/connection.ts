@@ -34,6 +34,7 @@ import * as replies from "./replies.ts";
 import { commandName, Request, requestBytes } from "./request.ts";
 import { rangeRefusal, type Refusal, strangeFlags, tooLong } from "./refusals.ts";
 import { statusReply } from "./status-reply.ts";
+import type { Traffic } from "./traffic.ts";
 import * as work from "./work-layout.ts";
 
 /** What a connection needs of its thread. */
@@ -56,6 +57,7 @@ export class Connection {
   readonly id: number;
   readonly fd: number;
   readonly exported: Exported;
+  readonly #traffic: Traffic;
   /** What the thread's poll knows it by. */
   readonly tag: number;
   readonly parking: Parking;
@@ -74,11 +76,12 @@ export class Connection {
   #reading: Transfer | undefined;
   #writing: Transfer | undefined;
 
-  constructor(thread: ConnectionThread, posted: PostedConnection, exported: Exported, tag: number) {
+  constructor(thread: ConnectionThread, posted: PostedConnection, exported: Exported, traffic: Traffic, tag: number) {
     const { id, fd, structured, extended, contexts, unread } = posted;
     this.id = id;
     this.fd = fd;
     this.exported = exported;
+    this.#traffic = traffic;
     this.tag = tag;
     this.#thread = thread;
     this.#framing = { structured, extended };
@@ -156,6 +159,7 @@ export class Connection {
       const next = this.#serve(bytes, view, at + header, to);
       if (next === notNow) return at;
       this.requests++;
+      this.#traffic.count(request.type, request.length);
       at = next;
       if (output.used >= limits.SEND_BYTES || output.replies >= limits.SEND_REPLIES) this.#output.flush();
     }

@@ -1,6 +1,6 @@
 /** A disk or a point in time that NBD clients see, until it is removed. */
 import type { Recorder } from "@heirloom/engine";
-import type { NbdExportSpec, NbdServer } from "@heirloom/nbd";
+import type { NbdExportSpec, NbdServer, TrafficCounts } from "@heirloom/nbd";
 import type { BitmapState } from "./bitmap-memory.ts";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
@@ -35,7 +35,8 @@ export class DiskExport {
   readonly #parts: ExportParts;
   readonly #actor: MachineActor<ExportInput, ExportContext, ExportEvent, ExportEffect>;
   readonly #uris: () => readonly string[];
-  #gone: Promise<void> | undefined;
+  #gone: Promise<boolean> | undefined;
+  #traffic: TrafficCounts = { reads: 0, writes: 0, others: 0, bytesRead: 0, bytesWritten: 0 };
   readonly #whenGone: (() => void)[] = [];
 
   /** @internal */
@@ -63,6 +64,11 @@ export class DiskExport {
   get bitmaps(): readonly string[] {
     return this.#actor.context.bitmaps;
   }
+  /** What clients have asked for since it is there; for people: no figure of it is exact while they are at it. */
+  get traffic(): TrafficCounts {
+    if (this.#gone === undefined) this.#traffic = this.#parts.server.trafficOf(this.name);
+    return this.#traffic;
+  }
 
   /**
    * Takes it away. Resolves when no thread uses the disk for it any more; its bitmaps are free then.
@@ -72,11 +78,15 @@ export class DiskExport {
     await this.end(options.force === true ? "hard" : "safe");
   }
 
-  /** @internal `soft`: clients are answered what they have in flight, and cut off then. */
-  end(mode: "safe" | "soft" | "hard"): Promise<void> {
+  /**
+   * @internal `soft`: clients are answered what they have in flight, and cut off then.
+   * @returns whether they were
+   */
+  end(mode: "safe" | "soft" | "hard"): Promise<boolean> {
     if (this.#gone !== undefined) return this.#gone;
     const plan = this.#actor.plan({ type: "remove", mode });
     if (!plan.ok) return Promise.reject(new RefusalError("export remove", plan.refusal));
+    void this.traffic; // the last look
     this.#actor.commit(plan);
     this.#gone = this.#takeAway(mode !== "soft");
     return this.#gone;
@@ -97,9 +107,9 @@ export class DiskExport {
     return this.#actor.inspect();
   }
 
-  async #takeAway(hard: boolean): Promise<void> {
+  async #takeAway(hard: boolean): Promise<boolean> {
     const { coordinator, server, disk, taken, held } = this.#parts;
-    await server.remove(this.name, { hard });
+    const answered = await server.remove(this.name, { hard });
     for (const bits of held) bits.letGo();
     if (taken.length > 0) {
       const draft = coordinator.draft(coordinator.nextCommand(), "export remove");
@@ -116,5 +126,6 @@ export class DiskExport {
     coordinator.exports.delete(this.id);
     coordinator.unuse(disk, { kind: "export", id: this.id });
     for (const listener of this.#whenGone) listener();
+    return answered;
   }
 }

@@ -62,7 +62,7 @@ export class DiskServer {
   readonly #exports = new Map<string, DiskExport>();
   readonly #onClosed: () => void;
   #nextExport = 0;
-  #closing: Promise<void> | undefined;
+  #closing: Promise<boolean> | undefined;
 
   /** @internal Use `runtime.serveNbd`. */
   constructor(coordinator: Coordinator, events: EventStream, options: ServeOptions, onClosed: () => void) {
@@ -99,9 +99,12 @@ export class DiskServer {
 
   /**
    * Ends it: clients are answered what they have in flight, and bitmaps are free again. With `force` clients are cut off.
-   * Where a device hangs, it waits for a bounded time, and what hangs is left behind.
+   * Where a device hangs, it waits for a bounded time, and what hangs is left behind. With `force`, a close that is under way
+   * is hastened.
+   * @returns whether clients were answered all that they had in flight
    */
-  close(options: { readonly force?: boolean } = {}): Promise<void> {
+  close(options: { readonly force?: boolean } = {}): Promise<boolean> {
+    if (this.#closing !== undefined && options.force === true) void this.#server.stop({ hard: true });
     this.#closing ??= this.#close(options.force === true);
     return this.#closing;
   }
@@ -109,22 +112,26 @@ export class DiskServer {
     await this.close();
   }
 
-  async #close(force: boolean): Promise<void> {
+  async #close(force: boolean): Promise<boolean> {
     const ends = this.exports.map((exported) => exported.end(force ? "hard" : "soft"));
-    const stopped = Promise.allSettled(ends).then(() => this.#server.stop({ hard: force }));
+    const stopped = Promise.allSettled(ends).then(async (answers) => {
+      await this.#server.stop({ hard: force });
+      return answers.every((answer) => answer.status === "fulfilled" && answer.value);
+    });
     let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((done) => {
+    const late = new Promise<boolean>((done) => {
       timer = setTimeout(
         () => {
           void this.#server.stop({ hard: true }); // it listens no more, whatever hangs
-          done();
+          done(false);
         },
         force ? forcedCloseMs : closeMs,
       );
     });
-    await Promise.race([stopped, late]);
+    const answered = await Promise.race([stopped, late]);
     clearTimeout(timer);
     this.#onClosed();
+    return answered;
   }
 
   async #addDisk(options: Extract<ExportOptions, { disk: unknown }>): Promise<DiskExport> {

@@ -11,7 +11,7 @@ const size = String(length);
 test("an export is the target of a backup, and a disk of which another is made", (context) =>
   inScene(async (scene) => {
     const { runtime } = scene;
-    const peer = await nbdkit(context, scene, ["memory", size]);
+    const peer = await nbdkit(context, scene, "nbd.sock", ["memory", size]);
     const disk = await scene.disk("a", length, 1);
     const shadow = scene.bytes("a.raw");
     const job = await runtime.backup({ disk, target: { driver: "nbd", uri: peer.uri } });
@@ -34,7 +34,7 @@ test("a server that does not answer: the cancel is, the bitmap is reclaimed, and
     const log = scene.path("log");
     const filters = ["--filter=log", "--filter=pause"];
     const parameters = [`logfile=${log}`, `pause-control=${control}`];
-    const peer = await nbdkit(context, scene, [...filters, "memory", size, ...parameters]);
+    const peer = await nbdkit(context, scene, "nbd.sock", [...filters, "memory", size, ...parameters]);
     const disk = await scene.disk("a", length, 1);
     await disk.bitmaps.add("daily");
     await disk.write(new Uint8Array(1), 9 * cluster);
@@ -56,14 +56,14 @@ test("a server that does not answer: the cancel is, the bitmap is reclaimed, and
 test("a server that is killed fails the job, and the guest and the bitmap go on", (context) =>
   inScene(async (scene) => {
     const { runtime } = scene;
-    const peer = await nbdkit(context, scene, ["--filter=delay", "memory", size, "delay-write=50ms"]);
+    const peer = await nbdkit(context, scene, "nbd.sock", ["--filter=delay", "memory", size, "delay-write=50ms"]);
     const disk = await scene.disk("a", length, 1);
     await disk.bitmaps.add("daily");
     await disk.write(new Uint8Array(length / 2), 0);
     const target = { driver: "nbd", uri: peer.uri };
     const job = await runtime.backup({ disk, target, bitmap: "daily", maxChunk: cluster });
     await scene.until(() => job.info.offset > 0);
-    peer.process.kill("SIGKILL");
+    peer.kill();
     const from = performance.now();
     await disk.write(new Uint8Array(1), 40 * cluster);
     expect(performance.now() - from).toBeLessThan(1000);
@@ -75,7 +75,7 @@ test("errors of the server follow the job's policy: stop pauses, resume goes on 
   inScene(async (scene) => {
     const { runtime } = scene;
     const trigger = scene.path("fail");
-    const peer = await nbdkit(context, scene, [
+    const peer = await nbdkit(context, scene, "nbd.sock", [
       "--filter=error",
       "memory",
       size,

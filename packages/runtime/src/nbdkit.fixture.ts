@@ -1,37 +1,48 @@
-/** nbdkit on a Unix socket of a scene, ended with it. */
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+/** nbdkit on a Unix socket in a scene's directory; it ends with its test. */
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { existsSync, readFileSync, rmSync, watch } from "node:fs";
 import { connect } from "node:net";
 import { onTestFinished, type TestContext } from "vitest";
 import type { Scene } from "./scene.fixture.ts";
 
 export interface Nbdkit {
-  readonly socket: string;
+  readonly path: string;
   readonly uri: string;
-  readonly process: ChildProcess;
+  /** As a crash would. */
+  kill(): void;
 }
 
-let servers = 0;
-
-/** With these arguments, once it listens. */
-export async function nbdkit(context: TestContext, scene: Scene, args: readonly string[]): Promise<Nbdkit> {
+/** @param name of the socket; one that is there already is replaced */
+export async function nbdkit(
+  context: TestContext,
+  scene: Scene,
+  name: string,
+  args: readonly string[],
+): Promise<Nbdkit> {
   if (spawnSync("sh", ["-c", "command -v nbdkit"]).status !== 0) {
-    if (process.env.CI !== undefined) throw new Error("nbdkit is not installed, and CI must have it");
+    if (process.env.CI) throw new Error("nbdkit is not installed, and CI must have it");
     context.skip("nbdkit is not installed");
   }
-  const socket = scene.path(`nbdkit${servers++}.sock`);
-  const child = spawn("nbdkit", ["-f", "--exit-with-parent", "-U", socket, ...args], { stdio: "ignore" });
+  const path = scene.path(name);
+  const pidFile = `${path}.pid`;
+  rmSync(path, { force: true });
+  rmSync(pidFile, { force: true });
+  const child = spawn("nbdkit", ["-f", "--exit-with-parent", "-U", path, "--pidfile", pidFile, ...args], {
+    stdio: ["ignore", "ignore", "inherit"],
+  });
   onTestFinished(() => void child.kill("SIGKILL"));
-  for (;;) {
-    const answers = await new Promise<boolean>((resolve) => {
-      const probe = connect(socket, () => resolve(true));
-      probe.once("error", () => resolve(false));
-      probe.once("connect", () => probe.destroy());
-    });
-    if (answers) return { socket, uri: `nbd+unix:///?socket=${socket}`, process: child };
-    if (child.exitCode !== null) throw new Error(`nbdkit ended with ${child.exitCode}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
+  await new Promise<void>((resolve, reject) => {
+    // The file is written when it listens.
+    const look = (): void => {
+      if (existsSync(pidFile) && readFileSync(pidFile, "utf8") !== "") resolve();
+    };
+    const watcher = watch(scene.directory, look);
+    onTestFinished(() => watcher.close());
+    child.once("exit", (code) => reject(new Error(`nbdkit ended with ${code}`)));
+    look();
+  });
+  return { path, uri: `nbd+unix:///?socket=${path}`, kill: () => void child.kill("SIGKILL") };
 }
 
 /** Says a word to the control socket of nbdkit's pause filter: `p` holds every request, `r` lets them go. */

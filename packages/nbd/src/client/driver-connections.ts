@@ -43,14 +43,13 @@ export class DriverConnections {
   readonly #ticket: number;
   /** By slot: this thread's side of connections that it has used. */
   readonly #known: (Known | undefined)[] = [];
-  #last: number;
+  /** The slot that it used last. It begins with the one that stands, and finds its own when others are there. */
+  #last = 0;
 
   constructor(state: DriverState) {
     this.#state = state;
     this.#words = new Int32Array(state.shared);
     this.#ticket = memory.takeTicket(this.#words);
-    // Threads begin on different connections.
-    this.#last = this.#ticket % memory.slotCount(this.#words);
   }
 
   get words(): Int32Array {
@@ -82,6 +81,10 @@ export class DriverConnections {
         if (stop !== 0) return stop;
         pause = Math.min(2 * pause, RETRY_LAST_MS);
       }
+    } catch (bug) {
+      // Nobody knows where its connection stands: the next holder makes another.
+      this.#drop(taken);
+      throw bug;
     } finally {
       memory.releaseSlot(words, taken, this.#ticket);
     }

@@ -323,7 +323,7 @@ describe("servers that hang, go away and lie", () => {
     const { node } = await open({ path: first.socket });
     const buffer = new Uint8Array(512);
     expect(node.read(buffer, 0)).toBe(0);
-    first.kill();
+    await first.kill();
     expect(node.read(buffer, 0)).toBe(EIO);
     run("rm", first.socket);
     expect(node.read(buffer, 0)).toBe(EIO);
@@ -341,7 +341,7 @@ describe("servers that hang, go away and lie", () => {
     const first = await nbdkit(context, ["file", file], join(directory, "sock"));
     const { handle } = await open({ path: first.socket, reconnectDelayMs: 20_000 });
     const thread = await NodeThread.start(handle);
-    first.kill();
+    await first.kill();
     run("rm", first.socket);
     const buffer = new SharedArrayBuffer(MIB);
     const reading = thread.read(buffer, 0);
@@ -359,7 +359,7 @@ describe("servers that hang, go away and lie", () => {
       const { handle, node } = await open({ path: first.socket, reconnectDelayMs: 20_000, assumeWritesSurvive });
       const other = connectNode(handle);
       expect(node.write(new Uint8Array(512), 0)).toBe(0);
-      first.kill();
+      await first.kill();
       run("rm", first.socket);
       await nbdkit(context, ["file", file], first.socket);
       expect(node.write(new Uint8Array(512), 512)).toBe(0);
@@ -379,7 +379,7 @@ describe("servers that hang, go away and lie", () => {
     const { node } = await open({ path: first.socket, reconnectDelayMs: 20_000 });
     expect(node.write(new Uint8Array(512), 0)).toBe(0);
     expect(node.flush()).toBe(0);
-    first.kill();
+    await first.kill();
     run("rm", first.socket);
     await nbdkit(context, ["file", file], first.socket);
     expect(node.read(new Uint8Array(512), 0)).toBe(0);
@@ -390,7 +390,7 @@ describe("servers that hang, go away and lie", () => {
     const directory = scratchDirectory();
     const first = await nbdkit(context, ["memory", "1M"], join(directory, "sock"));
     const { node } = await open({ path: first.socket, reconnectDelayMs: 20_000 });
-    first.kill();
+    await first.kill();
     run("rm", first.socket);
     await nbdkit(context, ["memory", "2M"], first.socket);
     expect(node.write(new Uint8Array(512), 0)).toBe(EIO);

@@ -28,10 +28,13 @@ export function hostAddresses(host: string, wait: (words: Int32Array) => number)
   }
   const words = new Int32Array(new SharedArrayBuffer(8));
   const bytes = new Uint8Array(new SharedArrayBuffer(ANSWER_BYTES));
-  const worker = new Worker(program, { eval: true, workerData: { host, words, bytes } });
+  const worker = new Worker(program, { eval: true, execArgv: [], workerData: { host, words, bytes } });
   worker.unref();
   worker.on("error", () => undefined);
-  if (wait(words) !== 0) return "the name was not found in time";
+  if (wait(words) !== 0) {
+    void worker.terminate();
+    return "the name was not found in time";
+  }
   const text = new TextDecoder().decode(bytes.slice(0, words[1]));
   if (text.startsWith("!")) return text.slice(1);
   return text.split(" ").flatMap((address) => addressBytes(address) ?? []);

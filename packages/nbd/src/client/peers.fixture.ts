@@ -28,8 +28,8 @@ export interface Peer {
   readonly socket: string;
   /** Of the default export, or of one of that name. */
   uri(name?: string): string;
-  /** Ends the server, as a crash would. */
-  kill(): void;
+  /** Ends the server, as a crash would; resolves when it is gone. */
+  kill(): Promise<void>;
 }
 
 /** nbdkit with these arguments, once it listens. */
@@ -54,7 +54,11 @@ async function start(tool: string, args: (socket: string, pidFile: string) => st
   const child = spawn(tool, args(socket, pidFile), { stdio: ["ignore", "ignore", "pipe"] });
   let words = "";
   child.stderr.on("data", (bytes: Buffer) => (words += String(bytes)));
-  const kill = (): void => void child.kill("SIGKILL");
+  const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  const kill = async (): Promise<void> => {
+    child.kill("SIGKILL");
+    await exited;
+  };
   onTestFinished(kill);
   await new Promise<void>((resolve, reject) => {
     const look = (): void => {

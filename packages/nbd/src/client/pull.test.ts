@@ -70,7 +70,7 @@ describe("by a dirty bitmap", () => {
         // The zeroes over data, and what the second write left of its cluster.
         expect(result).toMatchObject({ bytesCopied: 65536 + 65536 + MIB, bytesZeroed: 65536, length: 24 * MIB });
       }
-      source.kill();
+      await source.kill();
       run("qemu-img", "bitmap", "--add", "-g", "64k", image, `b${round + 1}`);
       run(
         "qemu-io",
@@ -257,7 +257,7 @@ describe("ends", () => {
     const file = join(directory, "disk");
     const content = randomBytes(16 * MIB);
     writeFileSync(file, content);
-    const serve = async (): Promise<{ kill: () => void; uri: string; socket: string }> => {
+    const serve = async (): Promise<{ kill: () => Promise<void>; uri: string; socket: string }> => {
       const peer = await nbdkit(context, ["--filter=delay", "file", file, "rdelay=20ms"], join(directory, "sock"));
       return { kill: () => peer.kill(), uri: peer.uri(), socket: peer.socket };
     };
@@ -269,7 +269,7 @@ describe("ends", () => {
       await write(buffer, offset);
       if (sink.calls.length % 5 !== 4 || kills === 3) return;
       kills++;
-      peer.kill();
+      await peer.kill();
       run("rm", "-f", peer.socket);
       peer = await serve();
     };

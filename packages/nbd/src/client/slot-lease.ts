@@ -32,7 +32,7 @@ const { ECANCELED } = constants.errno;
  */
 export function leaseSlot(words: Int32Array, ticket: number, last: number, only: boolean, interrupts: number): number {
   const count = slotCount(words);
-  let watched: { slot: number; holder: number; beat: number; turns: number } | undefined;
+  let watched: { holder: number; beat: number; turns: number } | undefined;
   for (;;) {
     // Read before the look around: what is let go after it moves this word, and the sleep ends at once.
     const releases = Atomics.load(words, RELEASES);
@@ -44,7 +44,7 @@ export function leaseSlot(words: Int32Array, ticket: number, last: number, only:
     const holder = Atomics.load(words, slotAt(last) + HOLDER);
     const beat = Atomics.load(words, slotAt(last) + BEAT);
     if (watched === undefined || watched.holder !== holder || watched.beat !== beat || holder === 0) {
-      watched = { slot: last, holder, beat, turns: 0 };
+      watched = { holder, beat, turns: 0 };
     } else if (waited && ++watched.turns >= TURNS_MAX) {
       if (stealSlot(words, last, holder, ticket)) return last;
       watched = undefined;

@@ -24,10 +24,12 @@ import { NbdError } from "../protocol/nbd-error.ts";
 import type { NbdAddress } from "../protocol/uri.ts";
 import { type Agreement, ClientHandshake, type HandshakeAction } from "./handshake.ts";
 import { hostAddresses } from "./host-addresses.ts";
-import type { Patience } from "./patience.ts";
+import { nowMs, type Patience } from "./patience.ts";
 import { describeAddress } from "./transport.ts";
 
 const { EINPROGRESS, ENOSYS, ETIMEDOUT } = constants.errno;
+
+const BACKLOG_PAUSE_MS = 20;
 
 export interface ThreadConnection {
   readonly fd: number;
@@ -97,7 +99,10 @@ function connectOne(
   if (fd === -ENOSYS) throw failure(address, "it needs system calls that are missing here (no koffi)", ENOSYS);
   if (fd < 0) throw failure(address, undefined, -fd);
   let errno = connectSocket(fd, record);
-  // A Unix socket whose backlog is full says EAGAIN, and cannot be waited for: the caller tries again.
+  // A Unix socket whose backlog is full says EAGAIN, and cannot be polled for.
+  while (errno === EAGAIN) {
+    errno = nowMs() < deadline ? patience.sleep(BACKLOG_PAUSE_MS) || connectSocket(fd, record) : ETIMEDOUT;
+  }
   if (errno === EINPROGRESS) errno = patience.forSocket(fd, POLLOUT, deadline) || socketError(fd);
   if (errno === 0) return fd;
   closeFile(fd);

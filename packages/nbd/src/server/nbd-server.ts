@@ -23,6 +23,7 @@ import {
 } from "../protocol/constants.ts";
 import type { PostedContext, PostedExport } from "../session/messages.ts";
 import { SLAB_BYTES } from "../session/payload-memory.ts";
+import type { TrafficCounts } from "../session/traffic.ts";
 import type { ExportOffer } from "./export-offer.ts";
 import type { BoundAddress, ListenAddress } from "./listener.ts";
 import { NbdServerError } from "./nbd-server-error.ts";
@@ -96,6 +97,8 @@ export class NbdServer {
   >();
   readonly #connectionsMax: number;
   readonly #onEvent: (event: NbdServerEvent) => void;
+  /** Exports that nobody finds any more, and that threads use still; whether clients are cut off. */
+  readonly #leaving = new Map<number, { hard: boolean }>();
   #stopped = false;
 
   constructor(engine: Engine, options: NbdServerOptions = {}) {
@@ -139,6 +142,10 @@ export class NbdServer {
   /** Clients of an export. */
   clientsOf(name: string): number {
     return this.#threads.connectionsOf(this.#exportOf(name).id);
+  }
+  /** What went through an export since it was added. */
+  trafficOf(name: string): TrafficCounts {
+    return this.#threads.trafficOf(this.#exportOf(name).id);
   }
 
   /** From now on clients find it. @throws NbdServerError */
@@ -184,22 +191,38 @@ export class NbdServer {
   /**
    * Nobody finds it any more; its clients are ended: after what they have in flight was answered, or `hard`, at once.
    * Resolves when no thread uses what it showed; with a device that hangs, that is never.
+   * @returns whether clients were answered all that they had in flight; false where it was hard, or became so
    */
-  async remove(name: string, options: { readonly hard?: boolean } = {}): Promise<void> {
+  async remove(name: string, options: { readonly hard?: boolean } = {}): Promise<boolean> {
     const { id } = this.#exportOf(name);
     this.#exports.delete(name);
-    const gone = this.#threads.removeExport(id, options.hard === true);
-    if (options.hard === true) return gone;
-    const grace = setTimeout(() => void this.#threads.removeExport(id, true), GRACE_MS);
-    await gone.finally(() => clearTimeout(grace));
+    const leaving = { hard: options.hard === true };
+    this.#leaving.set(id, leaving);
+    const gone = this.#threads.removeExport(id, leaving.hard);
+    const grace = setTimeout(() => this.#cutOff(id), GRACE_MS);
+    await gone;
+    clearTimeout(grace);
+    this.#leaving.delete(id);
+    return !leaving.hard;
   }
 
-  /** Ends everything: softly as `remove` does, or hard. Resolves when all threads have ended. */
+  /**
+   * Ends everything: softly as `remove` does, or hard, which a soft stop that is under way becomes too. Resolves when all
+   * threads have ended.
+   */
   async stop(options: { readonly hard?: boolean } = {}): Promise<void> {
     this.#stopped = true;
+    if (options.hard === true) for (const id of this.#leaving.keys()) this.#cutOff(id);
     const closed = this.#reception.close();
     await Promise.all([closed, ...this.exports.map((name) => this.remove(name, options))]);
     await this.#threads.close();
+  }
+
+  #cutOff(id: number): void {
+    const leaving = this.#leaving.get(id);
+    if (leaving === undefined || leaving.hard) return;
+    leaving.hard = true;
+    void this.#threads.removeExport(id, true);
   }
 
   /** Session threads and helpers that exist. */

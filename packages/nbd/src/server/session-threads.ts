@@ -22,6 +22,7 @@ import type {
   ToSession,
 } from "../session/messages.ts";
 import { makePayloadBudget, type PayloadBudget, releaseSlabs } from "../session/payload-memory.ts";
+import { makeTraffic, readTraffic, type TrafficCounts } from "../session/traffic.ts";
 import { SLOTS_A_THREAD, slotFree, slotDone, workBytes } from "../session/work-layout.ts";
 import { WorkQueue } from "../session/work-queue.ts";
 
@@ -105,9 +106,9 @@ export class SessionThreads {
   }
 
   /** @returns its number */
-  addExport(exported: Omit<PostedExport, "id">): number {
+  addExport(exported: Omit<PostedExport, "id" | "traffic">): number {
     const id = this.#nextExport++;
-    const posted = { ...exported, id };
+    const posted = { ...exported, id, traffic: makeTraffic(this.#options.threadsMax) };
     this.#exports.set(id, { posted, threads: new Set(), helpers: new Set(), removing: undefined });
     this.#tellHelpers({ type: "export", export: posted });
     return id;
@@ -135,6 +136,11 @@ export class SessionThreads {
       for (const connection of thread.connections.values()) if (connection.export === exportId) count++;
     }
     return count;
+  }
+
+  /** What went through an export so far. */
+  trafficOf(exportId: number): TrafficCounts {
+    return readTraffic(this.#recordOf(exportId).posted.traffic);
   }
 
   /** Ends a connection at once. */

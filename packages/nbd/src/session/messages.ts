@@ -18,6 +18,8 @@ export interface PostedExport {
   readonly payloadBytesMax: number;
   /** In the order of the offer's contexts. */
   readonly contexts: readonly PostedContext[];
+  /** Where the session threads count what goes through it (traffic.ts). */
+  readonly traffic: SharedArrayBuffer;
 }
 
 export type PostedContext =

@@ -28,6 +28,8 @@ export interface Transfer extends Answered {
   outstanding: number;
   /** All pieces are under way or done. */
   issued: boolean;
+  /** It was answered, or its last flush is under way: several of its pieces may be found to be the last, one after the other. */
+  over: boolean;
   /** The first that failed. */
   errno: number;
   /** Its error is one of the wire, and this is said of it. */
@@ -146,11 +148,12 @@ export class Parking {
   /** Answers a transfer when nothing of it is left to do. */
   finish(transfer: Transfer): void {
     const output = this.#output;
-    if (!transfer.issued || transfer.outstanding > 0 || output.broken !== undefined) return;
+    if (!transfer.issued || transfer.outstanding > 0 || transfer.over || output.broken !== undefined) return;
     if (!output.room(REPLY_ROOM)) {
       output.whenFree(() => this.finish(transfer));
       return;
     }
+    transfer.over = true;
     if (transfer.text !== undefined) output.fail(transfer, transfer.errno, transfer.text);
     else if (transfer.errno !== 0) output.failed(transfer, transfer.errno, failures[transfer.operation]);
     else if (transfer.operation === work.workRead) {
@@ -182,8 +185,8 @@ export class Parking {
     this.count++;
     const exported = this.#exported;
     if (exported.disk !== undefined) exported.disk.admitted = false;
-    const { cookieHigh, cookieLow } = to;
-    const answered = { cookieHigh, cookieLow, offset: to.offset };
+    const { cookieHigh, cookieLow, offsetHigh, offsetLow } = to;
+    const answered = { cookieHigh, cookieLow, offsetHigh, offsetLow };
     this.#helpers.park({
       parking: this,
       exported,

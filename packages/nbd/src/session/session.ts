@@ -27,6 +27,7 @@ import { InputBuffers } from "./input.ts";
 import { OutputBlocks } from "./output-blocks.ts";
 import type { Parked, Parking } from "./parking.ts";
 import { PayloadMemory } from "./payload-memory.ts";
+import { Traffic } from "./traffic.ts";
 import * as layout from "./work-layout.ts";
 import { WorkQueue } from "./work-queue.ts";
 
@@ -41,6 +42,7 @@ const RING_ENTRIES = 256;
 /** An export with its requests that wait for a slot. */
 interface Served {
   readonly exported: Exported;
+  readonly traffic: Traffic;
   readonly connections: Set<Connection>;
   readonly waiting: Parked[];
   /** Slots that helpers have. */
@@ -311,7 +313,7 @@ export class Session implements ConnectionThread {
     const served = this.#servedOf(posted.export);
     const tag = this.#nextTag;
     this.#nextTag = tag === 2 ** 31 - 1 ? 1 : tag + 1;
-    const connection = new Connection(this, posted, served.exported, tag);
+    const connection = new Connection(this, posted, served.exported, served.traffic, tag);
     this.#connectionOf.set(connection.parking, connection);
     served.connections.add(connection);
     this.#countDisks();
@@ -334,7 +336,9 @@ export class Session implements ConnectionThread {
         case "export": {
           const exported = await Exported.open(message.export, this.#thread);
           if (exported.disk !== undefined) exported.disk.patient = false;
-          this.#served.set(exported.id, { exported, connections: new Set(), waiting: [], taken: 0, ending: false });
+          const traffic = new Traffic(message.export.traffic, this.#options.index);
+          const fresh = { connections: new Set<Connection>(), waiting: [], taken: 0, ending: false };
+          this.#served.set(exported.id, { exported, traffic, ...fresh });
           break;
         }
         case "connection":

@@ -83,6 +83,12 @@ interface ExportRecord {
 /** Threads that start at the same time: each takes as long as the work that it is for. */
 const helpersStartingMax = 2;
 
+/** Those with threads that may be in a system call. A process that exits waits for them, however it came to its end. */
+const running = new Set<SessionThreads>();
+const leaveAll = (): void => {
+  for (const threads of running) threads.leave();
+};
+
 export class SessionThreads {
   readonly #engine: Engine;
   readonly #options: SessionThreadsOptions;
@@ -169,8 +175,15 @@ export class SessionThreads {
     for (const thread of this.#threads) if (thread !== undefined) this.#tell(thread, { type: "end" });
     this.#queue?.stop();
     await Promise.all(this.#ends);
+    running.delete(this);
+    if (running.size === 0) process.removeListener("exit", leaveAll);
     for (const doorbell of this.#doorbells) closeFile(doorbell);
     this.#doorbells.length = 0;
+  }
+
+  /** Wakes the threads for good, whatever they were doing: the process exits. */
+  leave(): void {
+    for (const thread of this.#threads) if (thread !== undefined) this.#tell(thread, { type: "leave" });
   }
 
   /** Helper threads and session threads that exist. */
@@ -218,6 +231,8 @@ export class SessionThreads {
   }
 
   #startThread(index: number): SessionThread {
+    if (running.size === 0) process.on("exit", leaveAll);
+    running.add(this);
     const shared = this.#sharedOf();
     releaseSlabs(shared.budget, index + 1);
     for (let slot = index * SLOTS_A_THREAD; slot < (index + 1) * SLOTS_A_THREAD; slot++) this.#queue?.free(slot);

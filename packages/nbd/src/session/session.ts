@@ -78,6 +78,7 @@ export class Session implements ConnectionThread {
   /** Its connections are all of one disk. */
   #servesOneDisk = true;
   #ending = false;
+  #leaving = false;
   #lookedForHelp = 0;
 
   constructor(thread: ServiceThread) {
@@ -101,7 +102,7 @@ export class Session implements ConnectionThread {
   async run(): Promise<void> {
     this.#poll.add(this.#options.doorbell, POLLIN, bellTag);
     await this.#takeMessages(); // those that came before the doorbell was watched
-    while (!this.#ending || this.#served.size > 0) {
+    while (!this.#leaving && (!this.#ending || this.#served.size > 0)) {
       this.#ring?.submit();
       const ready = this.#poll.wait(this.#patienceMs());
       let rang = false;
@@ -352,6 +353,9 @@ export class Session implements ConnectionThread {
           break;
         case "end":
           this.#ending = true;
+          break;
+        case "leave":
+          this.#leaving = true;
       }
     }
   }

@@ -83,6 +83,14 @@ interface Exported {
   readonly offer: ExportOffer;
 }
 
+interface Leaving {
+  readonly name: string;
+  readonly id: number;
+  /** Until it is hard. */
+  grace: NodeJS.Timeout | undefined;
+  readonly gone: Promise<void>;
+}
+
 /** A removal, or a stop, waits so long for what is in flight before it is hard. */
 const GRACE_MS = 5000;
 
@@ -90,6 +98,8 @@ export class NbdServer {
   readonly #threads: SessionThreads;
   readonly #reception: Reception;
   readonly #exports = new Map<string, Exported>();
+  /** Those that threads have not let go of. */
+  readonly #leaving = new Set<Leaving>();
   readonly #sessions = new Map<
     number,
     { readonly name: string; readonly peer: string; readonly release: () => void }
@@ -141,14 +151,19 @@ export class NbdServer {
     return this.#threads.connectionsOf(this.#exportOf(name).id);
   }
 
-  /** From now on clients find it. @throws NbdServerError */
-  add(spec: NbdExportSpec): void {
+  /** Whether it could be added now. @throws NbdServerError */
+  check(spec: Pick<NbdExportSpec, "name" | "description">): void {
     if (this.#stopped) throw new NbdServerError("ERR_NBD_STOPPED", "add export: the server was stopped");
     checkText(spec.name, "export name");
     if (spec.description !== undefined) checkText(spec.description, "description");
     if (this.#exports.has(spec.name)) {
       throw new NbdServerError("ERR_NBD_EXPORT_EXISTS", `NBD server already has export named '${spec.name}'`);
     }
+  }
+
+  /** From now on clients find it. @throws NbdServerError */
+  add(spec: NbdExportSpec): void {
+    this.check(spec);
     const contexts: { name: string; posted: PostedContext }[] = [
       { name: CONTEXT_ALLOCATION, posted: { kind: "allocation" } },
       ...(spec.allocationDepth === true ? [{ name: CONTEXT_DEPTH, posted: { kind: "depth" } as const }] : []),
@@ -189,17 +204,34 @@ export class NbdServer {
     const { id } = this.#exportOf(name);
     this.#exports.delete(name);
     const gone = this.#threads.removeExport(id, options.hard === true);
-    if (options.hard === true) return gone;
-    const grace = setTimeout(() => void this.#threads.removeExport(id, true), GRACE_MS);
-    await gone.finally(() => clearTimeout(grace));
+    const leaving: Leaving = { name, id, grace: undefined, gone };
+    this.#leaving.add(leaving);
+    if (options.hard !== true) leaving.grace = setTimeout(() => this.#cutOff(leaving), GRACE_MS);
+    await gone;
+    clearTimeout(leaving.grace);
+    this.#leaving.delete(leaving);
   }
 
-  /** Ends everything: softly as `remove` does, or hard. Resolves when all threads have ended. */
+  /** Exports of this name that are being removed softly: now it is hard. */
+  cutOff(name: string): void {
+    for (const leaving of this.#leaving) if (leaving.name === name) this.#cutOff(leaving);
+  }
+
+  /**
+   * Ends everything: softly as `remove` does, or hard, also where it was soft before. Resolves when all threads have ended.
+   */
   async stop(options: { readonly hard?: boolean } = {}): Promise<void> {
     this.#stopped = true;
     const closed = this.#reception.close();
-    await Promise.all([closed, ...this.exports.map((name) => this.remove(name, options))]);
+    for (const name of this.exports) void this.remove(name, options);
+    if (options.hard === true) for (const leaving of this.#leaving) this.#cutOff(leaving);
+    await Promise.all([closed, ...[...this.#leaving].map(({ gone }) => gone)]);
     await this.#threads.close();
+  }
+
+  #cutOff(leaving: Leaving): void {
+    clearTimeout(leaving.grace);
+    void this.#threads.removeExport(leaving.id, true);
   }
 
   /** Session threads and helpers that exist. */

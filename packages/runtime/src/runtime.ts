@@ -38,10 +38,11 @@ import type {
   TransactionAction,
   TransactionOptions,
 } from "./options.ts";
-import { withDriverModules } from "./node-specs.ts";
+import { NodeSpecs } from "./node-specs.ts";
 import { prepareBackup } from "./prepare-backup.ts";
 import { windowOf } from "./window.ts";
 import { refuseNodeName } from "./validation/identifier.ts";
+import { within } from "./waiting.ts";
 
 export interface RuntimeInspection {
   readonly disks: ReadonlyArray<Inspection<unknown> & { readonly bitmaps: ReadonlyArray<Inspection<unknown>> }>;
@@ -71,6 +72,7 @@ export class Runtime {
   readonly #pool: MachineActor<undefined, PoolContext, PoolEvent, PoolEffect>;
   readonly #disks = new Map<string, Disk>();
   readonly #servers = new Set<DiskServer>();
+  readonly #specs = new NodeSpecs();
   #nextDisk = 0;
   #nextJob = 0;
   #nextTarget = 0;
@@ -264,6 +266,7 @@ export class Runtime {
     await Promise.allSettled([...this.#disks.values()].map((disk) => this.#detach(disk, true)));
     await within(detachMs, jobs.ending.released());
     this.#onThread({ type: "close" });
+    await this.#specs.close();
     await this.#engine.close(detachMs);
     this.#onThread({ type: "closed" });
     this.#events.close();
@@ -370,10 +373,11 @@ export class Runtime {
 
   /** A job that has ended and whose threads hang keeps its target's lock: then it is named, and not the lock. */
   async #open(spec: NodeSpec, operation: string): Promise<OpenedNode> {
+    const resolved = await this.#specs.resolve(spec);
     const identity = imageIdentity(spec) ?? "";
     await this.#coordinator.jobs.ending.targetFree(identity, lettingGoMs);
     try {
-      return await this.#engine.openNode(withDriverModules(spec));
+      return await this.#engine.openNode(resolved);
     } catch (error) {
       const locked = error instanceof BlockError && error.code === "ERR_IMAGE_LOCKED";
       const job = locked ? this.#coordinator.world.lettingGo.get(identity) : undefined;
@@ -407,15 +411,6 @@ const lettingGoMs = 1000;
 const closeMs = 3000;
 /** A detach waits this long for threads to let go. */
 const detachMs = 1000;
-
-async function within(milliseconds: number, work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  try {
-    await Promise.race([work, new Promise((resolve) => (timer = setTimeout(resolve, milliseconds)))]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
 
 function nameOf(disk: Disk | string): string {
   return typeof disk === "string" ? disk : disk.name;

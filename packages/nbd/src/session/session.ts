@@ -345,9 +345,12 @@ export class Session implements ConnectionThread {
         case "connection":
           this.#open(message.connection);
           break;
-        case "endExport":
-          this.#endExport(this.#servedOf(message.export), message.hard);
+        case "endExport": {
+          // Told once more to be hard, it may have been let go of already.
+          const served = this.#served.get(message.export);
+          if (served !== undefined) this.#endExport(served, message.hard);
           break;
+        }
         case "endConnection":
           this.#endConnection(message.connection);
           break;

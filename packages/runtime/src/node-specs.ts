@@ -1,6 +1,6 @@
 /** Drivers that users name and that block does not know: they are modules of other packages. */
 import type { NodeSpec } from "@heirloom/block";
-import { nbdDriver } from "@heirloom/nbd";
+import { nbdDriver, startNbdTls } from "@heirloom/nbd";
 import { Disk } from "./disk.ts";
 
 const modules: Readonly<Record<string, string>> = { nbd: nbdDriver };
@@ -9,6 +9,8 @@ const modules: Readonly<Record<string, string>> = { nbd: nbdDriver };
 export function withDriverModules(spec: NodeSpec): NodeSpec {
   const { file } = spec;
   const driver = Object.hasOwn(modules, spec.driver) ? modules[spec.driver] : spec.driver;
+  // Its connections are to outlive the helper thread that opens the node, so TLS is started here.
+  if (driver === nbdDriver && typeof spec.uri === "string" && spec.uri.startsWith("nbds")) startNbdTls();
   const under = typeof file === "object" && file !== null && !(file instanceof Disk) && "driver" in file;
   return under ? { ...spec, driver, file: withDriverModules(file as NodeSpec) } : { ...spec, driver };
 }

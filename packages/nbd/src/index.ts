@@ -21,6 +21,8 @@ export type {
   WriteOptions,
   WriteZeroesOptions,
 } from "./client/nbd-client.ts";
+export { TlsRelay } from "./client/tls-relay.ts";
+export type { TlsRelayOptions } from "./client/tls-relay.ts";
 export { readTlsFiles } from "./client/tls-credentials.ts";
 export type { NbdTls } from "./client/tls-credentials.ts";
 export { ListenError } from "./server/listen-error.ts";

@@ -17,6 +17,7 @@ import {
   NbdServer,
   type NbdServerEvent,
   type NbdServerOptions,
+  type NbdUri,
 } from "@heirloom/nbd";
 import type { BitmapState } from "./bitmap-memory.ts";
 import type { Coordinator } from "./coordinator.ts";
@@ -29,7 +30,7 @@ import { findBitmap } from "./validation/bitmap-request.ts";
 import type { View } from "./view.ts";
 import { factsOf } from "./world.ts";
 
-export interface ServeOptions extends Omit<NbdServerOptions, "onEvent" | "startTls"> {
+export interface ServeOptions extends Omit<NbdServerOptions, "onEvent"> {
   /** Where clients connect; more can be added later. */
   readonly listen?: readonly ListenAddress[];
 }
@@ -61,6 +62,8 @@ export class DiskServer {
   readonly #server: NbdServer;
   readonly #exports = new Map<string, DiskExport>();
   readonly #onClosed: () => void;
+  /** URIs say that there is TLS; which credentials to show is the client's to know. */
+  readonly #uriTls: Pick<NbdUri, "tls">;
   #nextExport = 0;
   #closing: Promise<boolean> | undefined;
 
@@ -69,6 +72,7 @@ export class DiskServer {
     this.#coordinator = coordinator;
     this.#events = events;
     this.#onClosed = onClosed;
+    this.#uriTls = options.tls === undefined ? {} : { tls: {} };
     const { listen: _, ...serverOptions } = options;
     this.#server = new NbdServer(coordinator.engine, {
       ...serverOptions,
@@ -264,7 +268,9 @@ export class DiskServer {
   }
 
   #urisOf(name: string): readonly string[] {
-    return this.addresses.map((bound) => formatNbdUri({ address: reachable(bound), exportName: name }));
+    return this.addresses.map((bound) =>
+      formatNbdUri({ address: reachable(bound), exportName: name, ...this.#uriTls }),
+    );
   }
 
   #refuseExport(id: string, name: string): void {

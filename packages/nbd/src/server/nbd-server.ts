@@ -27,13 +27,15 @@ import type { TrafficCounts } from "../session/traffic.ts";
 import type { ExportOffer } from "./export-offer.ts";
 import type { BoundAddress, ListenAddress } from "./listener.ts";
 import { NbdServerError } from "./nbd-server-error.ts";
-import type { NewSession, TlsStarter } from "./negotiation.ts";
+import type { NewSession, TlsPeer } from "./negotiation.ts";
 import { Reception, type Refused } from "./reception.ts";
+import { type ServerTls, tlsStarter } from "./tls-starter.ts";
+import { TunnelThread } from "../tls/tunnel.ts";
 import { type ClosedConnection, SessionThreads } from "./session-threads.ts";
 
 export interface NbdServerOptions {
-  /** Required of every client, where it is given. */
-  readonly startTls?: TlsStarter | undefined;
+  /** Required of every client, where it is given. Never "if the client wants it": whoever sits in between could say that it does not. */
+  readonly tls?: ServerTls | undefined;
   /** Connections at once, those that still negotiate included; 100 by default. */
   readonly connectionsMax?: number | undefined;
   /** From the accept to the transmission, milliseconds; 10 s by default. */
@@ -48,7 +50,13 @@ export interface NbdServerOptions {
 }
 
 export type NbdServerEvent =
-  | { readonly type: "connected"; readonly connection: number; readonly export: string; readonly peer: string }
+  | {
+      readonly type: "connected";
+      readonly connection: number;
+      readonly export: string;
+      readonly peer: string;
+      readonly tls: TlsPeer | undefined;
+    }
   | ({ readonly type: "disconnected"; readonly export: string; readonly peer: string } & Omit<
       ClosedConnection,
       "id"
@@ -89,6 +97,7 @@ const GRACE_MS = 5000;
 
 export class NbdServer {
   readonly #threads: SessionThreads;
+  readonly #tunnels = new TunnelThread();
   readonly #reception: Reception;
   readonly #exports = new Map<string, Exported>();
   readonly #sessions = new Map<
@@ -116,7 +125,7 @@ export class NbdServer {
         list: () => [...this.#exports.values()].map(({ offer }) => offer),
         find: (name) => this.#exports.get(name)?.offer,
       },
-      startTls: options.startTls,
+      startTls: options.tls === undefined ? undefined : tlsStarter(options.tls, this.#tunnels),
       connectionsMax: options.connectionsMax,
       handshakeTimeoutMs: options.handshakeTimeoutMs,
       onSession: (session, release) => this.#begin(session, release),
@@ -216,6 +225,7 @@ export class NbdServer {
     const closed = this.#reception.close();
     await Promise.all([closed, ...this.exports.map((name) => this.remove(name, options))]);
     await this.#threads.close();
+    await this.#tunnels.close();
   }
 
   #cutOff(id: number): void {
@@ -242,7 +252,7 @@ export class NbdServer {
       contexts: contexts.map((context) => ({ id: context.id, index: offer.contexts.indexOf(context.name) })),
     });
     this.#sessions.set(id, { name: offer.name, peer: session.peer, release });
-    this.#onEvent({ type: "connected", connection: id, export: offer.name, peer: session.peer });
+    this.#onEvent({ type: "connected", connection: id, export: offer.name, peer: session.peer, tls: session.tls });
   }
 
   #closed({ id, reason, requests }: ClosedConnection): void {

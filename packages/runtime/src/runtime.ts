@@ -38,7 +38,7 @@ import type {
   TransactionAction,
   TransactionOptions,
 } from "./options.ts";
-import { NodeSpecs } from "./node-specs.ts";
+import { withDriverModules } from "./node-specs.ts";
 import { prepareBackup } from "./prepare-backup.ts";
 import { windowOf } from "./window.ts";
 import { refuseNodeName } from "./validation/identifier.ts";
@@ -72,7 +72,6 @@ export class Runtime {
   readonly #pool: MachineActor<undefined, PoolContext, PoolEvent, PoolEffect>;
   readonly #disks = new Map<string, Disk>();
   readonly #servers = new Set<DiskServer>();
-  readonly #specs = new NodeSpecs();
   #nextDisk = 0;
   #nextJob = 0;
   #nextTarget = 0;
@@ -266,7 +265,6 @@ export class Runtime {
     await Promise.allSettled([...this.#disks.values()].map((disk) => this.#detach(disk, true)));
     await within(detachMs, jobs.ending.released());
     this.#onThread({ type: "close" });
-    await this.#specs.close();
     await this.#engine.close(detachMs);
     this.#onThread({ type: "closed" });
     this.#events.close();
@@ -373,11 +371,10 @@ export class Runtime {
 
   /** A job that has ended and whose threads hang keeps its target's lock: then it is named, and not the lock. */
   async #open(spec: NodeSpec, operation: string): Promise<OpenedNode> {
-    const resolved = await this.#specs.resolve(spec);
     const identity = imageIdentity(spec) ?? "";
     await this.#coordinator.jobs.ending.targetFree(identity, lettingGoMs);
     try {
-      return await this.#engine.openNode(resolved);
+      return await this.#engine.openNode(withDriverModules(spec));
     } catch (error) {
       const locked = error instanceof BlockError && error.code === "ERR_IMAGE_LOCKED";
       const job = locked ? this.#coordinator.world.lettingGo.get(identity) : undefined;

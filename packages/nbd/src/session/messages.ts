@@ -49,6 +49,8 @@ export interface SessionOptions extends SharedByServer {
   /** Its range of slots and its owner's number: from 0. */
   readonly index: number;
   readonly doorbell: number;
+  /** Helpers of the server, not counted those that each export has for itself (work-layout.ts). */
+  readonly helpersMax: number;
 }
 
 export type ToSession =
@@ -61,6 +63,8 @@ export type ToSession =
   | { readonly type: "end" };
 
 export type FromSession =
+  /** It lives: this descriptor is closed when it does not. */
+  | { readonly type: "ready"; readonly poll: number }
   | { readonly type: "closed"; readonly connection: number; readonly reason: string; readonly requests: number }
   | { readonly type: "letGo"; readonly export: number }
   /** All helpers are busy. */

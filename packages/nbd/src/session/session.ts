@@ -4,16 +4,7 @@
  */
 import assert from "node:assert";
 import { receiveMessageOnPort } from "node:worker_threads";
-import {
-  EventPoll,
-  POLLERR,
-  POLLHUP,
-  POLLIN,
-  POLLOUT,
-  closeFile,
-  shutdownSocket,
-  silenceDoorbell,
-} from "@heirloom/block";
+import { EventPoll, POLLERR, POLLHUP, POLLIN, POLLOUT, shutdownSocket, silenceDoorbell } from "@heirloom/block";
 import type { ServiceThread } from "@heirloom/engine";
 import { Connection, type ConnectionThread } from "./connection.ts";
 import { Exported } from "./exported.ts";
@@ -28,8 +19,8 @@ import { WorkQueue } from "./work-queue.ts";
 
 const bellTag = 0;
 
-/** Requests that helpers have of one export at most; fewer where a thread serves many, so that one that hangs leaves room. */
-const SLOTS_AN_EXPORT = 16;
+/** Requests of one export that wait for a slot; then none that need payload memory come on top. */
+const CROWD = 32;
 
 /** An export with its requests that wait for a slot. */
 interface Served {
@@ -85,6 +76,7 @@ export class Session implements ConnectionThread {
 
   /** Returns when it was told to end and serves nobody any more. */
   async run(): Promise<void> {
+    this.#say({ type: "ready", poll: this.#poll.fd });
     this.#poll.add(this.#options.doorbell, POLLIN, bellTag);
     await this.#takeMessages(); // those that came before the doorbell was watched
     while (!this.#ending || this.#served.size > 0) {
@@ -103,7 +95,6 @@ export class Session implements ConnectionThread {
       if (this.#starved.size > 0) this.#feed();
       if (this.#parked.size > 0) this.#lookForHelp();
     }
-    closeFile(this.#poll.fd);
   }
 
   // For connections.
@@ -113,11 +104,19 @@ export class Session implements ConnectionThread {
     return exported.prompt && this.#servesOneDisk;
   }
 
+  isCrowded(exported: Exported): boolean {
+    return this.#servedOf(exported.id).waiting.length >= CROWD;
+  }
   allocate(length: number): number {
     return this.#memory.allocate(length);
   }
-  freePayload(parked: Parked): void {
-    if (parked.place !== -1) this.#memory.free(parked.place, parked.placeBytes);
+  takeLastPlace(): number {
+    return this.#memory.takeLastPlace();
+  }
+  freePayload({ parking, place, placeBytes }: Parked): void {
+    if (place === -1) return;
+    parking.held--;
+    this.#memory.free(place, placeBytes);
   }
   park(parked: Parked): void {
     const served = this.#servedOf(parked.exported.id);
@@ -128,8 +127,11 @@ export class Session implements ConnectionThread {
   // Helpers.
 
   #submit(served: Served): void {
-    const most = Math.max(2, Math.min(SLOTS_AN_EXPORT, Math.floor(layout.SLOTS_A_THREAD / this.#served.size)));
-    while (served.waiting.length > 0 && served.taken < most) {
+    const most = Math.min(layout.SLOTS_AN_EXPORT, Math.floor(layout.SLOTS_A_THREAD / this.#served.size));
+    const { helpersMax } = this.#options;
+    while (served.waiting.length > 0) {
+      const more = served.taken < most && this.#queue.busy < helpersMax;
+      if (!more && served.taken >= layout.SLOTS_FOR_ITSELF) return;
       const slot = this.#freeSlots.pop();
       if (slot === undefined) return;
       const parked = served.waiting.shift();
@@ -149,18 +151,21 @@ export class Session implements ConnectionThread {
 
   /**
    * Two sessions may have seen the same helper asleep: it takes one's request, and if it hangs in that one nobody comes for
-   * the other's.
+   * the other's. And a helper may have died when it was done and had not rung.
    */
   #lookForHelp(): void {
     const now = performance.now();
     if (now - this.#lookedForHelp < limits.UNHEARD_MS) return;
     this.#lookedForHelp = now;
-    if (this.#queue.idleHelpers > 0) return;
+    let wanted = false;
+    let unheard = false;
     for (const slot of this.#parked.keys()) {
-      if (this.#queue.state(slot) !== layout.slotReady) continue;
-      this.#say({ type: "helpWanted" });
-      return;
+      const state = this.#queue.state(slot);
+      if (state === layout.slotReady) wanted = true;
+      else if (state === layout.slotDone) unheard = true;
     }
+    if (wanted && this.#queue.idleHelpers === 0) this.#say({ type: "helpWanted" });
+    if (unheard) this.#takeAnswers();
   }
 
   #fill(slot: number, parked: Parked): void {
@@ -243,6 +248,7 @@ export class Session implements ConnectionThread {
     if (!this.#connections.delete(connection.tag)) return;
     connection.die(connection.ended ?? "closed");
     this.#starved.delete(connection);
+    if (!connection.saidGoodbye) this.#withdraw(connection);
     this.#poll.remove(connection.fd);
     shutdownSocket(connection.fd);
     const served = this.#servedOf(connection.exported.id);
@@ -251,6 +257,27 @@ export class Session implements ConnectionThread {
     const reason = connection.ended ?? "closed";
     this.#say({ type: "closed", connection: connection.id, reason, requests: connection.requests });
     this.#letGo(served);
+  }
+
+  /**
+   * A client that is gone without a goodbye comes back, and asks again for what was not answered. What nobody has begun to do
+   * is not done: it would come late, over what the client has written since.
+   */
+  #withdraw({ parking, exported }: Connection): void {
+    const served = this.#servedOf(exported.id);
+    const waiting = served.waiting.splice(0);
+    for (const parked of waiting) {
+      if (parked.parking === parking) this.freePayload(parked);
+      else served.waiting.push(parked);
+    }
+    for (const [slot, parked] of this.#parked) {
+      if (parked.parking !== parking || !this.#queue.withdraw(slot)) continue;
+      this.#parked.delete(slot);
+      this.#freeSlots.push(slot);
+      served.taken--;
+      this.freePayload(parked);
+    }
+    this.#submit(served);
   }
 
   #countDisks(): void {

@@ -39,7 +39,7 @@ async function readAll(client: NbdClient): Promise<Buffer> {
 const busy = (disk: Disk): boolean[] => disk.bitmaps.list().map((bitmap) => bitmap.busy);
 
 test("what clients write is in the bitmap, and a backup during it is the instant of its freeze", () => {
-  let shadow = Buffer.alloc(0);
+  let shadow: Buffer = Buffer.alloc(0);
   let image = "";
   return inScene(
     async (scene) => {
@@ -83,13 +83,9 @@ test("what clients write is in the bitmap, and a backup during it is the instant
         if (!dirty.has(granule)) expect(firstDifference(now.subarray(...range), shadow.subarray(...range))).toBe(-1);
       }
     },
-    { observeFreeze: () => (shadow = readSync(image)) },
+    { observeFreeze: () => (shadow = readFileSync(image)) },
   );
 });
-
-function readSync(path: string): Buffer {
-  return readFileSync(path);
-}
 
 test("an exported bitmap is busy until the export is gone, and goes on recording", () =>
   inScene(async (scene) => {

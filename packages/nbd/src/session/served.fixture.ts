@@ -151,6 +151,7 @@ export class Served {
   }
 
   async #close(): Promise<void> {
+    RawNbd.closeAll();
     for (const handle of this.#hung) releaseHang(handle);
     const stopped = this.server.stop({ hard: true });
     const again = setInterval(() => this.#hung.forEach((handle) => releaseHang(handle)), 20);

@@ -128,10 +128,11 @@ test("requests that came right behind the handshake are served, however many", a
       requestBytes("structured", cmd.read, cookie + 1n, { offset: 512, length: 512 }),
     ]);
     const client = await served.client(name, "structured", [], early);
-    client.adopt(cookie, cmd.write, 0, length);
+    const written = client.adopt(cookie, cmd.write, 0, length);
     const read = client.adopt(cookie + 1n, cmd.read, 512, 512);
     client.go();
     expectSame(bytesOf(await read), image.subarray(512, 1024), `after ${length} bytes`);
+    expect(await written).toMatchObject({ error: 0 });
   }
 });
 

@@ -17,7 +17,7 @@ interface PullFlags {
 
 const CONNECTIONS_DEFAULT = 4;
 
-export const pullCommand: Command<CommandContext> = buildCommand<PullFlags, [NbdUri, string], CommandContext>({
+export const pullCommand: Command<CommandContext> = buildCommand<PullFlags, [NbdUri, string]>({
   docs: {
     brief: "Copy an NBD export into a raw file: all of it, or what a bitmap says changed",
     fullDescription: `Copies an NBD export, of whatever server, into TARGET, a raw file. A new TARGET is written as TARGET.partial

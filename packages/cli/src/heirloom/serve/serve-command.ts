@@ -29,7 +29,7 @@ interface ServeFlags {
 
 const STOP_TIMEOUT_SECONDS = 15;
 
-export const serveCommand: Command<CommandContext> = buildCommand<ServeFlags, string[], CommandContext>({
+export const serveCommand: Command<CommandContext> = buildCommand<ServeFlags, string[]>({
   docs: {
     brief: "Put disks on a socket: an NBD server with dirty bitmaps",
     fullDescription: `Puts each IMAGE, a raw disk in a file or a block device, on a socket as an NBD export that any

@@ -66,6 +66,7 @@ describe("certificates", () => {
     } catch {
       // certtool is missing: each test says so.
     }
+    return () => pki?.remove();
   });
   const server = async (tls: Partial<ServerTls> = {}): Promise<Secure> =>
     serve({ credentials: await loadX509Credentials(pki!.file("server-dir"), "server"), ...tls });

@@ -83,6 +83,12 @@ interface ExportRecord {
 /** Threads that start at the same time: each takes as long as the work that it is for. */
 const helpersStartingMax = 2;
 
+/** Those with threads that may be in a system call. A process that exits waits for them, however it came to its end. */
+const running = new Set<SessionThreads>();
+const leaveAll = (): void => {
+  for (const threads of running) threads.leave();
+};
+
 export class SessionThreads {
   readonly #engine: Engine;
   readonly #options: SessionThreadsOptions;
@@ -97,7 +103,8 @@ export class SessionThreads {
   readonly #exports = new Map<number, ExportRecord>();
   #nextExport = 1;
   #nextConnection = 1;
-  readonly #ends: Promise<unknown>[] = [];
+  /** Threads that have not ended. */
+  readonly #ends = new Set<Promise<void>>();
 
   constructor(engine: Engine, options: SessionThreadsOptions, onClosed: (closed: ClosedConnection) => void) {
     this.#engine = engine;
@@ -152,7 +159,8 @@ export class SessionThreads {
 
   /** Ends an export's connections, `hard` or after what is in flight. Resolves when no thread uses it: with a device that hangs, never. */
   removeExport(id: number, hard: boolean): Promise<void> {
-    const record = this.#recordOf(id);
+    const record = this.#exports.get(id);
+    if (record === undefined) return Promise.resolve();
     for (const thread of record.threads) this.#tell(thread, { type: "endExport", export: id, hard });
     const before = record.removing;
     return new Promise((resolve) => {
@@ -168,9 +176,17 @@ export class SessionThreads {
   async close(): Promise<void> {
     for (const thread of this.#threads) if (thread !== undefined) this.#tell(thread, { type: "end" });
     this.#queue?.stop();
-    await Promise.all(this.#ends);
+    // A helper that started meanwhile may still ring: no descriptor is closed before.
+    while (this.#ends.size > 0) await Promise.all(this.#ends);
+    running.delete(this);
+    if (running.size === 0) process.removeListener("exit", leaveAll);
     for (const doorbell of this.#doorbells) closeFile(doorbell);
     this.#doorbells.length = 0;
+  }
+
+  /** Wakes the threads for good, whatever they were doing: the process exits. */
+  leave(): void {
+    for (const thread of this.#threads) if (thread !== undefined) this.#tell(thread, { type: "leave" });
   }
 
   /** Helper threads and session threads that exist. */
@@ -218,6 +234,8 @@ export class SessionThreads {
   }
 
   #startThread(index: number): SessionThread {
+    if (running.size === 0) process.on("exit", leaveAll);
+    running.add(this);
     const shared = this.#sharedOf();
     releaseSlabs(shared.budget, index + 1);
     for (let slot = index * SLOTS_A_THREAD; slot < (index + 1) * SLOTS_A_THREAD; slot++) this.#queue?.free(slot);
@@ -228,12 +246,7 @@ export class SessionThreads {
     this.#threads[index] = thread;
     port.on("message", (message: FromSession) => this.#onSession(thread, message));
     port.unref();
-    this.#ends.push(
-      task.ended.then(
-        () => this.#threadEnded(thread),
-        () => this.#threadEnded(thread),
-      ),
-    );
+    this.#follow(task, () => this.#threadEnded(thread));
     return thread;
   }
 
@@ -299,12 +312,7 @@ export class SessionThreads {
       if (died) for (const bell of queue.answerFor(participant, EIO)) ringDoorbell(bell);
       for (const [id, record] of this.#exports) this.#helperLetGo(helper, id, record);
     };
-    this.#ends.push(
-      helper.task.ended.then(
-        () => ended(false),
-        () => ended(true),
-      ),
-    );
+    this.#follow(helper.task, ended);
   }
 
   #onHelper(helper: HelperThread, message: FromHelper): void {
@@ -331,6 +339,16 @@ export class SessionThreads {
   #tellHelpers(message: ToHelper): void {
     for (const helper of this.#helpers) this.#post(helper, message);
     this.#queue?.announce();
+  }
+
+  #follow(task: LongTask<void>, ended: (died: boolean) => void): void {
+    const end = task.ended
+      .then(
+        () => ended(false),
+        () => ended(true),
+      )
+      .finally(() => this.#ends.delete(end));
+    this.#ends.add(end);
   }
 
   // Removal: first the sessions, then the helpers.

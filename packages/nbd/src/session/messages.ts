@@ -60,7 +60,9 @@ export type ToSession =
   | { readonly type: "endExport"; readonly export: number; readonly hard: boolean }
   | { readonly type: "endConnection"; readonly connection: number }
   /** When it has no export left. */
-  | { readonly type: "end" };
+  | { readonly type: "end" }
+  /** At once: the process exits, and a thread in a system call would keep it. */
+  | { readonly type: "leave" };
 
 export type FromSession =
   | { readonly type: "closed"; readonly connection: number; readonly reason: string; readonly requests: number }

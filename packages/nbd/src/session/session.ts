@@ -78,6 +78,7 @@ export class Session implements ConnectionThread {
   /** Its connections are all of one disk. */
   #servesOneDisk = true;
   #ending = false;
+  #leaving = false;
   #lookedForHelp = 0;
 
   constructor(thread: ServiceThread) {
@@ -101,7 +102,7 @@ export class Session implements ConnectionThread {
   async run(): Promise<void> {
     this.#poll.add(this.#options.doorbell, POLLIN, bellTag);
     await this.#takeMessages(); // those that came before the doorbell was watched
-    while (!this.#ending || this.#served.size > 0) {
+    while (!this.#leaving && (!this.#ending || this.#served.size > 0)) {
       this.#ring?.submit();
       const ready = this.#poll.wait(this.#patienceMs());
       let rang = false;
@@ -344,14 +345,20 @@ export class Session implements ConnectionThread {
         case "connection":
           this.#open(message.connection);
           break;
-        case "endExport":
-          this.#endExport(this.#servedOf(message.export), message.hard);
+        case "endExport": {
+          // Told once more to be hard, it may have been let go of already.
+          const served = this.#served.get(message.export);
+          if (served !== undefined) this.#endExport(served, message.hard);
           break;
+        }
         case "endConnection":
           this.#endConnection(message.connection);
           break;
         case "end":
           this.#ending = true;
+          break;
+        case "leave":
+          this.#leaving = true;
       }
     }
   }

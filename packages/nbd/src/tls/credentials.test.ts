@@ -16,6 +16,7 @@ describe("x509", (): void => {
     } catch {
       // certtool is missing: each test says so.
     }
+    return () => pki?.remove();
   });
   const files = { "ca-cert.pem": "ca.pem", "server-cert.pem": "server.pem", "server-key.pem": "server-key.pem" };
   let layouts = 0;

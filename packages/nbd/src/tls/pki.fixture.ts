@@ -1,15 +1,14 @@
-/** Certificates as certtool of gnutls makes them, in QEMU's layout: once per test file, in a directory that goes. */
+/** Certificates as certtool of gnutls makes them, in QEMU's layout: once per test file, which removes them. */
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll } from "vitest";
 import { runOrThrow } from "../tool.fixture.ts";
 
 export class Pki {
   readonly directory: string = mkdtempSync(join(tmpdir(), "heirloom-nbd-pki-"));
 
-  constructor() {
-    afterAll(() => rmSync(this.directory, { recursive: true, force: true }));
+  remove(): void {
+    rmSync(this.directory, { recursive: true, force: true });
   }
 
   /** A CA: its certificate and key. */
@@ -73,6 +72,16 @@ function certtool(...args: readonly string[]): void {
 /** A CA and another; a server for localhost; clients alice and bob; what is expired, not yet valid, revoked, misplaced. */
 export function usualPki(): Pki {
   const pki = new Pki();
+  try {
+    fill(pki);
+  } catch (error) {
+    pki.remove();
+    throw error;
+  }
+  return pki;
+}
+
+function fill(pki: Pki): void {
   const server = 'dns_name = "localhost"\nip_address = "127.0.0.1"\ntls_www_server';
   pki.authority("ca");
   pki.authority("other-ca");
@@ -91,5 +100,4 @@ export function usualPki(): Pki {
   pki.certificate("stranger", "other-ca", 'cn = "alice"\ntls_www_client');
   pki.certificate("expired-client", "ca", `cn = "alice"\ntls_www_client\n${expired}`);
   pki.revocations("no-bob", "ca", "bob");
-  return pki;
 }

@@ -59,6 +59,7 @@ describe("certificates", () => {
     } catch {
       // certtool is missing: each test says so.
     }
+    return () => pki?.remove();
   });
   const alice = (): Promise<TlsCredentials> => loadX509Credentials(pki!.file("alice-dir"), "client");
   const nbdkit = (socket: string, directory: string): Promise<ChildProcess> =>

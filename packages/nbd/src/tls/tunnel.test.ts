@@ -21,6 +21,7 @@ beforeAll(() => {
   } catch {
     // certtool is missing: each test says so.
   }
+  return () => pki?.remove();
 });
 
 /** Unchecked, so that sides can show what no server would load. */

@@ -8,7 +8,7 @@
  */
 import { availableParallelism } from "node:os";
 import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
-import { closeFile, EIO, openDoorbell, ringDoorbell } from "@heirloom/block";
+import { closeFile, EIO, errnoText, openDoorbell, ringDoorbell } from "@heirloom/block";
 import { type Engine, type LongTask, NoThread } from "@heirloom/engine";
 import type {
   FromHelper,
@@ -97,7 +97,7 @@ export class SessionThreads {
   #queue: WorkQueue | undefined;
   readonly #threads: (SessionThread | undefined)[] = [];
   /** Of each index, for as long as the server lives: a helper may still ring for a thread that has ended. */
-  readonly #doorbells: number[] = [];
+  readonly #doorbells: (number | undefined)[] = [];
   /** Session threads that are dead: what they had is taken back when no helper works on it any more. */
   readonly #dead = new Set<number>();
   readonly #helpers = new Set<HelperThread>();
@@ -175,7 +175,7 @@ export class SessionThreads {
     this.#queue?.stop();
     // A helper that started meanwhile may still ring: no descriptor is closed before.
     while (this.#ends.size > 0) await Promise.all(this.#ends);
-    for (const doorbell of this.#doorbells) closeFile(doorbell);
+    for (const doorbell of this.#doorbells) if (doorbell !== undefined) closeFile(doorbell);
     this.#doorbells.length = 0;
   }
 
@@ -233,7 +233,9 @@ export class SessionThreads {
   #startThread(index: number): SessionThread {
     const shared = this.#sharedOf();
     this.#takeBack(index);
-    const doorbell = (this.#doorbells[index] ??= openDoorbell());
+    const doorbell = this.#doorbells[index] ?? openDoorbell();
+    if (doorbell < 0) throw new Error(`no descriptor for a session thread: ${errnoText(-doorbell)}`);
+    this.#doorbells[index] = doorbell;
     const options: SessionOptions = { ...shared, index, doorbell, helpersMax: this.#options.helpersMax };
     const { task, port } = this.#engine.startService(`nbd session ${index}`, sessionModule, options);
     const connections: SessionThread["connections"] = new Map();

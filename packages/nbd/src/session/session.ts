@@ -4,7 +4,16 @@
  */
 import assert from "node:assert";
 import { receiveMessageOnPort } from "node:worker_threads";
-import { EventPoll, POLLERR, POLLHUP, POLLIN, POLLOUT, shutdownSocket, silenceDoorbell } from "@heirloom/block";
+import {
+  errnoText,
+  EventPoll,
+  POLLERR,
+  POLLHUP,
+  POLLIN,
+  POLLOUT,
+  shutdownSocket,
+  silenceDoorbell,
+} from "@heirloom/block";
 import type { ServiceThread } from "@heirloom/engine";
 import { Connection, type ConnectionThread } from "./connection.ts";
 import { Exported } from "./exported.ts";
@@ -146,7 +155,7 @@ export class Session implements ConnectionThread {
 
   #patienceMs(): number {
     if (this.#starved.size > 0) return limits.STARVED_MS;
-    return this.#parked.size > 0 ? limits.UNHEARD_MS : -1;
+    return this.#parked.size > 0 ? limits.UNHEARD_MS : limits.IDLE_MS;
   }
 
   /**
@@ -298,7 +307,8 @@ export class Session implements ConnectionThread {
     this.#connections.set(tag, connection);
     if (served.ending) connection.end("the export is gone");
     connection.events = POLLIN;
-    this.#poll.add(posted.fd, POLLIN, tag);
+    const errno = this.#poll.add(posted.fd, POLLIN, tag);
+    if (errno !== 0) connection.die(`it cannot be watched: ${errnoText(errno)}`);
     connection.turn();
     this.#settle(connection);
   }

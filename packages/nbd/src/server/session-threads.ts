@@ -8,7 +8,7 @@
  */
 import { availableParallelism } from "node:os";
 import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
-import { closeFile, EIO, openDoorbell, ringDoorbell } from "@heirloom/block";
+import { closeFile, EIO, errnoText, openDoorbell, ringDoorbell } from "@heirloom/block";
 import { type Engine, type LongTask, NoThread } from "@heirloom/engine";
 import type {
   FromHelper,
@@ -90,12 +90,6 @@ const LAST_PLACES_MAX = 256;
 /** Threads that start at the same time: each takes as long as the work that it is for. */
 const helpersStartingMax = 2;
 
-/** Those with threads that may be in a system call. A process that exits waits for them, however it came to its end. */
-const running = new Set<SessionThreads>();
-const leaveAll = (): void => {
-  for (const threads of running) threads.leave();
-};
-
 export class SessionThreads {
   readonly #engine: Engine;
   readonly #options: SessionThreadsOptions;
@@ -104,7 +98,7 @@ export class SessionThreads {
   #queue: WorkQueue | undefined;
   readonly #threads: (SessionThread | undefined)[] = [];
   /** Of each index, for as long as the server lives: a helper may still ring for a thread that has ended. */
-  readonly #doorbells: number[] = [];
+  readonly #doorbells: (number | undefined)[] = [];
   /** Session threads that are dead: what they had is taken back when no helper works on it any more. */
   readonly #dead = new Set<number>();
   readonly #helpers = new Set<HelperThread>();
@@ -187,15 +181,8 @@ export class SessionThreads {
     this.#queue?.stop();
     // A helper that started meanwhile may still ring: no descriptor is closed before.
     while (this.#ends.size > 0) await Promise.all(this.#ends);
-    running.delete(this);
-    if (running.size === 0) process.removeListener("exit", leaveAll);
-    for (const doorbell of this.#doorbells) closeFile(doorbell);
+    for (const doorbell of this.#doorbells) if (doorbell !== undefined) closeFile(doorbell);
     this.#doorbells.length = 0;
-  }
-
-  /** Wakes the threads for good, whatever they were doing: the process exits. */
-  leave(): void {
-    for (const thread of this.#threads) if (thread !== undefined) this.#tell(thread, { type: "leave" });
   }
 
   /** Helper threads and session threads that exist. */
@@ -250,11 +237,11 @@ export class SessionThreads {
   }
 
   #startThread(index: number): SessionThread {
-    if (running.size === 0) process.on("exit", leaveAll);
-    running.add(this);
     const shared = this.#sharedOf();
     this.#takeBack(index);
-    const doorbell = (this.#doorbells[index] ??= openDoorbell());
+    const doorbell = this.#doorbells[index] ?? openDoorbell();
+    if (doorbell < 0) throw new Error(`no descriptor for a session thread: ${errnoText(-doorbell)}`);
+    this.#doorbells[index] = doorbell;
     const options: SessionOptions = { ...shared, index, doorbell, helpersMax: this.#options.helpersMax };
     const { task, port } = this.#engine.startService(`nbd session ${index}`, sessionModule, options);
     const connections: SessionThread["connections"] = new Map();

@@ -62,9 +62,7 @@ export type ToSession =
   | { readonly type: "endExport"; readonly export: number; readonly hard: boolean }
   | { readonly type: "endConnection"; readonly connection: number }
   /** When it has no export left. */
-  | { readonly type: "end" }
-  /** At once: the process exits, and a thread in a system call would keep it. */
-  | { readonly type: "leave" };
+  | { readonly type: "end" };
 
 export type FromSession =
   /** A descriptor of its own, to be closed when it has ended. */

@@ -8,6 +8,7 @@ import {
   EAGAIN,
   EINTR,
   EINVAL,
+  errnoText,
   EventPoll,
   POLLERR,
   POLLHUP,
@@ -79,7 +80,6 @@ export class Session implements ConnectionThread {
   /** Its connections are all of one disk. */
   #servesOneDisk = true;
   #ending = false;
-  #leaving = false;
   #lookedForHelp = 0;
 
   constructor(thread: ServiceThread) {
@@ -104,7 +104,7 @@ export class Session implements ConnectionThread {
     this.#say({ type: "opened", fd: this.#poll.fd });
     this.#poll.add(this.#options.doorbell, POLLIN, bellTag);
     await this.#takeMessages(); // those that came before the doorbell was watched
-    while (!this.#leaving && (!this.#ending || this.#served.size > 0)) {
+    while (!this.#ending || this.#served.size > 0) {
       this.#ring?.submit();
       const ready = this.#poll.wait(this.#patienceMs());
       let rang = false;
@@ -209,7 +209,7 @@ export class Session implements ConnectionThread {
   #patienceMs(): number {
     if (this.#ring?.isBehind === true) return 1;
     if (this.#starved.size > 0) return limits.STARVED_MS;
-    return this.#parked.size > 0 ? limits.UNHEARD_MS : -1;
+    return this.#parked.size > 0 ? limits.UNHEARD_MS : limits.IDLE_MS;
   }
 
   /**
@@ -360,7 +360,8 @@ export class Session implements ConnectionThread {
     this.#connections.set(tag, connection);
     if (served.ending) connection.end("the export is gone");
     connection.events = POLLIN;
-    this.#poll.add(posted.fd, POLLIN, tag);
+    const errno = this.#poll.add(posted.fd, POLLIN, tag);
+    if (errno !== 0) connection.die(`it cannot be watched: ${errnoText(errno)}`);
     connection.turn();
     this.#settle(connection);
   }
@@ -396,8 +397,6 @@ export class Session implements ConnectionThread {
         case "end":
           this.#ending = true;
           break;
-        case "leave":
-          this.#leaving = true;
       }
     }
   }

@@ -16,7 +16,15 @@ interface KnownError extends Error {
   readonly errno?: number;
 }
 
-const KNOWN = new Set(["BlockError", "HeirloomError", "ListenError", "NbdError", "NbdServerError", "RefusalError"]);
+const KNOWN = new Set([
+  "BlockError",
+  "HeirloomError",
+  "ListenError",
+  "NbdError",
+  "NbdServerError",
+  "RefusalError",
+  "TlsError",
+]);
 
 export function explain(error: unknown): string {
   const { message, hints } = explanation(error);
@@ -49,6 +57,10 @@ function hintsFor(error: KnownError): readonly string[] {
       return ["Choose another --socket or --listen, or stop whoever serves there ('ss -lp' names it)."];
     case "ERR_NBD_LISTEN":
       return listenHints(error.message);
+    case "ERR_NBD_TLS_CREDENTIALS":
+      return [
+        "Expected a directory with ca-cert.pem, server-cert.pem and server-key.pem (--tls-creds), or a file of psktool's (--tls-psk).",
+      ];
     case "ERR_NBD_CONNECT":
       return ["Expected a server that listens there, and a socket that you may use."];
     case "ERR_NBD_EXPORT_UNKNOWN":

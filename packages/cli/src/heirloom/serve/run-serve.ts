@@ -12,6 +12,7 @@ import { type ServeFlags, STOP_TIMEOUT_SECONDS } from "./serve-command.ts";
 import type { ServeReport } from "./serve-report.ts";
 import { defaultSocketPath } from "./socket-path.ts";
 import { TextReport } from "./text-report.ts";
+import { loadServerTls } from "./tls-credentials.ts";
 
 export async function runServe(this: CommandContext, flags: ServeFlags, ...texts: string[]): Promise<void> {
   const { socket = [], listen = [], bitmap: bitmaps = [], readOnly = false, format, maxConnections, pidFile } = flags;
@@ -36,6 +37,7 @@ export async function runServe(this: CommandContext, flags: ServeFlags, ...texts
       ...listen.map(({ host, port = NBD_PORT }) => ({ host, port })),
     ],
     connectionsMax: maxConnections,
+    tls: await loadServerTls(flags),
   };
   await serve(request, { pidFile, stopTimeoutMs: 1000 * stopTimeout }, reportFor(flags));
 }

@@ -3,8 +3,9 @@ import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import { UsageError } from "../command-error.ts";
 import { type BitmapArgument, parseBitmap } from "./bitmap-argument.ts";
 import { parseListen, type TcpAddress } from "./listen-argument.ts";
+import type { TlsFlags } from "./tls-credentials.ts";
 
-export interface ServeFlags {
+export interface ServeFlags extends TlsFlags {
   readonly socket?: readonly string[];
   readonly listen?: readonly TcpAddress[];
   readonly name?: string;
@@ -37,11 +38,13 @@ without a port takes 10809, NBD's own.
 A bitmap says what clients have changed since the command began, by the granule (64 KiB, or
 granularity=SIZE). Programs read it as the NBD metadata context qemu:dirty-bitmap:NAME.
 
+With --tls-creds or --tls-psk every client has to speak TLS; files are laid out as QEMU's tools have them.
+
 Examples:
   heirloom serve vm.raw
   heirloom serve vm.raw --socket /run/vm.sock --bitmap daily
   heirloom serve /dev/vg0/vm1=vm1 /dev/vg0/vm2=vm2 --listen 127.0.0.1 --bitmap daily,granularity=128k
-  heirloom serve golden.raw --read-only --listen '*:10810'
+  heirloom serve golden.raw --read-only --listen '*' --tls-creds /etc/pki/heirloom
 
 Exit status: 0 after a clean stop, 1 after a failure or an unclean stop, 2 where the command line makes no sense.`,
     customUsage: [
@@ -101,6 +104,34 @@ Exit status: 0 after a clean stop, 1 after a failure or an unclean stop, 2 where
         values: ["raw"],
         optional: true,
         brief: "Serve the bytes as they are, whatever they look like",
+      },
+      tlsCreds: {
+        kind: "parsed",
+        parse: String,
+        optional: true,
+        brief: "Want TLS: ca-cert.pem, server-cert.pem, server-key.pem",
+        placeholder: "DIR",
+      },
+      tlsPsk: {
+        kind: "parsed",
+        parse: String,
+        optional: true,
+        brief: "Want TLS with secrets: lines USER:HEXKEY, as of psktool",
+        placeholder: "FILE",
+      },
+      tlsClients: {
+        kind: "enum",
+        values: ["required", "optional", "none"],
+        optional: true,
+        brief: "Clients' certificates (default required)",
+      },
+      tlsAllow: {
+        kind: "parsed",
+        parse: String,
+        variadic: true,
+        optional: true,
+        brief: "Let in only clients of this name",
+        placeholder: "NAME",
       },
       maxConnections: {
         kind: "parsed",

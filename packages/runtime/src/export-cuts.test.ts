@@ -6,7 +6,7 @@
 import { readFileSync } from "node:fs";
 import type { Disk, DiskExport } from "@heirloom/runtime";
 import { expect, test } from "vitest";
-import { cmd, type Form, RawNbd } from "../../nbd/src/session/raw-client.fixture.ts";
+import { cmd, type Form, RawNbd } from "../../nbd/testing/raw-client.ts";
 import { ended, firstDifference, granulesOf, inScene, MiB, pattern, type Scene } from "./scene.fixture.ts";
 
 const length = 4 * MiB;

@@ -1,7 +1,7 @@
 /** Every command with every flag, in all three forms of replies, against what the protocol's text says. */
 import { writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { bytesOf, cmd, code, flag, type Form, u64 } from "./raw-client.fixture.ts";
+import { bytesOf, cmd, code, flag, type Form, u64 } from "../../testing/raw-client.ts";
 import { expectSame, KiB, MiB, pattern, Served } from "./served.fixture.ts";
 import { u32 } from "../server/option-wire.fixture.ts";
 

@@ -1,7 +1,7 @@
 /** Threads that die in any line: whoever had nothing to do with it goes on, and nothing is left behind. */
 import { readdirSync, writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { bytesOf, cmd, code, flag } from "./raw-client.fixture.ts";
+import { bytesOf, cmd, code, flag } from "../../testing/raw-client.ts";
 import { expectSame, KiB, MiB, pattern, Served } from "./served.fixture.ts";
 
 /** A driver over memory whose verbs answer at once, and which ends its thread where a write says so. */

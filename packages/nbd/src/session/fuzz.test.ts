@@ -6,7 +6,7 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { bytesOf, cmd, type Form, requestBytes } from "./raw-client.fixture.ts";
+import { bytesOf, cmd, type Form, requestBytes } from "../../testing/raw-client.ts";
 import { difference, KiB, MiB, pattern, seeded, Served } from "./served.fixture.ts";
 
 const seconds = Number(process.env.HEIRLOOM_NBD_FUZZ_SECONDS ?? 4);

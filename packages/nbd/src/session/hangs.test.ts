@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { disarmFault, faultReached, releaseHang } from "@heirloom/block";
 import { expect, test } from "vitest";
 import { needTool } from "../tool.fixture.ts";
-import { bytesOf, cmd, flag } from "./raw-client.fixture.ts";
+import { bytesOf, cmd, flag } from "../../testing/raw-client.ts";
 import { expectSame, KiB, MiB, pattern, Served } from "./served.fixture.ts";
 
 const hangs = [{ kind: "any", action: { hang: true } }] as const;

@@ -1,6 +1,6 @@
 /** Random requests over several connections against a plain model: a buffer, and a set of granules for each bitmap. */
 import { expect, test } from "vitest";
-import { bytesOf, cmd, flag, type Form, type RawNbd } from "./raw-client.fixture.ts";
+import { bytesOf, cmd, flag, type Form, type RawNbd } from "../../testing/raw-client.ts";
 import { difference, expectSame, KiB, MiB, pattern, seeded, Served } from "./served.fixture.ts";
 
 const length = 3 * MiB + 1234;

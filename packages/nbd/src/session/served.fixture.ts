@@ -7,7 +7,7 @@ import { Engine, type Layer, type Recorder } from "@heirloom/engine";
 import { NbdServer, type NbdExportSpec, type NbdServerEvent, type NbdServerOptions } from "@heirloom/nbd";
 import { onTestFinished } from "vitest";
 import { scratchDirectory } from "../tool.fixture.ts";
-import { type Form, RawNbd } from "./raw-client.fixture.ts";
+import { type Form, RawNbd } from "../../testing/raw-client.ts";
 
 export const KiB = 1024;
 export const MiB: number = 1024 * 1024;

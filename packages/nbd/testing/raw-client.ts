@@ -3,7 +3,7 @@
  * what it tests. It believes nothing: whatever is not a reply to something that was asked is an error.
  */
 import { connect, type Socket } from "node:net";
-import { clientFlags, info, metaContext, opt, option, u16, u32 } from "../server/option-wire.fixture.ts";
+import { clientFlags, info, metaContext, opt, option, u16, u32 } from "../src/server/option-wire.fixture.ts";
 
 export const cmd = { read: 0, write: 1, disc: 2, flush: 3, trim: 4, cache: 5, zeroes: 6, status: 7 } as const;
 export const flag = { fua: 1, noHole: 2, df: 4, reqOne: 8, fastZero: 16, payloadLen: 32 } as const;

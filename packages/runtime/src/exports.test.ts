@@ -1,6 +1,9 @@
 /** Disks that NBD clients see: they are guests like any other, and what an export took it gives back on every way out. */
+import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { disarmFault, faultReached, releaseHang } from "@heirloom/block";
 import { NbdClient } from "@heirloom/nbd";
 import type { Disk, DiskExport, DiskServer } from "@heirloom/runtime";
@@ -39,7 +42,7 @@ async function readAll(client: NbdClient): Promise<Buffer> {
 const busy = (disk: Disk): boolean[] => disk.bitmaps.list().map((bitmap) => bitmap.busy);
 
 test("what clients write is in the bitmap, and a backup during it is the instant of its freeze", () => {
-  let shadow = Buffer.alloc(0);
+  let shadow: Buffer = Buffer.alloc(0);
   let image = "";
   return inScene(
     async (scene) => {
@@ -83,13 +86,9 @@ test("what clients write is in the bitmap, and a backup during it is the instant
         if (!dirty.has(granule)) expect(firstDifference(now.subarray(...range), shadow.subarray(...range))).toBe(-1);
       }
     },
-    { observeFreeze: () => (shadow = readSync(image)) },
+    { observeFreeze: () => (shadow = readFileSync(image)) },
   );
 });
-
-function readSync(path: string): Buffer {
-  return readFileSync(path);
-}
 
 test("an exported bitmap is busy until the export is gone, and goes on recording", () =>
   inScene(async (scene) => {
@@ -378,4 +377,44 @@ test("a removal that waits for clients is made hard by a forced detach", () =>
     await Promise.all([closed, detached]);
     await client.close();
     expect(scene.runtime.disks).toEqual([]);
+  }));
+
+/** Runs a program to its end. */
+async function run(scene: Scene, body: string): Promise<string> {
+  const program = `
+    import { createRuntime } from "@heirloom/runtime";
+    import { NbdClient } from "@heirloom/nbd";
+    import { faultReached } from "@heirloom/block";
+    const runtime = createRuntime();
+    const rules = ${JSON.stringify([{ kind: "write", nth: 2, always: true, action: { hang: true } }])};
+    const image = { driver: "file", filename: ${JSON.stringify(scene.path("a.raw"))} };
+    const disk = await runtime.attach({ driver: "fault", file: image, rules }, { name: "a" });
+    const server = await runtime.serveNbd({ listen: [{ path: ${JSON.stringify(scene.path("nbd.sock"))} }] });
+    const exported = await server.add({ disk, writable: true });
+    const client = await NbdClient.connect(exported.uris[0]);
+    await client.write(new Uint8Array(512), 0);
+    ${body}`;
+  const cwd = fileURLToPath(new URL("..", import.meta.url));
+  const args = ["--input-type=module", "-e", program];
+  return (await promisify(execFile)(process.execPath, args, { cwd, timeout: 20_000 })).stdout;
+}
+
+test("a process that has closed its runtime ends by itself, also where a device hangs", () =>
+  inScene(async (scene) => {
+    scene.image("a.raw", length, 5);
+    expect(await run(scene, `await runtime.close(); await client.close(); console.log("closed");`)).toBe("closed\n");
+    const hung = `
+      client.write(new Uint8Array(512), 512).catch(() => {});
+      await faultReached(disk.node, 0);
+      await server.close({ force: true });
+      await runtime.close();
+      await client.close();
+      console.log("closed");`;
+    expect(await run(scene, hung)).toBe("closed\n");
+  }));
+
+test("a process that exits without a word does not wait for threads that wait for clients", () =>
+  inScene(async (scene) => {
+    scene.image("a.raw", length, 5);
+    expect(await run(scene, `console.log("exits"); process.exit(0);`)).toBe("exits\n");
   }));

@@ -28,7 +28,7 @@ import type { ExportOffer } from "./export-offer.ts";
 import type { BoundAddress, ListenAddress } from "./listener.ts";
 import { NbdServerError } from "./nbd-server-error.ts";
 import type { NewSession, TlsPeer } from "./negotiation.ts";
-import { Reception, type Refused } from "./reception.ts";
+import { CONNECTIONS_MAX_DEFAULT, Reception, type Refused } from "./reception.ts";
 import { type ServerTls, tlsStarter } from "./tls-starter.ts";
 import { TunnelThread } from "../tls/tunnel.ts";
 import { type ClosedConnection, SessionThreads } from "./session-threads.ts";
@@ -42,7 +42,10 @@ export interface NbdServerOptions {
   readonly handshakeTimeoutMs?: number | undefined;
   /** Threads that serve connections at most; a disk has one of its own while there are enough. 16 by default. */
   readonly threadsMax?: number | undefined;
-  /** Threads at most that do what would make those wait (reads of cold data, flushes); 64 by default. */
+  /**
+   * Threads at most that do what would make those wait (reads of cold data, flushes); 64 by default. Where devices that hang
+   * keep all of them, each export has two more of its own.
+   */
   readonly helpersMax?: number | undefined;
   /** Bytes of payload that helpers work on, for all connections; 64 MiB by default, never touched before it is needed. */
   readonly payloadMemory?: number | undefined;
@@ -122,21 +125,22 @@ export class NbdServer {
 
   constructor(engine: Engine, options: NbdServerOptions = {}) {
     const { threadsMax = 16, helpersMax = 64, payloadMemory = PAYLOAD_MEMORY_DEFAULT } = options;
+    const { connectionsMax = CONNECTIONS_MAX_DEFAULT } = options;
     if (payloadMemory < PAYLOAD_MEMORY_MIN) {
       const message = `NBD server: payloadMemory must be at least ${PAYLOAD_MEMORY_MIN} bytes, for one request of the longest kind; got ${payloadMemory}`;
       throw new NbdServerError("ERR_NBD_OPTION", message);
     }
     this.#onEvent = options.onEvent ?? (() => {});
-    this.#connectionsMax = options.connectionsMax ?? Number.POSITIVE_INFINITY;
+    this.#connectionsMax = connectionsMax;
     const onClosed = (closed: ClosedConnection): void => this.#closed(closed);
-    this.#threads = new SessionThreads(engine, { threadsMax, helpersMax, payloadMemory }, onClosed);
+    this.#threads = new SessionThreads(engine, { threadsMax, helpersMax, payloadMemory, connectionsMax }, onClosed);
     this.#reception = new Reception({
       directory: {
         list: () => [...this.#exports.values()].map(({ offer }) => offer),
         find: (name) => this.#exports.get(name)?.offer,
       },
       startTls: options.tls === undefined ? undefined : tlsStarter(options.tls, this.#tunnels),
-      connectionsMax: options.connectionsMax,
+      connectionsMax,
       handshakeTimeoutMs: options.handshakeTimeoutMs,
       onSession: (session, release) => this.#begin(session, release),
       onRefused: (refused) => this.#onEvent({ type: "refused", ...refused }),

@@ -7,8 +7,8 @@
  * connections are closed here and nowhere else, when their thread has said that it is done with them, or is dead.
  */
 import { availableParallelism } from "node:os";
-import type { MessagePort } from "node:worker_threads";
-import { closeFile, EIO, openDoorbell, ringDoorbell } from "@heirloom/block";
+import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
+import { closeFile, EIO, errnoText, openDoorbell, ringDoorbell } from "@heirloom/block";
 import { type Engine, type LongTask, NoThread } from "@heirloom/engine";
 import type {
   FromHelper,
@@ -23,7 +23,7 @@ import type {
 } from "../session/messages.ts";
 import { makePayloadBudget, type PayloadBudget, releaseSlabs } from "../session/payload-memory.ts";
 import { makeTraffic, readTraffic, type TrafficCounts } from "../session/traffic.ts";
-import { SLOTS_A_THREAD, slotFree, slotDone, workBytes } from "../session/work-layout.ts";
+import { SLOTS_A_THREAD, SLOTS_FOR_ITSELF, slotFree, slotDone, workBytes } from "../session/work-layout.ts";
 import { WorkQueue } from "../session/work-queue.ts";
 
 const sessionModule = new URL("../session/session.js", import.meta.url).href;
@@ -36,6 +36,8 @@ export interface SessionThreadsOptions {
   readonly helpersMax: number;
   /** Bytes of payload that helpers work on, and of long replies. */
   readonly payloadMemory: number;
+  /** Connections at once. */
+  readonly connectionsMax: number;
 }
 
 /** A connection that has left its handshake. */
@@ -61,6 +63,8 @@ interface SessionThread {
   readonly doorbell: number;
   readonly exports: Set<number>;
   readonly connections: Map<number, { readonly fd: number; readonly export: number }>;
+  /** Descriptors that it made for itself. */
+  readonly opened: number[];
 }
 
 interface HelperThread {
@@ -80,14 +84,11 @@ interface ExportRecord {
   removing: (() => void) | undefined;
 }
 
+/** Last places of payload memory that a thread has: address space only, for as long as there is memory enough. */
+const LAST_PLACES_MAX = 256;
+
 /** Threads that start at the same time: each takes as long as the work that it is for. */
 const helpersStartingMax = 2;
-
-/** Those with threads that may be in a system call. A process that exits waits for them, however it came to its end. */
-const running = new Set<SessionThreads>();
-const leaveAll = (): void => {
-  for (const threads of running) threads.leave();
-};
 
 export class SessionThreads {
   readonly #engine: Engine;
@@ -97,7 +98,9 @@ export class SessionThreads {
   #queue: WorkQueue | undefined;
   readonly #threads: (SessionThread | undefined)[] = [];
   /** Of each index, for as long as the server lives: a helper may still ring for a thread that has ended. */
-  readonly #doorbells: number[] = [];
+  readonly #doorbells: (number | undefined)[] = [];
+  /** Session threads that are dead: what they had is taken back when no helper works on it any more. */
+  readonly #dead = new Set<number>();
   readonly #helpers = new Set<HelperThread>();
   #helpersStarting = 0;
   readonly #exports = new Map<number, ExportRecord>();
@@ -178,15 +181,8 @@ export class SessionThreads {
     this.#queue?.stop();
     // A helper that started meanwhile may still ring: no descriptor is closed before.
     while (this.#ends.size > 0) await Promise.all(this.#ends);
-    running.delete(this);
-    if (running.size === 0) process.removeListener("exit", leaveAll);
-    for (const doorbell of this.#doorbells) closeFile(doorbell);
+    for (const doorbell of this.#doorbells) if (doorbell !== undefined) closeFile(doorbell);
     this.#doorbells.length = 0;
-  }
-
-  /** Wakes the threads for good, whatever they were doing: the process exits. */
-  leave(): void {
-    for (const thread of this.#threads) if (thread !== undefined) this.#tell(thread, { type: "leave" });
   }
 
   /** Helper threads and session threads that exist. */
@@ -204,7 +200,14 @@ export class SessionThreads {
     const idle = threads.find(({ exports }) => exports.size === 0);
     if (idle !== undefined) return idle;
     const free = this.#freeIndex();
-    if (free !== undefined) return this.#startThread(free);
+    if (free !== undefined) {
+      try {
+        return this.#startThread(free);
+      } catch (error) {
+        // Better one that serves others as well than none.
+        if (!(error instanceof NoThread) || threads.length === 0) throw error;
+      }
+    }
     const shared = leastBusy ?? fewest(threads, ({ connections, exports }) => connections.size * 1000 + exports.size);
     if (shared === undefined) throw new NoThread("nbd session", this.#options.threadsMax);
     return shared;
@@ -234,15 +237,15 @@ export class SessionThreads {
   }
 
   #startThread(index: number): SessionThread {
-    if (running.size === 0) process.on("exit", leaveAll);
-    running.add(this);
     const shared = this.#sharedOf();
-    releaseSlabs(shared.budget, index + 1);
-    for (let slot = index * SLOTS_A_THREAD; slot < (index + 1) * SLOTS_A_THREAD; slot++) this.#queue?.free(slot);
-    const doorbell = (this.#doorbells[index] ??= openDoorbell());
-    const options: SessionOptions = { ...shared, index, doorbell };
+    this.#takeBack(index);
+    const doorbell = this.#doorbells[index] ?? openDoorbell();
+    if (doorbell < 0) throw new Error(`no descriptor for a session thread: ${errnoText(-doorbell)}`);
+    this.#doorbells[index] = doorbell;
+    const options: SessionOptions = { ...shared, index, doorbell, helpersMax: this.#options.helpersMax };
     const { task, port } = this.#engine.startService(`nbd session ${index}`, sessionModule, options);
-    const thread: SessionThread = { index, port, doorbell, exports: new Set(), connections: new Map() };
+    const connections: SessionThread["connections"] = new Map();
+    const thread: SessionThread = { index, port, doorbell, exports: new Set(), connections, opened: [] };
     this.#threads[index] = thread;
     port.on("message", (message: FromSession) => this.#onSession(thread, message));
     port.unref();
@@ -252,11 +255,16 @@ export class SessionThreads {
 
   #onSession(thread: SessionThread, message: FromSession): void {
     switch (message.type) {
+      case "opened":
+        thread.opened.push(message.fd);
+        return;
       case "helpWanted":
+        this.#takeBackFromDead();
         this.#startHelper();
         return;
       case "closed":
         this.#closed(thread, message.connection, message.reason, message.requests);
+        this.#takeBackFromDead();
         return;
       case "letGo":
         this.#threadLetGo(thread, message.export);
@@ -278,8 +286,34 @@ export class SessionThreads {
     if (record !== undefined) this.#sessionsMayHaveLetGo(exportId, record);
   }
 
+  /** The thread of this index is dead, and helpers are done with what it left. */
+  #takeBack(index: number): void {
+    this.#dead.delete(index);
+    releaseSlabs(this.#sharedOf().budget, index + 1);
+    for (let slot = index * SLOTS_A_THREAD; slot < (index + 1) * SLOTS_A_THREAD; slot++) {
+      if (this.#queue?.state(slot) === slotDone) this.#queue.free(slot);
+    }
+  }
+  #takeBackFromDead(): void {
+    for (const index of this.#dead) if (this.#isQuiet(index)) this.#takeBack(index);
+  }
+
+  /** Requests that a dead thread left, and that no helper has begun, are nobody's any more. */
+  #withdraw(index: number): void {
+    for (let slot = index * SLOTS_A_THREAD; slot < (index + 1) * SLOTS_A_THREAD; slot++) this.#queue?.withdraw(slot);
+  }
+
   #threadEnded(thread: SessionThread): void {
-    if (this.#threads[thread.index] === thread) this.#threads[thread.index] = undefined;
+    const { index } = thread;
+    // What it said before its end comes first.
+    for (let last = receiveMessageOnPort(thread.port); last !== undefined; last = receiveMessageOnPort(thread.port)) {
+      this.#onSession(thread, last.message as FromSession);
+    }
+    this.#threads[index] = undefined;
+    this.#withdraw(index);
+    this.#dead.add(index);
+    this.#takeBackFromDead();
+    for (const fd of thread.opened) closeFile(fd);
     thread.port.close();
     for (const id of [...thread.connections.keys()]) this.#closed(thread, id, "its thread died", undefined);
     for (const id of [...thread.exports]) this.#threadLetGo(thread, id);
@@ -288,7 +322,7 @@ export class SessionThreads {
   // Helpers.
 
   #startHelper(): void {
-    if (this.#helpers.size >= this.#options.helpersMax || this.#helpersStarting >= helpersStartingMax) return;
+    if (this.#helpers.size >= this.#helpersMax || this.#helpersStarting >= helpersStartingMax) return;
     const queue = this.#queue;
     if (queue === undefined || queue.idleHelpers > 0) return;
     const options: HelperOptions = this.#sharedOf();
@@ -313,6 +347,12 @@ export class SessionThreads {
       for (const [id, record] of this.#exports) this.#helperLetGo(helper, id, record);
     };
     this.#follow(helper.task, ended);
+  }
+
+  get #helpersMax(): number {
+    let users = 0;
+    for (const { threads } of this.#exports.values()) users += threads.size;
+    return this.#options.helpersMax + users * SLOTS_FOR_ITSELF;
   }
 
   #onHelper(helper: HelperThread, message: FromHelper): void {
@@ -379,7 +419,12 @@ export class SessionThreads {
   #sharedOf(): SharedByServer {
     if (this.#shared !== undefined) return this.#shared;
     const slots = this.#options.threadsMax * SLOTS_A_THREAD;
-    const budget: PayloadBudget = makePayloadBudget(this.#options.payloadMemory);
+    const { payloadMemory, threadsMax, connectionsMax } = this.#options;
+    const budget: PayloadBudget = makePayloadBudget(
+      payloadMemory,
+      threadsMax,
+      Math.min(connectionsMax, LAST_PLACES_MAX),
+    );
     this.#shared = { work: new SharedArrayBuffer(workBytes(slots)), slots, budget };
     this.#queue = new WorkQueue(this.#shared.work, slots);
     return this.#shared;

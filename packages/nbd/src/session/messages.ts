@@ -51,6 +51,8 @@ export interface SessionOptions extends SharedByServer {
   /** Its range of slots and its owner's number: from 0. */
   readonly index: number;
   readonly doorbell: number;
+  /** Helpers of the server, not counted those that each export has for itself (work-layout.ts). */
+  readonly helpersMax: number;
 }
 
 export type ToSession =
@@ -60,11 +62,11 @@ export type ToSession =
   | { readonly type: "endExport"; readonly export: number; readonly hard: boolean }
   | { readonly type: "endConnection"; readonly connection: number }
   /** When it has no export left. */
-  | { readonly type: "end" }
-  /** At once: the process exits, and a thread in a system call would keep it. */
-  | { readonly type: "leave" };
+  | { readonly type: "end" };
 
 export type FromSession =
+  /** A descriptor of its own, to be closed when it has ended. */
+  | { readonly type: "opened"; readonly fd: number }
   | { readonly type: "closed"; readonly connection: number; readonly reason: string; readonly requests: number }
   | { readonly type: "letGo"; readonly export: number }
   /** All helpers are busy. */

@@ -5,6 +5,7 @@ import { parseListen, isLoopback } from "../../dist/heirloom/serve/listen-argume
 import { parseBitmap } from "../../dist/heirloom/serve/bitmap-argument.js";
 import { qemuValue, quoted } from "../../dist/heirloom/shell-words.js";
 import { formatBytes, parseBytes } from "../../dist/heirloom/sizes.js";
+import { printable } from "../../dist/heirloom/terminal/printable.js";
 import { cut } from "../../dist/heirloom/terminal/screen.js";
 
 test("what is quoted a shell reads back as it was", () => {
@@ -82,6 +83,10 @@ test("sizes are binary", () => {
     [10 * 2 ** 40, "10 TiB"],
   ];
   for (const [bytes, text] of written) expect(formatBytes(bytes)).toBe(text);
+});
+
+test("control characters of others are shown, and not done", () => {
+  expect(printable("a\x1b[2Jb\r\n\x9bc\u0000 ü 😀")).toBe("a\\x1b[2Jb\\x0d\\x0a\\x9bc\\x00 ü 😀");
 });
 
 test("a line is cut at a terminal's edge, and its colours are ended all the same", () => {

@@ -8,6 +8,7 @@
 import { constants } from "node:os";
 import { CommandError } from "./command-error.ts";
 import { quoted } from "./shell-words.ts";
+import { printable } from "./terminal/printable.ts";
 
 /** What the packages throw for what is no bug. */
 interface KnownError extends Error {
@@ -29,7 +30,7 @@ const KNOWN = new Set([
 export function explain(error: unknown): string {
   const { message, hints } = explanation(error);
   const trace = process.env.HEIRLOOM_DEBUG === "1" && error instanceof Error ? [error.stack ?? ""] : [];
-  return [`heirloom: ${message}`, ...hints.map((hint) => `  ${hint}`), ...trace].join("\n");
+  return [`heirloom: ${printable(message)}`, ...hints.map((hint) => `  ${hint}`), ...trace].join("\n");
 }
 
 function explanation(error: unknown): { readonly message: string; readonly hints: readonly string[] } {

@@ -67,8 +67,12 @@ async function openExisting(runtime: Runtime, { path, length }: TargetRequest): 
 
 async function createNew(runtime: Runtime, { path, length, changes }: TargetRequest): Promise<PullTarget> {
   const unfinished = `${path}.partial`;
-  // One that was left behind by a pull that was killed is of no use; one that is still written is locked.
-  const disk = await runtime.attach({ driver: "file", filename: unfinished, create: { length, overwrite: true } });
+  if (existsSync(unfinished)) {
+    throw new CommandError(`'${unfinished}' exists already`, [
+      `Another pull is at it, or one was killed and has left it behind; then: rm ${quoted(unfinished)}`,
+    ]);
+  }
+  const disk = await runtime.attach({ driver: "file", filename: unfinished, create: { length } });
   return {
     sink: sinkOf(disk, changes ? (offset, bytes) => writeZeroBytes(disk, offset, bytes) : () => Promise.resolve()),
     finish: async () => {

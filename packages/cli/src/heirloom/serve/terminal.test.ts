@@ -1,7 +1,7 @@
 /** What `heirloom serve` shows: on a terminal, without colours, and in a pipe. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { truncateSync, writeFileSync } from "node:fs";
+import { existsSync, truncateSync, watch, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { NbdClient } from "@heirloom/nbd";
 import { expect, onTestFinished, test } from "vitest";
@@ -104,6 +104,35 @@ test("a dumb terminal gets lines that follow each other", async (context) => {
   const shown = show(true, { TERM: "dumb" });
   await shown.until(/Ready\./);
   expect(await shown.interrupt()).not.toContain("\x1b");
+});
+
+test("a client cannot write to the terminal with a name that it asks for", async () => {
+  const shown = show(false);
+  await shown.until(/Ready\./);
+  const name = encodeURIComponent("\x1b[2Jcleared\n00:00:00 forged");
+  const refused = NbdClient.connect(`nbd+unix:///${name}?socket=${shown.directory}/s.sock`);
+  await expect(refused).rejects.toThrow("not present");
+  await writeSome(shown.directory);
+  await shown.until(/client 1 left/);
+  const all = await shown.interrupt();
+  expect(all).not.toContain("\x1b");
+  expect(all).not.toMatch(/^00:00:00 forged/m);
+});
+
+test("a terminal that is closed ends it cleanly", async (context) => {
+  needTool(context, "script", "stty");
+  const directory = scratchDirectory();
+  writeFileSync(join(directory, "vm.raw"), "disk");
+  const command = `stty cols 100; exec ${process.execPath} ${heirloom} serve vm.raw -s s.sock --pid-file pid --no-hints`;
+  const child = spawn("script", ["-qefc", command, "/dev/null"], { cwd: directory, stdio: ["pipe", "pipe", "ignore"] });
+  onTestFinished(() => void child.kill("SIGKILL"));
+  while (!existsSync(join(directory, "pid"))) await once(child.stdout, "data");
+  const watcher = watch(directory);
+  onTestFinished(() => watcher.close());
+  child.kill("SIGKILL");
+  // Both go in a clean stop; the PID file last.
+  while (existsSync(join(directory, "pid"))) await once(watcher, "change");
+  expect(existsSync(join(directory, "s.sock"))).toBe(false);
 });
 
 test("a pipe gets plain lines, and no advice", async () => {

@@ -1,5 +1,6 @@
 /** For people: what is served, who comes and goes, and on a terminal what happens right now. */
 import type { Paint } from "../terminal/colours.ts";
+import { printable } from "../terminal/printable.ts";
 import type { Screen } from "../terminal/screen.ts";
 import { formatBytes } from "../sizes.ts";
 import { howToUse } from "./how-to-use.ts";
@@ -122,7 +123,7 @@ export class TextReport implements ServeReport {
 
   #event(format: Parameters<Paint>[0], text: string): void {
     const { paint } = this.#options;
-    this.#refresh(`${paint("dim", new Date().toTimeString().slice(0, 8))} ${paint(format, text)}`);
+    this.#refresh(`${paint("dim", new Date().toTimeString().slice(0, 8))} ${paint(format, printable(text))}`);
   }
 }
 

@@ -26,8 +26,15 @@ export class Screen {
   /** What stands below from now on, with lines above it that scroll by. */
   live(live: readonly string[], ...above: readonly string[]): void {
     const erase = this.#erase();
-    this.#shown = this.isLive ? live : [];
+    this.#shown = this.isLive ? this.#below(live) : [];
     if (this.isLive || above.length > 0) this.#write(`${erase}${ended(above)}${this.#fit(this.#shown)}`);
+  }
+
+  /** What does not fit on the screen could not be erased again. */
+  #below(lines: readonly string[]): readonly string[] {
+    const most = Math.max(2, this.#stream.rows - 1);
+    if (lines.length <= most) return lines;
+    return [...lines.slice(0, most - 1), `... and ${lines.length - most + 1} more`];
   }
 
   #erase(): string {

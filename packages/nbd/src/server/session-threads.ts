@@ -21,7 +21,7 @@ import type {
   ToHelper,
   ToSession,
 } from "../session/messages.ts";
-import { makePayloadBudget, type PayloadBudget, releaseSlabs } from "../session/payload-memory.ts";
+import { LAST_PLACE_BYTES, makePayloadBudget, type PayloadBudget, releaseSlabs } from "../session/payload-memory.ts";
 import { SLOTS_A_THREAD, SLOTS_FOR_ITSELF, slotFree, slotDone, workBytes } from "../session/work-layout.ts";
 import { WorkQueue } from "../session/work-queue.ts";
 
@@ -83,8 +83,8 @@ interface ExportRecord {
   removing: (() => void) | undefined;
 }
 
-/** Last places of payload memory that a thread has: address space only, for as long as there is memory enough. */
-const LAST_PLACES_MAX = 256;
+/** Last places of payload memory, of all threads: address space only, for as long as there is memory enough. */
+const LAST_PLACES_BYTES_MAX = 1024 * 1024 * 1024;
 
 /** Threads that start at the same time: each takes as long as the work that it is for. */
 const helpersStartingMax = 2;
@@ -417,7 +417,7 @@ export class SessionThreads {
     const budget: PayloadBudget = makePayloadBudget(
       payloadMemory,
       threadsMax,
-      Math.min(connectionsMax, LAST_PLACES_MAX),
+      Math.min(connectionsMax, Math.floor(LAST_PLACES_BYTES_MAX / (threadsMax * LAST_PLACE_BYTES))),
     );
     this.#shared = { work: new SharedArrayBuffer(workBytes(slots)), slots, budget };
     this.#queue = new WorkQueue(this.#shared.work, slots);

@@ -333,7 +333,8 @@ export class SessionThreads {
     if (this.#helpers.size >= this.#helpersMax || this.#helpersStarting >= helpersStartingMax) return;
     const queue = this.#queue;
     if (queue === undefined || queue.idleHelpers > 0) return;
-    const options: HelperOptions = this.#sharedOf();
+    const exports = [...this.#exports.values()].map(({ posted }) => posted);
+    const options: HelperOptions = { ...this.#sharedOf(), exports };
     let started: { task: LongTask<void>; port: MessagePort };
     try {
       started = this.#engine.startService("nbd helper", helperModule, options);
@@ -343,7 +344,6 @@ export class SessionThreads {
     const helper: HelperThread = { ...started, starting: true, ending: false };
     this.#helpers.add(helper);
     this.#helpersStarting++;
-    for (const { posted } of this.#exports.values()) this.#post(helper, { type: "export", export: posted });
     helper.port.on("message", (message: FromHelper) => this.#onHelper(helper, message));
     helper.port.unref();
     const { participant } = helper.task;

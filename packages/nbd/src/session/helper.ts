@@ -25,6 +25,7 @@ class Helper {
   constructor(thread: ServiceThread) {
     this.#thread = thread;
     const options = thread.options as HelperOptions;
+    for (const posted of options.exports) this.#posted.set(posted.id, posted);
     this.#queue = new WorkQueue(options.work, options.slots);
     this.#payload = new Uint8Array(options.budget.bytes);
   }

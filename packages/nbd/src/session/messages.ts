@@ -72,7 +72,10 @@ export type FromSession =
   /** All helpers are busy. */
   | { readonly type: "helpWanted" };
 
-export type HelperOptions = SharedByServer;
+export interface HelperOptions extends SharedByServer {
+  /** Those that there are when it starts: it may have work to do for one before any message has come. */
+  readonly exports: readonly PostedExport[];
+}
 export type ToHelper =
   | { readonly type: "export"; readonly export: PostedExport }
   | { readonly type: "forget"; readonly export: number }

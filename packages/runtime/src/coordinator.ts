@@ -3,7 +3,7 @@
  * of the engine; a transaction is a command of several actions. Nothing is awaited between deciding and committing.
  */
 import { type Engine, NoThread, TransitionTimeout } from "@heirloom/engine";
-import type { BitmapState } from "./bitmap-memory.ts";
+import { type BitmapState, nextOrder } from "./bitmap-memory.ts";
 import type { DiskState } from "./disk-state.ts";
 import { Draft, type DraftFold } from "./draft.ts";
 import { HeirloomError, invariant, type Refusal, refusal, RefusalError, unwrap } from "./errors.ts";
@@ -24,13 +24,14 @@ import type { View } from "./view.ts";
 
 /** An action with its disks looked up and its targets open. */
 export type Action =
-  | { readonly kind: "abort" }
+  | { readonly kind: "abort"; readonly because: Error | undefined }
   | {
       readonly kind: "add";
       readonly disk: string;
       readonly name: string;
       readonly granularity: number | undefined;
       readonly disabled: boolean;
+      readonly persistent: boolean;
     }
   | { readonly kind: "remove" | "clear" | "enable" | "disable"; readonly disk: string; readonly name: string }
   | {
@@ -269,13 +270,16 @@ export class Coordinator {
   ): { draft: Draft; jobs: JobState[] } {
     const jobs: JobState[] = [];
     const draft = this.draft(command, actions.length === 1 ? operationName[actions[0].kind] : "transaction");
+    let index = 0;
     try {
       for (const action of actions) {
+        if (action.kind === "abort" && action.because !== undefined) throw action.because;
         const forbidden = refuseAction(qmpKind[action.kind], group === null ? "individual" : "grouped");
         if (forbidden !== undefined) throw new RefusalError("transaction", forbidden);
         for (const disk of this.#disksOf(action)) this.refuseClosing(disk, held.has(disk), operationName[action.kind]);
         this.#plan(draft, action, jobs, group);
         tell(undefined);
+        index++;
       }
       draft.finishRemovals();
       if (!this.engine.pool.canStart(jobs.reduce((sum, job) => sum + job.movers.threads, 0))) {
@@ -286,6 +290,7 @@ export class Coordinator {
         );
       }
     } catch (error) {
+      if (error instanceof HeirloomError) error.action = index;
       if (error instanceof RefusalError) tell(refusal(error.code, error.desc, error.fields));
       draft.abandon();
       for (const job of jobs) this.jobs.discard(job);
@@ -325,6 +330,7 @@ export class Coordinator {
       node: action.disk,
       name: action.name,
       disabled: action.disabled,
+      persistent: action.persistent,
       ...(action.granularity === undefined ? {} : { granularity: action.granularity }),
     };
     const { granularity, size, recording } = unwrap("bitmap add", checkBitmapAdd(request, facts));
@@ -340,7 +346,7 @@ export class Coordinator {
       name: action.name,
       disk: action.disk,
       actor,
-      memory: { bits, successor: undefined, records: recording },
+      memory: { bits, order: nextOrder(), successor: undefined, successorOrder: 0, records: recording },
     });
   }
 

@@ -41,6 +41,8 @@ export interface SpillOptions {
 export interface AttachOptions {
   /** By default `disk0`, `disk1`, ... */
   readonly name?: string;
+  /** The name was made up by a program, and may be one that no person can give: `#block17`. */
+  readonly generated?: boolean;
 }
 
 /** An image, a device, a driver module; or, with `file` (or the disk itself under it), a window of an attached disk. */
@@ -61,6 +63,10 @@ export interface BackupOptions {
   readonly speed?: number;
   readonly onSourceError?: OnError;
   readonly onTargetError?: OnError;
+  /** Compressed clusters on the target; refused where it cannot have them. */
+  readonly compress?: boolean;
+  /** For tools that name the filter node, which is not there: it is checked as they expect. */
+  readonly filterNodeName?: string;
   readonly autoFinalize?: boolean;
   readonly autoDismiss?: boolean;
   /** Bytes of a transfer at most; 0: the default, 1 MiB. */
@@ -110,13 +116,15 @@ export interface ViewRequest {
 }
 
 export type TransactionAction =
-  | { readonly type: "abort" }
+  /** Refuses the transaction when its turn comes; with `because`, for this reason. */
+  | { readonly type: "abort"; readonly because?: Error }
   | {
       readonly type: "bitmap-add";
       readonly disk: Disk | string;
       readonly name: string;
       readonly granularity?: number;
       readonly disabled?: boolean;
+      readonly persistent?: boolean;
     }
   | {
       readonly type: "bitmap-remove" | "bitmap-clear" | "bitmap-enable" | "bitmap-disable";
@@ -137,6 +145,7 @@ export interface TransactionOptions {
 }
 
 export interface BitmapInfo {
+  /** Empty for the successor of a frozen bitmap, which has none. */
   readonly name: string;
   /** Bytes: dirty granules times granularity; the frozen count while it is frozen. */
   readonly count: number;

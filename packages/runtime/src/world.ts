@@ -6,6 +6,7 @@ import type { Draft } from "./draft.ts";
 import type { JobState, JobTarget } from "./job-state.ts";
 import type { GroupContext, GroupEffect, GroupEvent, GroupInput } from "./machines/group-machine.ts";
 import type { MachineActor } from "./machines/machine-actor.ts";
+import { storesNone } from "./validation/bitmap-request.ts";
 import type { BitmapFacts, Facts, NodeFacts } from "./validation/facts.ts";
 
 export type GroupActor = MachineActor<GroupInput, GroupContext, GroupEvent, GroupEffect>;
@@ -46,7 +47,7 @@ function nodeFacts(world: World, draft: Draft, disk: DiskState, command: number)
       const bitmap = draft.bitmap(disk, name);
       return bitmap === undefined ? undefined : bitmapFacts(draft, bitmap, command);
     },
-    storeRefusal: () => "Operation not supported",
+    storeRefusal: () => storesNone,
   };
 }
 
@@ -72,7 +73,7 @@ function targetFacts(world: World, target: JobTarget): NodeFacts {
     ...blocked,
     ...lettingGoOf(world, target.node.identity),
     bitmap: () => undefined,
-    storeRefusal: () => "Operation not supported",
+    storeRefusal: () => storesNone,
   };
 }
 

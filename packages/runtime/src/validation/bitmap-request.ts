@@ -79,16 +79,24 @@ function refuseName(name: string): Refusal | undefined {
   return undefined;
 }
 
+/** What `storeRefusal` says of a driver that stores no bitmaps at all. */
+export const storesNone = "Operation not supported";
+
 function refuseStoring(node: NodeFacts, name: string, granularity: number): Refusal | undefined {
+  const fields = { node: node.name, bitmap: name };
+  if (node.storeRefusal(name, granularity) === storesNone) {
+    return refusal("ERR_BITMAP_NOT_STORABLE", `Can't store persistent bitmaps to ${node.name}: ${storesNone}`, fields);
+  }
   const reason =
     Buffer.byteLength(name) > bitmapNameLengthMax
       ? `Name length exceeds maximum (${bitmapNameLengthMax} characters)`
       : node.storeRefusal(name, granularity);
   if (reason === undefined) return undefined;
-  return refusal("ERR_BITMAP_NOT_STORABLE", `Can't make bitmap '${name}' persistent in '${node.name}': ${reason}`, {
-    node: node.name,
-    bitmap: name,
-  });
+  return refusal(
+    "ERR_BITMAP_NOT_STORABLE",
+    `Can't make bitmap '${name}' persistent in '${node.name}': ${reason}`,
+    fields,
+  );
 }
 
 function refuseTypes(request: BitmapAddRequest): Refusal | undefined {

@@ -36,4 +36,11 @@ export class CommandSet {
     if (request.outOfBand) throw new QmpError(`The command ${name} does not support OOB`);
     return handler(readArguments(entry.arguments, request.arguments) as never) as Writable | Promise<Writable>;
   }
+
+  /** A command of our own, with arguments that were read before. @throws QmpError */
+  async carryOut(name: string, args: Record<string, unknown>): Promise<void> {
+    const handler = Object.hasOwn(this.#handlers, name) ? this.#handlers[name] : undefined;
+    if (handler === undefined) throw new QmpError(`The command ${name} has not been found`, "CommandNotFound");
+    await handler(args as never);
+  }
 }

@@ -91,6 +91,11 @@ export class JsonLexer {
     this.#keep(chunk.subarray(start));
   }
 
+  /** In the middle of nothing. */
+  get isIdle(): boolean {
+    return this.#state === "start";
+  }
+
   #ended: TokenKind = "error";
 
   /** What the byte does; `before` and `after` end a token of kind `#ended` there. */

@@ -55,6 +55,11 @@ export class JsonReader {
   /** Tokens that have bytes of their own. */
   #kept = 0;
 
+  /** Nothing that was fed waits for more. */
+  get isIdle(): boolean {
+    return this.#tokens.length === 0 && this.#lexer.isIdle;
+  }
+
   #add(token: Token): void {
     this.#count(token);
     const { depthMax, tokensMax, bytesMax } = this.#limits;

@@ -1,39 +1,34 @@
 /**
  * A runtime spoken to over QMP: the commands, the nodes and objects they make, and the monitors that clients speak to.
  *
+ * The runtime, and all that works with it, is loaded when the first command needs it: a client that only looks who is there
+ * is answered at once.
+ *
  * @example
  * const service = new QmpService({ runtime: createRuntime(), quit: () => void service.close() });
  * const monitor = service.addMonitor();
  * const server = await listenOnUnixSocket("/run/backup.qmp", (socket) => monitor.accept(socket));
  */
 import type { Runtime, RuntimeEvent } from "@heirloom/runtime";
-import { backupHandlers } from "./commands/backup-handlers.ts";
-import { bitmapHandlers } from "./commands/bitmap-handlers.ts";
-import { type CommandContext, makeExclusive } from "./commands/context.ts";
-import { CreateJobs } from "./commands/create-jobs.ts";
-import { jobHandlers } from "./commands/job-handlers.ts";
+import type { CommandContext } from "./commands/context.ts";
 import { monitorHandlers } from "./commands/monitor-handlers.ts";
-import { nodeHandlers } from "./commands/node-handlers.ts";
-import { objectHandlers } from "./commands/object-handlers.ts";
-import { ObjectStore } from "./commands/object-store.ts";
 import type { VersionInfo } from "./generated/qmp-types.ts";
-import { NodeGraph } from "./graph/node-graph.ts";
-import { ThrottleGroups } from "./graph/throttle-groups.ts";
 import { CommandSet, type Handlers } from "./server/command-set.ts";
 import { Monitor, type MonitorLog } from "./server/monitor.ts";
 import { commands as table, events } from "./table/command-table.ts";
-import type { Writable } from "./wire/json-value.ts";
 import { qmpVersion } from "./version.ts";
+import type { Writable } from "./wire/json-value.ts";
 
 export interface QmpServiceOptions {
-  readonly runtime: Runtime;
+  /** What commands are carried out on; a function is called when the first of them needs it. */
+  readonly runtime: Runtime | (() => Promise<Runtime>);
   /** Called by `quit`, once the command was accepted; its answer goes out all the same if monitors are closed last. */
   readonly quit: () => void;
   readonly log?: MonitorLog;
   /** What `query-version` says; by default the QEMU whose protocol this is, and the package's own version. */
   readonly version?: VersionInfo;
-  /** Commands of more than this package knows how to carry out: exports, character devices. */
-  readonly handlers?: (context: CommandContext) => Partial<Handlers>;
+  /** Commands that are not of this package's to carry out: character devices. */
+  readonly handlers?: Partial<Handlers>;
 }
 
 export interface MonitorOptions {
@@ -42,68 +37,53 @@ export interface MonitorOptions {
 }
 
 export class QmpService {
-  readonly graph: NodeGraph;
-  readonly objects: ObjectStore;
   readonly commands: CommandSet;
-  readonly #context: CommandContext;
+  readonly #options: QmpServiceOptions;
+  readonly #version: VersionInfo;
   readonly #monitors = new Set<Monitor>();
   readonly #log: MonitorLog;
-  readonly #stopListening: () => void;
+  #loaded: Promise<CommandContext> | undefined;
+  #stopListening: () => void = () => {};
 
   constructor(options: QmpServiceOptions) {
-    const { runtime, quit, version = qmpVersion } = options;
-    const groups = new ThrottleGroups();
+    this.#options = options;
+    this.#version = options.version ?? qmpVersion;
     this.#log = options.log ?? (() => {});
-    this.graph = new NodeGraph(runtime, groups);
-    this.objects = new ObjectStore(groups);
-    const emit: CommandContext["emit"] = (name, data) => this.#tell(name, Date.now(), data as unknown as Writable);
-    this.#context = {
-      runtime,
-      graph: this.graph,
-      objects: this.objects,
-      createJobs: new CreateJobs(emit),
-      version,
-      emit,
-      exclusive: makeExclusive(),
-      quit,
-    };
-    this.commands = this.#carryOut(options);
-    this.#stopListening = runtime.onEvent((event) => this.#hear(event));
+    const immediate = { ...monitorHandlers(this.#version, table, options.quit), ...options.handlers };
+    this.commands = new CommandSet(table, immediate, async () => {
+      const { contextHandlers } = await import("./commands/context-handlers.ts");
+      return contextHandlers(await this.context());
+    });
   }
 
-  get context(): CommandContext {
-    return this.#context;
+  /** What commands work on; made when it is first asked for. */
+  context(): Promise<CommandContext> {
+    this.#loaded ??= this.#load();
+    return this.#loaded;
   }
 
   addMonitor(options: MonitorOptions = {}): Monitor {
     const { commands } = this;
-    const monitor = new Monitor({ commands, version: this.#context.version, pretty: options.pretty ?? false }, this.#log);
+    const monitor = new Monitor({ commands, version: this.#version, pretty: options.pretty ?? false }, this.#log);
     this.#monitors.add(monitor);
     return monitor;
   }
 
-  /** Lets clients go; what was answered is sent before. */
+  /** Lets clients go; what was answered is sent before. The runtime is whoever made it to close. */
   async close(): Promise<void> {
     this.#stopListening();
     await Promise.all([...this.#monitors].map((monitor) => monitor.close()));
     this.#monitors.clear();
   }
 
-  #carryOut(options: QmpServiceOptions): CommandSet {
-    const context = this.#context;
-    const handlers: Partial<Handlers> = {
-      ...monitorHandlers(context, () => known),
-      ...nodeHandlers(context),
-      ...bitmapHandlers(context),
-      ...backupHandlers(context),
-      ...jobHandlers(context),
-      ...objectHandlers(context),
-      ...options.handlers?.(context),
-    };
-    const known = Object.fromEntries(
-      Object.entries(table).filter(([name]) => name === "qmp_capabilities" || Object.hasOwn(handlers, name)),
-    );
-    return new CommandSet(known, handlers);
+  async #load(): Promise<CommandContext> {
+    const { runtime: given } = this.#options;
+    const [{ makeContext }, runtime] = await Promise.all([
+      import("./commands/make-context.ts"),
+      typeof given === "function" ? given() : given,
+    ]);
+    this.#stopListening = runtime.onEvent((event) => this.#hear(event));
+    return makeContext(runtime, (name, data) => this.#tell(name, Date.now(), data as unknown as Writable));
   }
 
   /** Of what the runtime tells, what QMP has. */

@@ -2,7 +2,7 @@
  * QEMU's way to write structured options on a command line: `a.b=v,list.0=x,list.1=y`, a comma in a value doubled, the
  * first key left out where an option has one that goes without saying. Text that begins with `{` is JSON instead.
  */
-import { asQmpError, type JsonObject, JsonReader, type JsonValue, QmpError } from "@heirloom/qmp";
+import { type JsonObject, JsonReader, type JsonValue, QmpError } from "@heirloom/qmp";
 
 /** Of the words of a command line, every leaf is text; of JSON, types are what they are. */
 export interface ReadOption {
@@ -63,7 +63,9 @@ function unescape(value: string): string {
 function put(tree: Tree, key: string, value: string): void {
   const steps = key.split(".");
   // A name, or a number in a list; the first is a name.
-  const valid = steps.every((step, index) => (index > 0 && /^\d{1,9}$/.test(step)) || /^[A-Za-z_][A-Za-z0-9_-]*$/.test(step));
+  const valid = steps.every(
+    (step, index) => (index > 0 && /^\d{1,9}$/.test(step)) || /^[A-Za-z_][A-Za-z0-9_-]*$/.test(step),
+  );
   if (!valid) throw new QmpError(`Invalid parameter '${key}'`);
   let inside = tree;
   steps.forEach((step, index) => {
@@ -105,5 +107,6 @@ function listify(tree: Tree, path: string): JsonValue {
 
 /** An error's text, whatever threw it. */
 export function textOf(error: unknown): string {
-  return asQmpError(error).desc;
+  if (error instanceof QmpError) return error.desc;
+  return error instanceof Error ? error.message : String(error);
 }

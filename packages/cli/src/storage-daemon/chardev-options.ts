@@ -13,7 +13,10 @@ const backends: ReadonlySet<string> = new Set(["socket", "stdio", "null"]);
 
 /** @throws QmpError */
 export function readChardev(text: string): { readonly id: string; readonly options: ChardevOptions } {
-  const given = readKeyval(withoutShortForms(text.startsWith("{") ? "" : text), "backend") as ReadonlyMap<string, string>;
+  const given = readKeyval(withoutShortForms(text.startsWith("{") ? "" : text), "backend") as ReadonlyMap<
+    string,
+    string
+  >;
   const unknown = [...given.keys()].find((name) => !known.has(name));
   if (unknown !== undefined) throw new QmpError(`Invalid parameter '${unknown}'`);
   const id = given.get("id");
@@ -30,7 +33,8 @@ function readSocket(given: ReadonlyMap<string, string>): ChardevOptions {
   if (!isOn(given, "server", false)) {
     throw new QmpError("chardev: socket: only listening sockets are supported; expected server=on");
   }
-  if (isOn(given, "wait", true)) throw new QmpError("chardev: socket: waiting for a client is not supported; expected wait=off");
+  if (isOn(given, "wait", true))
+    throw new QmpError("chardev: socket: waiting for a client is not supported; expected wait=off");
   for (const name of ["telnet", "tn3270", "websocket"]) {
     if (isOn(given, name, false)) throw new QmpError(`chardev: socket: ${name} is not supported`);
   }
@@ -70,7 +74,16 @@ export function fromBackend(backend: Backend): ChardevOptions {
   if (backend.type !== "socket") return { type: backend.type };
   const { data } = backend;
   if (data.server === false) throw new QmpError("only listening sockets are supported");
-  for (const name of ["wait", "telnet", "tn3270", "websocket", "reconnect", "tls-creds", "tls-authz", "logfile"] as const) {
+  for (const name of [
+    "wait",
+    "telnet",
+    "tn3270",
+    "websocket",
+    "reconnect",
+    "tls-creds",
+    "tls-authz",
+    "logfile",
+  ] as const) {
     if (data[name] !== undefined && data[name] !== false) throw new QmpError(`'${name}' is not supported`);
   }
   const { addr } = data;

@@ -1,8 +1,8 @@
 /**
  * The daemon: what its options make, and how it ends. Nothing is started before it is used: no thread until a node is opened.
  */
-import { createRuntime, type Runtime } from "@heirloom/runtime";
-import { type CommandContext, type Handlers, QmpError, QmpService, readArguments, commands } from "@heirloom/qmp";
+import type { Runtime } from "@heirloom/runtime";
+import { type Handlers, QmpError, QmpService, readArguments, commands } from "@heirloom/qmp";
 import { readOption } from "../keyval/keyval.ts";
 import type { Option } from "./arguments.ts";
 import { fromBackend, readChardev } from "./chardev-options.ts";
@@ -14,7 +14,8 @@ import { monitorOptions } from "./monitor-options.ts";
 export const shutdownDeadlineMs = 8000;
 
 export class Daemon {
-  readonly #runtime: Runtime;
+  /** Loaded when the first command needs it. */
+  #runtime: Promise<Runtime> | undefined;
   readonly #service: QmpService;
   readonly #chardevs = new Chardevs();
   readonly #quit: () => void;
@@ -23,12 +24,11 @@ export class Daemon {
   /** @param quit called when a client says so */
   constructor(log: Log, quit: () => void) {
     this.#quit = quit;
-    this.#runtime = createRuntime();
     this.#service = new QmpService({
-      runtime: this.#runtime,
+      runtime: () => (this.#runtime ??= makeRuntime()),
       quit: () => this.#quit(),
       log: (message) => log.info(message),
-      handlers: (context) => this.#handlers(context),
+      handlers: this.#handlers(),
     });
   }
 
@@ -60,7 +60,7 @@ export class Daemon {
   /** Jobs are cancelled, their bitmaps reclaimed; monitors hear of it, and go last. */
   async close(): Promise<void> {
     this.#chardevs.close();
-    await this.#runtime.close();
+    await (await this.#runtime)?.close();
     await this.#service.close();
   }
 
@@ -86,18 +86,22 @@ export class Daemon {
     this.#monitors.add(id);
   }
 
-  #handlers({ exclusive }: CommandContext): Partial<Handlers> {
+  #handlers(): Partial<Handlers> {
     return {
       "query-chardev": () => this.#chardevs.list(),
-      "chardev-add": ({ id, backend }) =>
-        exclusive(async () => {
-          await this.#chardevs.add(id, fromBackend(backend));
-          return {};
-        }),
+      "chardev-add": async ({ id, backend }) => {
+        await this.#chardevs.add(id, fromBackend(backend));
+        return {};
+      },
       "chardev-remove": ({ id }) => {
         this.#chardevs.remove(id);
         return {};
       },
     };
   }
+}
+
+async function makeRuntime(): Promise<Runtime> {
+  const { createRuntime } = await import("@heirloom/runtime");
+  return createRuntime();
 }

@@ -14,7 +14,8 @@ export function describeObjects(text: string): string | undefined {
   const { members } = options.variants[match[1]]();
   const lines = Object.entries(members).map(([name, { type, doc }]) => {
     const of = type();
-    const shown = of.kind === "builtin" ? (of.name === "str" ? "string" : of.name) : of.kind === "list" ? "list" : of.name;
+    const shown =
+      of.kind === "builtin" ? (of.name === "str" ? "string" : of.name) : of.kind === "list" ? "list" : of.name;
     return `  ${name}=<${shown}>`.padEnd(34) + `- ${doc}\n`;
   });
   return `${match[1]} options:\n${lines.join("")}`;

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import type { NodeSpec } from "@heirloom/block";
+import { BlockError, errnoText, type NodeSpec } from "@heirloom/block";
 import {
   type BackupOptions,
   type Disk,
@@ -42,7 +42,7 @@ function run(
       await context.runtime.transaction(planned, { completionMode });
     } catch (error) {
       tellRolledBack(context, actions, error, planned);
-      throw asQmpError(error);
+      throw asCreationError(error, actions) ?? asQmpError(error);
     }
     return {};
   });
@@ -71,12 +71,20 @@ function plan(context: CommandContext, action: TransactionAction, before: readon
   }
 }
 
+/** A file that a drive-backup could not make. */
+function asCreationError(error: unknown, actions: readonly TransactionAction[]): QmpError | undefined {
+  if (!(error instanceof BlockError) || error.code !== "ERR_NODE_OPEN" || error.errno === undefined) return undefined;
+  const made = actions.some(
+    ({ type, data }) => type === "drive-backup" && data.target === error.node && data.mode !== "existing",
+  );
+  return made ? new QmpError(`Could not create '${error.node ?? ""}': ${errnoText(error.errno)}`) : undefined;
+}
+
 /** Bitmaps that earlier actions of the same transaction add. */
 function addedBy(actions: readonly TransactionAction[]): (node: string, name: string) => boolean {
   return (node, name) =>
     actions.some(
-      (action) =>
-        action.type === "block-dirty-bitmap-add" && action.data.node === node && action.data.name === name,
+      (action) => action.type === "block-dirty-bitmap-add" && action.data.node === node && action.data.name === name,
     );
 }
 
@@ -85,23 +93,48 @@ function planBlockdevBackup(context: CommandContext, args: BlockdevBackup): Runt
   const source = graph.get(args.device);
   const target = graph.get(args.target);
   const options = backupOptions(context, args, source.disk);
-  if (isReadOnly(target) && !target.disk.node.readOnly) throw new QmpError("Could not create node: Block node is read-only");
+  // The runtime could: what a job writes is a guest's writing to it. QEMU's clients are told what they know.
+  if (isWritten(context, source.name) && source !== target) {
+    throw new QmpError(`Node '${source.name}' is busy: block device is in use by block job: backup`);
+  }
+  if (isReadOnly(target) && !target.disk.node.readOnly)
+    throw new QmpError("Could not create node: Block node is read-only");
   return { type: "backup", ...options, target: target.disk };
+}
+
+function isWritten({ runtime }: CommandContext, node: string): boolean {
+  return runtime.jobs.some((job) => job.target.name === node && job.info.status !== "concluded");
 }
 
 function planDriveBackup(context: CommandContext, args: DriveBackup): RuntimeAction {
   const { graph } = context;
   const source = graph.get(args.device);
   const { target: filename, mode = "absolute-paths", format = "raw" } = args;
-  if (format !== "raw") throw new QmpError(knownFormats.has(format) ? `Format '${format}' is not supported: only raw images can be made` : `Unknown file format '${format}'`);
-  if (mode === "existing" && !existsSync(filename)) throw new QmpError(`Could not open '${filename}': No such file or directory`);
+  if (format !== "raw")
+    throw new QmpError(
+      knownFormats.has(format)
+        ? `Format '${format}' is not supported: only raw images can be made`
+        : `Unknown file format '${format}'`,
+    );
+  if (mode === "existing" && !existsSync(filename))
+    throw new QmpError(`Could not open '${filename}': No such file or directory`);
   const create = mode === "existing" ? {} : { create: { length: source.disk.length, overwrite: true } };
   const target: NodeSpec = { driver: "file", filename, ...create };
   return { type: "backup", ...backupOptions(context, args, source.disk), target };
 }
 
 /** Formats that QEMU has. */
-const knownFormats: ReadonlySet<string> = new Set(["qcow2", "qcow", "qed", "vmdk", "vdi", "vpc", "vhdx", "luks", "parallels"]);
+const knownFormats: ReadonlySet<string> = new Set([
+  "qcow2",
+  "qcow",
+  "qed",
+  "vmdk",
+  "vdi",
+  "vpc",
+  "vhdx",
+  "luks",
+  "parallels",
+]);
 
 function backupOptions(
   context: CommandContext,

@@ -47,7 +47,14 @@ export function bitmapHandlers(context: CommandContext): Family {
 export function addAction(graph: NodeGraph, args: BlockDirtyBitmapAdd): RuntimeAction {
   const { node, name, granularity, persistent = false, disabled = false } = args;
   const { disk } = graph.get(node);
-  return { type: "bitmap-add", disk, name, persistent, disabled, ...(granularity === undefined ? {} : { granularity }) };
+  return {
+    type: "bitmap-add",
+    disk,
+    name,
+    persistent,
+    disabled,
+    ...(granularity === undefined ? {} : { granularity }),
+  };
 }
 
 type Simple = "bitmap-remove" | "bitmap-clear" | "bitmap-enable" | "bitmap-disable";

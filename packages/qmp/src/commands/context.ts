@@ -1,6 +1,6 @@
 /** What those who carry commands out work on. */
 import type { Runtime } from "@heirloom/runtime";
-import type { QmpEvents, VersionInfo } from "../generated/qmp-types.ts";
+import type { QmpEvents } from "../generated/qmp-types.ts";
 import type { NodeGraph } from "../graph/node-graph.ts";
 import type { CreateJobs } from "./create-jobs.ts";
 import type { ObjectStore } from "./object-store.ts";
@@ -10,25 +10,13 @@ export interface CommandContext {
   readonly graph: NodeGraph;
   readonly objects: ObjectStore;
   readonly createJobs: CreateJobs;
-  readonly version: VersionInfo;
   /** Tells an event to every monitor. */
   readonly emit: Emit;
   /** One command at a time that changes what there is, over all monitors. */
   readonly exclusive: Exclusive;
-  /** Begins to end the daemon. */
-  readonly quit: () => void;
 }
 
 export type Emit = <Name extends keyof QmpEvents>(name: Name, data: QmpEvents[Name]) => void;
 
 /** Carries work out when what was asked for before is over. */
 export type Exclusive = <Value>(work: () => Promise<Value>) => Promise<Value>;
-
-export function makeExclusive(): Exclusive {
-  let last: Promise<unknown> = Promise.resolve();
-  return (work) => {
-    const result = last.then(work);
-    last = result.catch(() => {});
-    return result;
-  };
-}

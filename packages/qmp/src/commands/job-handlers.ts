@@ -45,7 +45,8 @@ export function jobHandlers(context: CommandContext): Family {
     ({ id }: { readonly id: string }): Done =>
       apply(jobOf(context, id, blockJobNotFound), verb, true);
   return {
-    "query-jobs": () => [...context.runtime.jobs.map((job) => jobInfo(job.info)), ...context.createJobs.list()].reverse(),
+    "query-jobs": () =>
+      [...context.runtime.jobs.map((job) => jobInfo(job.info)), ...context.createJobs.list()].reverse(),
     "job-pause": byId("pause"),
     "job-resume": byId("resume"),
     "job-cancel": byId("cancel"),

@@ -1,25 +1,22 @@
+import type { QmpCommands, VersionInfo } from "../generated/qmp-types.ts";
 import { introspect, type SchemaEntry } from "../schema/introspection.ts";
 import type { CommandTable } from "../schema/type.ts";
-import type { QmpCommands } from "../generated/qmp-types.ts";
 import type { Handlers } from "../server/command-set.ts";
 import { events } from "../table/command-table.ts";
-import type { CommandContext } from "./context.ts";
 
 type Family = Pick<Handlers, "query-version" | "query-commands" | "query-qmp-schema" | "quit">;
 
-/** @param table the commands that there are: those without a handler are not told of */
-export function monitorHandlers(context: CommandContext, table: () => CommandTable): Family {
+export function monitorHandlers(version: VersionInfo, table: CommandTable, quit: () => void): Family {
   let schema: readonly SchemaEntry[] | undefined;
+  const { qemu, package: name } = version;
   return {
-    "query-version": () => {
-      const { qemu, package: name } = context.version;
-      return { qemu: { major: qemu.major, minor: qemu.minor, micro: qemu.micro }, package: name };
-    },
-    "query-commands": () => Object.keys(table()).map((name) => ({ name })),
+    // Member by member: their order decides the order on the wire.
+    "query-version": () => ({ qemu: { major: qemu.major, minor: qemu.minor, micro: qemu.micro }, package: name }),
+    "query-commands": () => Object.keys(table).map((command) => ({ name: command })),
     "query-qmp-schema": () =>
-      (schema ??= introspect(table(), events)) as unknown as QmpCommands["query-qmp-schema"]["result"],
+      (schema ??= introspect(table, events)) as unknown as QmpCommands["query-qmp-schema"]["result"],
     quit: () => {
-      context.quit();
+      quit();
       return {};
     },
   };

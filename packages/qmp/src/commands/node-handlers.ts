@@ -43,7 +43,13 @@ export function nodeHandlers(context: CommandContext): Family {
     "query-named-block-nodes": () => graph.list().map(nodeInfo),
     "query-block": () => [],
     "query-blockstats": ({ "query-nodes": nodes = false }) =>
-      nodes ? graph.list().reverse().filter((node) => !node.inner).map(nodeStats) : [],
+      nodes
+        ? graph
+            .list()
+            .reverse()
+            .filter((node) => !node.inner)
+            .map(nodeStats)
+        : [],
     block_resize: (args) =>
       exclusive(async () => {
         await resize(context, args);
@@ -79,7 +85,6 @@ async function resize(
 
 /** What blockdev-reopen may change here. */
 const changeable: ReadonlySet<string> = new Set([
-  "driver",
   "node-name",
   "read-only",
   "auto-read-only",
@@ -102,7 +107,8 @@ function reopen({ graph, runtime }: CommandContext, given: readonly BlockdevOpti
     if (node === undefined) throw new QmpError(`Failed to find node with node-name='${name}'`);
     refuseChange(node, options);
     const isTarget = runtime.jobs.some((job) => job.target.name === name && job.info.status !== "concluded");
-    if (options["read-only"] === true && isTarget) throw new QmpError(`Cannot make block node read-only, there is a writer on it`);
+    if (options["read-only"] === true && isTarget)
+      throw new QmpError(`Cannot make block node read-only, there is a writer on it`);
     return { node, options };
   });
   for (const { node, options } of changes) node.options = options;
@@ -111,14 +117,17 @@ function reopen({ graph, runtime }: CommandContext, given: readonly BlockdevOpti
 function refuseChange(node: GraphNode, options: BlockdevOptions): void {
   const before = node.options as unknown as Readonly<Record<string, unknown>>;
   const after = options as unknown as Readonly<Record<string, unknown>>;
-  if (before.driver !== after.driver) throw new QmpError("Cannot change the option 'driver'");
   for (const name of new Set([...Object.keys(before), ...Object.keys(after)])) {
     if (changeable.has(name)) continue;
     if (after[name] === undefined) throw new QmpError(`Option '${name}' cannot be reset to its default value`);
-    if (!isSame(before[name], after[name], node)) throw new QmpError(`Cannot change the option '${name}'`);
+    if (name !== "driver" && !isSame(before[name], after[name], node))
+      throw new QmpError(`Cannot change the option '${name}'`);
   }
+  if (before.driver !== after.driver) throw new QmpError("Cannot change the option 'driver'");
   if (options["read-only"] !== true && node.disk.node.readOnly) {
-    throw new QmpError(`Cannot change the option 'read-only': the image is open for reading only; take the node away and add it anew`);
+    throw new QmpError(
+      `Cannot change the option 'read-only': the image is open for reading only; take the node away and add it anew`,
+    );
   }
 }
 
@@ -178,12 +187,13 @@ function actualSize(file: string | undefined): number {
   return (statSync(file, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
 }
 
-const counters = `rd_bytes wr_bytes unmap_bytes rd_operations wr_operations flush_operations unmap_operations rd_total_time_ns
+const counters =
+  `rd_bytes wr_bytes unmap_bytes rd_operations wr_operations flush_operations unmap_operations rd_total_time_ns
   wr_total_time_ns flush_total_time_ns unmap_total_time_ns wr_highest_offset rd_merged wr_merged unmap_merged
   failed_rd_operations failed_wr_operations failed_flush_operations failed_unmap_operations invalid_rd_operations
   invalid_wr_operations invalid_flush_operations invalid_unmap_operations`
-  .trim()
-  .split(/\s+/);
+    .trim()
+    .split(/\s+/);
 
 function nodeStats(node: GraphNode): BlockStats {
   const [child] = node.children;

@@ -83,7 +83,10 @@ export class ObjectStore {
   listProperties(path: string): { name: string; type: string }[] {
     if (path === "/") return [typeProperty, { name: "objects", type: "child<container>" }];
     if (path === "/objects") {
-      const children = [...this.#objects].map(([name, { options }]) => ({ name, type: `child<${options["qom-type"]}>` }));
+      const children = [...this.#objects].map(([name, { options }]) => ({
+        name,
+        type: `child<${options["qom-type"]}>`,
+      }));
       return [typeProperty, ...children.reverse()];
     }
     const { options } = this.#at(path);
@@ -174,7 +177,8 @@ function limitsOf(options: ObjectOf<"throttle-group">): Readonly<Record<string, 
 
 function readSecret(options: ObjectOf<"secret">): Uint8Array {
   const { data, file, format = "raw" } = options;
-  if (options.keyid !== undefined || options.iv !== undefined) throw new QmpError("Encrypted secrets are not supported");
+  if (options.keyid !== undefined || options.iv !== undefined)
+    throw new QmpError("Encrypted secrets are not supported");
   if (data !== undefined && file !== undefined) throw new QmpError("'file' and 'data' are mutually exclusive");
   if (data === undefined && file === undefined) throw new QmpError("Either 'file' or 'data' must be provided");
   const bytes = file === undefined ? Buffer.from(data ?? "") : readFile(file);

@@ -31,20 +31,19 @@ const kindOfIo: Readonly<Record<string, RequestKind>> = {
 
 /** @throws QmpError */
 export function faultRules(options: Options): FaultRule[] {
-  if (options.config !== undefined) throw new QmpError("blkdebug: a config file is not supported; give the rules as options");
+  if (options.config !== undefined)
+    throw new QmpError("blkdebug: a config file is not supported; give the rules as options");
   if ((options["set-state"] ?? []).length > 0) throw new QmpError("blkdebug: set-state is not supported");
   return (options["inject-error"] ?? []).flatMap((rule) => {
     if (rule.state !== undefined && rule.state !== 0) throw new QmpError("blkdebug: states are not supported");
     const error = errnoName(rule.errno ?? errnoIo);
     const range = rule.sector === undefined ? {} : { offset: rule.sector * sectorSize, length: sectorSize };
-    return kindsOf(rule.event, rule.iotype).map(
-      (kind): FaultRule => ({
-        kind,
-        ...range,
-        ...(rule.once === true ? { once: true } : { always: true }),
-        action: { error },
-      }),
-    );
+    return kindsOf(rule.event, rule.iotype).map((kind): FaultRule => ({
+      kind,
+      ...range,
+      ...(rule.once === true ? { once: true } : { always: true }),
+      action: { error },
+    }));
   });
 }
 

@@ -40,7 +40,11 @@ export function planNode(options: BlockdevOptions, groups: ThrottleGroups): Node
     case "raw":
       return planRaw(options);
     case "throttle":
-      return window(options.file, true, (file) => ({ driver: "throttle", file, ...groups.limits(options["throttle-group"]) }));
+      return window(options.file, true, (file) => ({
+        driver: "throttle",
+        file,
+        ...groups.limits(options["throttle-group"]),
+      }));
     case "blkdebug": {
       const rules = faultRules(options);
       return window(options.image, false, (file) => ({ driver: "fault", file, rules }));
@@ -58,7 +62,10 @@ function window(child: BlockdevRef, childFirst: boolean, spec: (file: Disk) => N
 
 function planRaw(options: OptionsOf<"raw">): NodePlan {
   const { offset, size } = options;
-  for (const [name, value] of [["offset", offset], ["size", size]] as const) {
+  for (const [name, value] of [
+    ["offset", offset],
+    ["size", size],
+  ] as const) {
     if (value !== undefined && value < 0) throw new QmpError(`Parameter '${name}' expects a non-negative value`);
   }
   return window(options.file, true, (file) => ({

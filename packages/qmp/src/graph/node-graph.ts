@@ -108,7 +108,9 @@ export class NodeGraph {
   async #child(reference: BlockdevRef, parent: BlockdevOptions): Promise<GraphNode> {
     if (typeof reference === "string") return this.get(reference);
     const inherited: { "read-only"?: boolean } =
-      reference["read-only"] === undefined && parent["read-only"] !== undefined ? { "read-only": parent["read-only"] } : {};
+      reference["read-only"] === undefined && parent["read-only"] !== undefined
+        ? { "read-only": parent["read-only"] }
+        : {};
     return this.#open({ ...reference, ...inherited }, true);
   }
 

@@ -14,7 +14,8 @@ export function asQmpError(error: unknown): QmpError {
 function blockText(error: BlockError): string {
   const { code, errno, node } = error;
   if (code === "ERR_NODE_OPEN" && errno !== undefined) return `Could not open '${node ?? ""}': ${errnoText(errno)}`;
-  if (code === "ERR_IMAGE_LOCKED") return `Failed to get ${/for reading/.test(error.message) ? "shared " : ""}"write" lock`;
+  if (code === "ERR_IMAGE_LOCKED")
+    return `Failed to get ${/for reading/.test(error.message) ? "shared " : ""}"write" lock`;
   return error.message;
 }
 

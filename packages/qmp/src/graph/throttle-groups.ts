@@ -73,7 +73,9 @@ export class ThrottleGroups {
  */
 function nodeLimits(limits: FullLimits, members: number): NodeLimits {
   const part = (kind: "iops" | "bps", suffix: "" | "-max"): number => {
-    const given = (["total", "read", "write"] as const).map((way) => limits[`${kind}-${way}${suffix}`]).filter((value) => value > 0);
+    const given = (["total", "read", "write"] as const)
+      .map((way) => limits[`${kind}-${way}${suffix}`])
+      .filter((value) => value > 0);
     return given.length === 0 ? 0 : Math.max(1, Math.floor(Math.min(...given) / members));
   };
   const bytes = part("bps", "");
@@ -91,11 +93,11 @@ function nodeLimits(limits: FullLimits, members: number): NodeLimits {
 function checkLimits(limits: FullLimits): FullLimits {
   for (const kind of kinds) {
     for (const suffix of ["", "-max"] as const) {
-      const [total, read, write] = (["total", "read", "write"] as const).map((way) => limits[`${kind}-${way}${suffix}`]);
+      const [total, read, write] = (["total", "read", "write"] as const).map(
+        (way) => limits[`${kind}-${way}${suffix}`],
+      );
       if (total !== 0 && (read !== 0 || write !== 0)) {
-        throw new QmpError(
-          `bps/iops/max total values and read/write values cannot be used at the same time`,
-        );
+        throw new QmpError(`bps/iops/max total values and read/write values cannot be used at the same time`);
       }
     }
   }

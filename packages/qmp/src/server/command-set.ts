@@ -16,31 +16,49 @@ export type Handler<Name extends CommandName> = (
 /** All but the one that a session answers itself. */
 export type Handlers = { readonly [Name in Exclude<CommandName, "qmp_capabilities">]: Handler<Name> };
 
+type AnyHandlers = Readonly<Partial<Record<string, (args: never) => unknown>>>;
+
 export class CommandSet {
   readonly table: CommandTable;
-  readonly #handlers: Readonly<Partial<Record<string, (args: never) => unknown>>>;
+  readonly #immediate: AnyHandlers;
+  readonly #load: () => Promise<Partial<Handlers>>;
+  #loaded: AnyHandlers | undefined;
 
-  constructor(table: CommandTable, handlers: Partial<Handlers>) {
+  /** @param load the handlers that are not `immediate`: called when the first of them is needed */
+  constructor(
+    table: CommandTable,
+    immediate: Partial<Handlers>,
+    load: () => Promise<Partial<Handlers>> = async () => ({}),
+  ) {
     this.table = table;
-    this.#handlers = handlers;
+    this.#immediate = immediate;
+    this.#load = load;
   }
 
   /** @returns the value of `return` @throws QmpError */
   run(request: Request): Writable | Promise<Writable> {
     const { command: name } = request;
     const entry = Object.hasOwn(this.table, name) ? this.table[name] : undefined;
-    const handler = Object.hasOwn(this.#handlers, name) ? this.#handlers[name] : undefined;
-    if (entry === undefined || handler === undefined) {
-      throw new QmpError(`The command ${name} has not been found`, "CommandNotFound");
-    }
+    if (entry === undefined) throw notFound(name);
     if (request.outOfBand) throw new QmpError(`The command ${name} does not support OOB`);
-    return handler(readArguments(entry.arguments, request.arguments) as never) as Writable | Promise<Writable>;
+    return this.carryOut(name, readArguments(entry.arguments, request.arguments));
   }
 
-  /** A command of our own, with arguments that were read before. @throws QmpError */
-  async carryOut(name: string, args: Record<string, unknown>): Promise<void> {
-    const handler = Object.hasOwn(this.#handlers, name) ? this.#handlers[name] : undefined;
-    if (handler === undefined) throw new QmpError(`The command ${name} has not been found`, "CommandNotFound");
-    await handler(args as never);
+  /** With arguments that were read before. @throws QmpError */
+  carryOut(name: string, args: Record<string, unknown>): Writable | Promise<Writable> {
+    const handlers = Object.hasOwn(this.#immediate, name) ? this.#immediate : this.#loaded;
+    if (handlers === undefined) return this.#loadAndCarryOut(name, args);
+    const handler = Object.hasOwn(handlers, name) ? handlers[name] : undefined;
+    if (handler === undefined) throw notFound(name);
+    return handler(args as never) as Writable | Promise<Writable>;
   }
+
+  async #loadAndCarryOut(name: string, args: Record<string, unknown>): Promise<Writable> {
+    this.#loaded = await this.#load();
+    return this.carryOut(name, args);
+  }
+}
+
+function notFound(name: string): QmpError {
+  return new QmpError(`The command ${name} has not been found`, "CommandNotFound");
 }

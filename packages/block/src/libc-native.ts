@@ -38,12 +38,22 @@ export function loadNativeCalls(): SystemCalls {
   const fstatfs = library.func("fstatfs", "int", ["int", "void *"]);
   const fcntl = library.func("fcntl", "int", ["int", "int", "void *"]);
   const ioctl = library.func("ioctl", "int", ["int", "unsigned long", "void *"]);
+  const exit = library.func("_exit", "void", ["int"]);
 
   // koffi's functions have no types of their own.
   const answer = (result: unknown): number => ((result as number) < 0 ? -koffi.errno() : (result as number));
 
+  // Where a buffer's memory begins: it does not move once `.buffer` was asked for, and asking koffi makes a BigInt.
+  const addresses = new WeakMap<ArrayBufferLike, number>();
+  const addressOf = (view: Uint8Array): number => {
+    const { buffer, byteOffset } = view;
+    let address = addresses.get(buffer);
+    if (address === undefined) addresses.set(buffer, (address = Number(koffi.address(view)) - byteOffset));
+    return address + byteOffset;
+  };
+
   // Scratch of this thread, so that a call allocates nothing.
-  const vector = new BigUint64Array(IOVEC_WORDS / 2);
+  const vector = new Uint32Array(IOVEC_WORDS);
   const offsetIn = new Uint32Array(2);
   const offsetOut = new Uint32Array(2);
 
@@ -53,8 +63,8 @@ export function loadNativeCalls(): SystemCalls {
     pread: (fd, buffer, offset) => answer(pread(fd, buffer, buffer.length, offset)),
     pwrite: (fd, buffer, offset) => answer(pwrite(fd, buffer, buffer.length, offset)),
     preadNoWait: (fd, buffer, offset) => {
-      vector[0] = BigInt(koffi.address(buffer));
-      vector[1] = BigInt(buffer.length);
+      storeOffset(vector, addressOf(buffer), 0);
+      storeOffset(vector, buffer.length, 2);
       return answer(preadv2(fd, vector, 1, offset, RWF_NOWAIT));
     },
     copyFileRange: (fdIn, inOffset, fdOut, outOffset, length) => {
@@ -69,11 +79,12 @@ export function loadNativeCalls(): SystemCalls {
     fstatfs: (fd, record) => answer(fstatfs(fd, record)),
     fcntl: (fd, command, record) => answer(fcntl(fd, command, record)),
     ioctl: (fd, request, record) => answer(ioctl(fd, request, record)),
+    exit: (code) => void exit(code),
   };
 }
 
-/** A 64-bit offset as two little-endian words: a BigInt store would allocate. */
-function storeOffset(words: Uint32Array, offset: number): void {
-  words[0] = offset >>> 0;
-  words[1] = Math.floor(offset / 2 ** 32);
+/** A 64-bit number as two little-endian words: a BigInt store would allocate. */
+function storeOffset(words: Uint32Array, offset: number, at = 0): void {
+  words[at] = offset >>> 0;
+  words[at + 1] = Math.floor(offset / 2 ** 32);
 }

@@ -37,10 +37,22 @@ export interface BlockNode {
   discard(offset: number, length: number): Errno;
   /** The range reads as zeroes afterwards; `unmap` allows to give its room back. */
   writeZeroes(offset: number, length: number, unmap: boolean): Errno;
+  /**
+   * `read` of what is at hand; EAGAIN where it would have to wait for a device. A node without it may wait for anything in
+   * any of its verbs (a network, a rule that hangs): who must not wait lets another thread call them.
+   */
+  readonly readNow?: ((buffer: Uint8Array, offset: number) => Errno) | undefined;
+  /** `writeZeroes` that answers ENOTSUP where it would have to write zeroes. A node without it can promise nothing. */
+  readonly writeZeroesFast?: ((offset: number, length: number, unmap: boolean) => Errno) | undefined;
   /** Everything written before is on stable storage after it returned 0. */
   flush(): Errno;
   /** Allocation from `offset` on; looks at most `length` bytes far. */
   status(offset: number, length: number, extent: StatusExtent): Errno;
+  /**
+   * For how many bytes from `offset` on, at most `length`, the node is known to read as zeroes; 0 where it is not. Costs
+   * little, unlike `status`, which may look far for the end of the data.
+   */
+  readonly zeroesFrom?: ((offset: number, length: number) => number) | undefined;
   /** Changes the virtual length; what is grown reads as zeroes. */
   resize(length: number): Errno;
   /**

@@ -10,7 +10,10 @@ import {
   type BlockNode,
   checkRequest,
   connectNode,
+  type DirectFile,
+  EAGAIN,
   EINVAL,
+  ENOTSUP,
   type Errno,
   type NodeHandle,
   type RequestKind,
@@ -64,6 +67,15 @@ export class DiskIo implements BlockNode {
   #hasViews = false;
   #arenasWanted = 0;
   readonly #limits: RequestLimits;
+  /**
+   * Whether verbs wait where they must (a throttle, a full spill, an arena). A thread that serves several clients sets it to
+   * false: then such a request answers EAGAIN, may have been done in part, and is done again by a thread that can wait.
+   */
+  patient = true;
+  /** After EAGAIN: throttles have let the request pass. Set before it is done again, so that it is charged once. */
+  admitted = false;
+  /** For how long the next request has waited already before it came here, milliseconds. */
+  waitedMs = 0;
   /** When the request at hand has waited long enough for spills, over all its pieces; 0 before it had to wait. */
   #deadline = 0;
   #closed = false;
@@ -90,6 +102,16 @@ export class DiskIo implements BlockNode {
   /** Not for kernel copies: bytes that reach the file past the gate would not be tracked. */
   readonly direct = undefined;
 
+  /** The node under it answers at once, or says that it would not (`readNow`): no verb hangs but in its own device. */
+  get prompt(): boolean {
+    return this.#node.readNow !== undefined;
+  }
+
+  /** Where the disk is a range of a plain file: for reads, which pass no gate. */
+  get readsFrom(): DirectFile | undefined {
+    return this.#node.direct;
+  }
+
   length(): number {
     return this.#node.length();
   }
@@ -109,8 +131,21 @@ export class DiskIo implements BlockNode {
   read(buffer: Uint8Array, offset: number): Errno {
     const refused = this.check("read", offset, buffer.length);
     if (refused !== 0 || buffer.length === 0) return refused;
-    this.#waitForAdmission("read", buffer.length);
+    if (!this.#waitForAdmission("read", buffer.length)) return EAGAIN;
+    this.admitted = false;
     return this.#node.read(buffer, offset);
+  }
+
+  /** `read` of what is at hand: EAGAIN where it would wait, for a device or for admission. */
+  readNow(buffer: Uint8Array, offset: number): Errno {
+    const refused = this.check("read", offset, buffer.length);
+    if (refused !== 0 || buffer.length === 0) return refused;
+    const { readNow } = this.#node;
+    if (readNow === undefined) return EAGAIN;
+    if (this.#node.admit("read", buffer.length) > 0) return EAGAIN;
+    const errno = readNow.call(this.#node, buffer, offset);
+    this.admitted = errno === EAGAIN;
+    return errno;
   }
 
   write(buffer: Uint8Array, offset: number): Errno {
@@ -142,15 +177,28 @@ export class DiskIo implements BlockNode {
   }
 
   writeZeroes(offset: number, length: number, unmap: boolean): Errno {
+    return this.#zero(offset, length, unmap, false);
+  }
+
+  /** ENOTSUP where the node would have to write zeroes, or cannot promise that it would not. */
+  writeZeroesFast(offset: number, length: number, unmap: boolean): Errno {
+    return this.#node.writeZeroesFast === undefined ? ENOTSUP : this.#zero(offset, length, unmap, true);
+  }
+
+  #zero(offset: number, length: number, unmap: boolean, fast: boolean): Errno {
     const refused = this.check("write-zeroes", offset, length);
     if (refused !== 0) return refused;
+    const node = this.#node;
     let errno = 0;
     for (let done = 0; done < length && errno === 0; done += pieceBytesMax) {
       const piece = Math.min(pieceBytesMax, length - done);
       errno = this.#enter("write-zeroes", layout.operationWriteZeroes, offset + done, piece);
       if (errno !== 0) break;
       try {
-        errno = this.#node.writeZeroes(offset + done, piece, unmap);
+        errno =
+          fast && node.writeZeroesFast !== undefined
+            ? node.writeZeroesFast(offset + done, piece, unmap)
+            : node.writeZeroes(offset + done, piece, unmap);
       } finally {
         this.#gate.leave();
       }
@@ -165,6 +213,11 @@ export class DiskIo implements BlockNode {
 
   status(offset: number, length: number, extent: StatusExtent): Errno {
     return this.check("status", offset, length) || this.#node.status(offset, length, extent);
+  }
+
+  /** Bytes from `offset` on, at most `length`, that are known to read as zeroes: 0 where that is not known cheaply. */
+  zeroesFrom(offset: number, length: number): number {
+    return this.check("status", offset, length) === 0 ? (this.#node.zeroesFrom?.(offset, length) ?? 0) : 0;
   }
 
   /** The length of a disk with bitmaps changes by a transition of its engine, not from a thread. */
@@ -191,17 +244,19 @@ export class DiskIo implements BlockNode {
    * and all recorders marked.
    */
   #enter(kind: RequestKind, operation: number, offset: number, length: number): Errno {
-    this.#waitForAdmission(kind, length);
+    if (!this.#waitForAdmission(kind, length)) return EAGAIN;
     for (;;) {
       this.#gate.enter(operation);
       if (!this.#refresh()) {
         this.#gate.leave();
+        if (!this.patient) return EAGAIN;
         this.#context.arenas.catchUp(this.#arenasWanted);
         continue;
       }
       // The disk may be about to grow, or have shrunk since the request was checked.
       if (offset + length > this.#length) {
         this.#gate.leave();
+        this.admitted = false;
         return EINVAL;
       }
       const seen = this.#hasViews ? this.#gate.progressSeen() : 0; // before the look for room
@@ -209,17 +264,25 @@ export class DiskIo implements BlockNode {
       if (full === undefined) {
         markRecorders(this.#layers, this.#base + offset, length);
         this.#gate.count(length);
+        this.admitted = false;
         return 0;
       }
+      if (!this.patient) {
+        this.#gate.leave();
+        return EAGAIN;
+      }
       const now = performance.now();
-      if (this.#deadline === 0) this.#deadline = now + full.guestDelayMaxMs;
+      if (this.#deadline === 0) this.#deadline = now + full.guestDelayMaxMs - this.waitedMs;
       const late = now >= this.#deadline;
       const refuses = late && full.breakGuestWrite;
       // Still inside, before the device is written; then from the top.
       if (late && !refuses) full.break(brokenSpillFull);
       this.#gate.leave();
       // Outside of the gate nothing of the view may be touched: it may be over, and its memory somebody else's.
-      if (refuses) return timedOut;
+      if (refuses) {
+        this.admitted = false;
+        return timedOut;
+      }
       if (!late) this.#gate.park(seen, this.#deadline - now);
     }
   }
@@ -236,12 +299,16 @@ export class DiskIo implements BlockNode {
     }
   }
 
-  #waitForAdmission(kind: RequestKind, length: number): void {
-    for (;;) {
+  /** False if it would have to wait and must not. */
+  #waitForAdmission(kind: RequestKind, length: number): boolean {
+    while (!this.admitted) {
       const wait = this.#node.admit(kind, length);
-      if (wait <= 0) return;
+      if (wait <= 0) break;
+      if (!this.patient) return false;
       sleep(wait);
     }
+    this.admitted = true;
+    return true;
   }
 
   /** Inside the gate: takes the table in force. False if it needs arenas that this thread was not told of. */

@@ -4,8 +4,7 @@
  */
 import assert from "node:assert";
 import { randomUUID } from "node:crypto";
-import type { Worker } from "node:worker_threads";
-import { BroadcastChannel } from "node:worker_threads";
+import { BroadcastChannel, MessageChannel, type MessagePort, type Worker } from "node:worker_threads";
 import type { SharedBitmap } from "@heirloom/bitmap";
 import type { Errno, NodeHandle, NodeSpec } from "@heirloom/block";
 import { Arenas } from "./arena.ts";
@@ -17,7 +16,7 @@ import { vacate } from "./gatekeeper.ts";
 import type { OpenedNode } from "./helper-tasks.ts";
 import { IoClient } from "./io-client.ts";
 import type { DiskHandle } from "./open-disk.ts";
-import { Pool, type ThreadEvent } from "./pool.ts";
+import { type LongTask, Pool, type ThreadEvent } from "./pool.ts";
 import { Recorder } from "./recorder.ts";
 import {
   participantCapacity,
@@ -28,6 +27,7 @@ import {
   type Seat,
   threadCapacity,
 } from "./registry.ts";
+import type { PostedDisk, PostedView, ServiceTask } from "./service.ts";
 import type { SpillFileOptions } from "./spill-keeper.ts";
 import { type Layer, Stack } from "./stack.ts";
 import { type TaskResult, unwrap } from "./task-result.ts";
@@ -190,6 +190,41 @@ export class Engine {
       arenaCount: this.arenas.buffers.length,
     });
     return number;
+  }
+
+  postedDisk(layer: Layer): PostedDisk {
+    return { disk: layer.stack.address(layer), arenaCount: this.arenas.buffers.length };
+  }
+  postedView({ layer, memory }: EngineView): PostedView {
+    const { arena, byteOffset } = memory.region;
+    return { ...this.postedDisk(layer), view: { arena, byteOffset } };
+  }
+
+  /**
+   * Starts a long task whose code is another package's module (service.ts). What is posted to `port` reaches the service at
+   * its own time: it is taken, not delivered.
+   * @param options structured-cloneable @throws NoThread
+   */
+  startService(
+    name: string,
+    module: string,
+    options: unknown,
+  ): { readonly task: LongTask<void>; readonly port: MessagePort } {
+    const { port1, port2 } = new MessageChannel();
+    try {
+      const task = this.pool.start<void>(
+        "service",
+        (seat) => {
+          const message: ServiceTask = { engine: this.address(), seat, module, options, port: port2 };
+          return { task: message, transfer: [port2] };
+        },
+        name,
+      );
+      return { task, port: port1 };
+    } catch (error) {
+      port1.close();
+      throw error;
+    }
   }
 
   /** Follows an embedder's thread: its end is then the death of the guest that it is. */

@@ -13,12 +13,15 @@ export {
   operationWriteZeroes,
 } from "./io-ring.ts";
 export type { ErrorPolicy, MoverError } from "./mover-types.ts";
+export { DiskIo } from "./disk-io.ts";
 export { type DiskHandle, GuestDisk, openDisk } from "./open-disk.ts";
-export { NoThread, ThreadDied, type ThreadEvent } from "./pool.ts";
+export { type LongTask, NoThread, ThreadDied, type ThreadEvent } from "./pool.ts";
 export { Recorder } from "./recorder.ts";
+export { type PostedDisk, type PostedView, type Serve, ServiceThread } from "./service.ts";
 export type { SpillFileOptions } from "./spill-keeper.ts";
 export type { Layer, LayerTable } from "./stack.ts";
 export { type PreparedTransition, type TransitionOutcome, TransitionTimeout } from "./transition.ts";
 export type { BreakReason } from "./view-layout.ts";
 export { viewRefusal, type ViewOptions } from "./view-memory.ts";
 export { copiedRanges } from "./view-scan.ts";
+export { ViewReader } from "./view-reader.ts";

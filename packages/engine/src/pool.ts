@@ -102,8 +102,12 @@ export class Pool {
     }
   }
 
-  /** Starts a long task. @throws NoThread at once if there is none for it */
-  start<Result>(name: string, makeTask: (seat: Seat) => { task: unknown; transfer?: MessagePort[] }): LongTask<Result> {
+  /** Starts a long task. @param entry of worker.ts @param name for people @throws NoThread at once if there is none for it */
+  start<Result>(
+    entry: string,
+    makeTask: (seat: Seat) => { task: unknown; transfer?: MessagePort[] },
+    name: string = entry,
+  ): LongTask<Result> {
     if (this.#closed || this.#longTasks >= this.#options.threadsMax) throw new NoThread(name, this.#options.threadsMax);
     const seat = this.#registry.reserve();
     if (seat === undefined) throw new NoThread(name, this.#options.threadsMax);
@@ -112,7 +116,7 @@ export class Pool {
     this.#longTasks++;
     this.#tell({ type: "taskStarted" });
     const { task, transfer } = makeTask(seat);
-    const result = this.#threads.run(task, { name, transferList: transfer ?? [] });
+    const result = this.#threads.run(task, { name: entry, transferList: transfer ?? [] });
     return { participant, ended: this.#follow<Result>(name, participant, result) };
   }
 

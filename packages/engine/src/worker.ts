@@ -2,6 +2,7 @@
 import { serveIo as serve } from "./io-server.ts";
 import { move as runMover } from "./mover-task.ts";
 import type { TaskAnswer } from "./pool.ts";
+import { serveTask } from "./service.ts";
 
 export {
   closeFileTask,
@@ -28,3 +29,4 @@ function answering<Task, Value>(run: (task: Task) => Promise<Value>): (task: Tas
 export const serveIo: ReturnType<typeof answering<Parameters<typeof serve>[0], void>> = answering(serve);
 export const move: ReturnType<typeof answering<Parameters<typeof runMover>[0], Awaited<ReturnType<typeof runMover>>>> =
   answering(runMover);
+export const service: ReturnType<typeof answering<Parameters<typeof serveTask>[0], void>> = answering(serveTask);

@@ -4,6 +4,7 @@
  */
 import { type Engine, NoThread, TransitionTimeout } from "@heirloom/engine";
 import { type BitmapState, nextOrder } from "./bitmap-memory.ts";
+import type { DiskExport } from "./disk-export.ts";
 import type { DiskState } from "./disk-state.ts";
 import { Draft, type DraftFold } from "./draft.ts";
 import { HeirloomError, invariant, type Refusal, refusal, RefusalError, unwrap } from "./errors.ts";
@@ -79,6 +80,8 @@ export class Coordinator {
   readonly jobs: JobControl;
   /** Points in time that users read. */
   readonly views: Map<string, View> = new Map();
+  /** Exports of all servers, by id. */
+  readonly exports: Map<string, DiskExport> = new Map();
   readonly now: () => number;
   /** A freeze is refused after trying for so long. */
   readonly freezeDeadlineMs: number;

@@ -9,11 +9,14 @@ export {
 } from "./artefact-map.ts";
 export type { BitmapAddOptions, BitmapSource, DiskBitmaps } from "./disk-bitmaps.ts";
 export { Disk } from "./disk.ts";
+export type { DiskExport } from "./disk-export.ts";
+export type { DiskServer, ExportOptions, ServeOptions } from "./disk-server.ts";
 export { HeirloomError, RefusalError, type RefusalCode, type RefusalFields } from "./errors.ts";
 export { Job } from "./job.ts";
 export { bitmapMachine } from "./machines/bitmap-machine.ts";
 export { toMermaid } from "./machines/diagram.ts";
 export { diskMachine } from "./machines/disk-machine.ts";
+export { exportMachine } from "./machines/export-machine.ts";
 export { groupMachine } from "./machines/group-machine.ts";
 export { jobMachine } from "./machines/job-machine.ts";
 export type { HistoryEntry, Inspection } from "./machines/machine-actor.ts";
@@ -34,6 +37,7 @@ export type {
   TransactionOptions,
   ViewRequest,
 } from "./options.ts";
+export { pullToArtefact, type PullToArtefactOptions } from "./pull-artefact.ts";
 export { rebuild, type Rebuilt, type RebuildOptions } from "./rebuild.ts";
 export { createRuntime, Runtime, type RuntimeInspection } from "./runtime.ts";
 export type { View } from "./view.ts";

@@ -3,6 +3,7 @@
  * decision on nothing changes the outcome.
  */
 import { foldUncopied } from "@heirloom/engine";
+import { interruptNbd } from "@heirloom/nbd";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import { invariant } from "./errors.ts";
@@ -125,6 +126,8 @@ export class JobEnding {
     const { identity } = job.target.node;
     job.ended = { offset: jobOffset(job), length: jobLength(job) };
     world.lettingGo.set(identity, job.id);
+    // What is on its way to a server is of no use any more, and may never be answered.
+    if (outcome !== "success" && job.target.disk === undefined) interruptNbd(job.target.node);
     const letGo = Promise.all([job.view.release(), job.flushing]).then(async () => {
       if (job.target.disk === undefined) await engine.closeNode(job.target.node).catch(() => {});
       world.lettingGo.delete(identity);

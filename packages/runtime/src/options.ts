@@ -45,7 +45,7 @@ export interface AttachOptions {
   readonly generated?: boolean;
 }
 
-/** An image, a device, a driver module; or, with `file` (or the disk itself under it), a window of an attached disk. */
+/** An image, a device, an NBD export (`driver: "nbd"`, see @heirloom/nbd), a driver module; or, with `file` (or the disk itself under it), a window of an attached disk. */
 export type DiskSpec = NodeSpec;
 
 export interface BackupOptions {

@@ -25,6 +25,7 @@ import { HeirloomError, type Refusal, refusal, RefusalError } from "./errors.ts"
 import { EventStream } from "./event-stream.ts";
 import { Job } from "./job.ts";
 import type { JobTarget } from "./job-state.ts";
+import { DiskServer, type ServeOptions } from "./disk-server.ts";
 import { diskMachine } from "./machines/disk-machine.ts";
 import { type Inspection, MachineActor } from "./machines/machine-actor.ts";
 import { type PoolContext, type PoolEffect, type PoolEvent, poolMachine } from "./machines/pool-machine.ts";
@@ -37,6 +38,7 @@ import type {
   TransactionAction,
   TransactionOptions,
 } from "./options.ts";
+import { withDriverModules } from "./node-specs.ts";
 import { prepareBackup } from "./prepare-backup.ts";
 import { windowOf } from "./window.ts";
 import { refuseNodeName } from "./validation/identifier.ts";
@@ -45,6 +47,7 @@ export interface RuntimeInspection {
   readonly disks: ReadonlyArray<Inspection<unknown> & { readonly bitmaps: ReadonlyArray<Inspection<unknown>> }>;
   readonly jobs: ReadonlyArray<Inspection<unknown>>;
   readonly groups: ReadonlyArray<Inspection<unknown>>;
+  readonly exports: ReadonlyArray<Inspection<unknown>>;
   readonly transactions: ReadonlyArray<Inspection<unknown>>;
   /** Jobs that have ended while a thread of theirs still has the target: it stays taken until then. */
   readonly lettingGo: readonly string[];
@@ -67,6 +70,7 @@ export class Runtime {
   readonly #options: RuntimeOptions;
   readonly #pool: MachineActor<undefined, PoolContext, PoolEvent, PoolEffect>;
   readonly #disks = new Map<string, Disk>();
+  readonly #servers = new Set<DiskServer>();
   #nextDisk = 0;
   #nextJob = 0;
   #nextTarget = 0;
@@ -194,6 +198,27 @@ export class Runtime {
     this.#engine.register(worker);
   }
 
+  /** Serves disks and points in time to NBD clients. @throws ListenError; then nothing listens */
+  serveNbd(options: ServeOptions = {}): Promise<DiskServer> {
+    return this.#follow(this.#serveNbd(options));
+  }
+
+  async #serveNbd(options: ServeOptions): Promise<DiskServer> {
+    this.#refuseClosed("serve NBD");
+    const server: DiskServer = new DiskServer(this.#coordinator, this.#events, options, () =>
+      this.#servers.delete(server),
+    );
+    this.#servers.add(server);
+    try {
+      for (const address of options.listen ?? []) await server.listen(address);
+      this.#refuseClosed("serve NBD");
+    } catch (error) {
+      await server.close({ force: true });
+      throw error;
+    }
+    return server;
+  }
+
   /** What happens from now on, until the runtime closes. Also on the diagnostics channel `heirloom:event`. */
   events(options: { readonly signal?: AbortSignal } = {}): AsyncIterableIterator<RuntimeEvent> {
     return this.#events.read(options.signal);
@@ -217,6 +242,7 @@ export class Runtime {
       })),
       jobs: [...world.jobs.values()].map((job) => job.actor.inspect()),
       groups: [...world.groups.values()].map((group) => group.inspect()),
+      exports: [...this.#coordinator.exports.values()].map((exported) => exported.inspect()),
       transactions: this.#coordinator.inspectTransactions(),
       lettingGo: [...world.lettingGo.values()],
       memory: { shared: this.#engine.arenas.bytesInUse },
@@ -242,6 +268,7 @@ export class Runtime {
       return job.done;
     });
     await within(closeMs, Promise.all(endings));
+    await Promise.allSettled([...this.#servers].map((server) => server.close()));
     await Promise.allSettled([...this.#disks.values()].map((disk) => this.#detach(disk, true)));
     await within(detachMs, jobs.ending.released());
     this.#onThread({ type: "close" });
@@ -354,7 +381,7 @@ export class Runtime {
     const identity = imageIdentity(spec) ?? "";
     await this.#coordinator.jobs.ending.targetFree(identity, lettingGoMs);
     try {
-      return await this.#engine.openNode(spec);
+      return await this.#engine.openNode(withDriverModules(spec));
     } catch (error) {
       const locked = error instanceof BlockError && error.code === "ERR_IMAGE_LOCKED";
       const job = locked ? this.#coordinator.world.lettingGo.get(identity) : undefined;

@@ -6,6 +6,7 @@ import { BlockError, errnoName } from "@heirloom/block";
 import { type EngineView, operationReadView, requestBytesMax } from "@heirloom/engine";
 import type { BitmapState } from "./bitmap-memory.ts";
 import type { Coordinator } from "./coordinator.ts";
+import type { DiskExport } from "./disk-export.ts";
 import type { DiskState } from "./disk-state.ts";
 import { HeirloomError, refusal, RefusalError } from "./errors.ts";
 import type { ViewRequest } from "./options.ts";
@@ -34,6 +35,7 @@ export class View {
   readonly #request: ViewRequest;
   readonly #defaults: SpillDefaults;
   #standing: Standing | undefined;
+  readonly #exports = new Set<DiskExport>();
   #ending: Promise<void> | undefined;
 
   /** @internal */
@@ -86,6 +88,24 @@ export class View {
         errno,
       });
     }
+  }
+
+  /** @internal What an export shows of it. @throws HeirloomError once it has ended */
+  async standing(operation: string): Promise<{
+    readonly disk: DiskState;
+    readonly engineView: EngineView;
+    readonly bitmap: BitmapState | undefined;
+    readonly all: boolean;
+  }> {
+    const { view, bitmap } = await this.#stand();
+    if (this.#ending !== undefined) throw new HeirloomError("ERR_VIEW_ENDED", operation, `${this.id} has ended`);
+    const all = bitmap === undefined || this.#request.all === true;
+    return { disk: this.#disk, engineView: view, bitmap, all };
+  }
+  /** @internal It goes when the view does. */
+  exportedAs(exported: DiskExport): void {
+    this.#exports.add(exported);
+    exported.whenGone(() => this.#exports.delete(exported));
   }
 
   /** Everything was read: the bitmap abdicates to what guests wrote since. @throws HeirloomError if the view had broken: it is reclaimed */
@@ -207,6 +227,8 @@ export class View {
     const standing = this.#standing;
     if (standing === undefined) return;
     const { view, bitmap, number } = standing;
+    // Cut off now; that their threads let go is waited for below, when the bitmap has its new life.
+    const exportsGone = Promise.all([...this.#exports].map((exported) => exported.end("hard")));
     const draft = coordinator.draft(coordinator.nextCommand(), "view");
     const outcome = bitmapOutcome("bitmap", this.#request.bitmapMode ?? "on-success", success ? "success" : "failure");
     // Without a target nothing is "copied": always after a failure keeps all of the set, as never and on-success do.
@@ -232,6 +254,7 @@ export class View {
     await folded;
     this.#standing = undefined;
     coordinator.views.delete(this.id);
+    await exportsGone;
     await coordinator.engine.io(this.#disk.layer).forget(number);
     await view.release();
     coordinator.unuse(this.#disk, { kind: "view", id: this.id });

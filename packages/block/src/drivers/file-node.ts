@@ -5,7 +5,7 @@
  * - `status` says zero only for what the kernel calls a hole; a file system that knows none answers "data".
  * - What the kernel does not support is remembered per thread and done the long way.
  */
-import { ENOTSUP, ENXIO, EPERM } from "../errno.ts";
+import { EAGAIN, ENOSYS, ENOTSUP, ENXIO, EPERM } from "../errno.ts";
 import * as libc from "../libc.ts";
 import type { BlockNode, DirectFile, Errno, NodeHandle, StatusExtent } from "../node.ts";
 import { loadSharedInteger, storeSharedInteger } from "../shared-integer.ts";
@@ -31,6 +31,7 @@ export class FileNode implements BlockNode {
   #punchUnsupported = false;
   #zeroRangeUnsupported = false;
   #seekUnsupported = false;
+  #readNowUnsupported = false;
   /** The last run of data that SEEK_HOLE found, from where the last question was: see `status`. */
   #dataFrom = 0;
   #dataEnd = 0;
@@ -48,6 +49,17 @@ export class FileNode implements BlockNode {
 
   read(buffer: Uint8Array, offset: number): Errno {
     return libc.readFully(this.#fd, buffer, offset);
+  }
+
+  readNow(buffer: Uint8Array, offset: number): Errno {
+    if (!this.#readNowUnsupported) {
+      const result = libc.readCached(this.#fd, buffer, offset);
+      if (result === buffer.length) return 0;
+      if (result >= 0) return EAGAIN; // a part of it; or the end of a file that is being cut
+      if (result !== -ENOTSUP && result !== -ENOSYS) return -result;
+      this.#readNowUnsupported = true; // a tmpfs, whose files are at hand always
+    }
+    return this.read(buffer, offset);
   }
 
   write(buffer: Uint8Array, offset: number): Errno {
@@ -77,6 +89,12 @@ export class FileNode implements BlockNode {
       (end > start ? this.#zero(start, end - start, unmap) : 0) ||
       this.#writeZeroBytes(end, offset + length - end)
     );
+  }
+
+  writeZeroesFast(offset: number, length: number, unmap: boolean): Errno {
+    if (this.#state.deviceUnit !== 0) return ENOTSUP; // a device that has no command for it is written by the kernel
+    this.#dataEnd = 0;
+    return length === 0 ? 0 : this.#zeroFast(offset, length, unmap);
   }
 
   flush(): Errno {
@@ -118,6 +136,12 @@ export class FileNode implements BlockNode {
     return 0;
   }
 
+  zeroesFrom(offset: number, length: number): number {
+    if (this.#state.deviceUnit !== 0 || this.#seekUnsupported) return 0;
+    const data = libc.seekData(this.#fd, offset);
+    return data === -ENXIO ? length : Math.max(0, Math.min(length, data - offset));
+  }
+
   resize(length: number): Errno {
     if (this.#state.readOnly) return EPERM;
     if (this.#state.deviceUnit !== 0) return ENOTSUP;
@@ -148,6 +172,12 @@ export class FileNode implements BlockNode {
   }
 
   #zero(offset: number, length: number, unmap: boolean): Errno {
+    const errno = this.#zeroFast(offset, length, unmap);
+    return errno === ENOTSUP ? this.#writeZeroBytes(offset, length) : errno;
+  }
+
+  /** ENOTSUP where the bytes would have to be written. */
+  #zeroFast(offset: number, length: number, unmap: boolean): Errno {
     if (unmap && !this.#punchUnsupported) {
       const errno = this.#punch(offset, length);
       if (errno !== ENOTSUP) return errno;
@@ -157,7 +187,7 @@ export class FileNode implements BlockNode {
       if (!libc.isUnsupported(errno)) return errno;
       this.#zeroRangeUnsupported = true;
     }
-    return this.#writeZeroBytes(offset, length);
+    return ENOTSUP;
   }
 
   #writeZeroBytes(offset: number, length: number): Errno {

@@ -86,6 +86,10 @@ class MemoryNode implements BlockNode {
     return 0;
   }
 
+  readNow(buffer: Uint8Array, offset: number): Errno {
+    return this.read(buffer, offset);
+  }
+
   write(buffer: Uint8Array, offset: number): Errno {
     this.#markTouched(offset, buffer.length);
     this.#bytes.set(buffer, offset);
@@ -101,6 +105,10 @@ class MemoryNode implements BlockNode {
     this.#markTouched(offset, length);
     this.#bytes.fill(0, offset, offset + length);
     return 0;
+  }
+
+  writeZeroesFast(offset: number, length: number, unmap: boolean): Errno {
+    return this.writeZeroes(offset, length, unmap);
   }
 
   flush(): Errno {

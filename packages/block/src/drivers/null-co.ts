@@ -42,6 +42,8 @@ export const nullCo: Driver = {
 
 class NullNode implements BlockNode {
   readonly direct = undefined;
+  /** One that sleeps is no node that answers at once. */
+  readonly readNow: BlockNode["readNow"];
   readonly #state: NullState;
   readonly #words: Int32Array;
   /** Never notified: to wait for a time is to wait for its timeout. */
@@ -50,6 +52,7 @@ class NullNode implements BlockNode {
   constructor(state: NullState) {
     this.#state = state;
     this.#words = new Int32Array(state.shared);
+    this.readNow = state.latencyMs > 0 ? undefined : (buffer) => this.read(buffer);
   }
 
   length(): number {
@@ -70,6 +73,10 @@ class NullNode implements BlockNode {
   }
 
   writeZeroes(): Errno {
+    return this.#take();
+  }
+
+  writeZeroesFast(): Errno {
     return this.#take();
   }
 

@@ -78,6 +78,9 @@ function connectRaw(handle: NodeHandle, context: ConnectContext): BlockNode {
 
 class RawNode implements BlockNode {
   readonly direct: DirectFile | undefined;
+  readonly readNow: BlockNode["readNow"];
+  readonly writeZeroesFast: BlockNode["writeZeroesFast"];
+  readonly zeroesFrom: BlockNode["zeroesFrom"];
   readonly #child: BlockNode;
   readonly #offset: number;
   readonly #size: number | undefined;
@@ -87,6 +90,11 @@ class RawNode implements BlockNode {
     this.#offset = state.offset;
     this.#size = state.size;
     this.direct = child.direct && { fd: child.direct.fd, shift: child.direct.shift + state.offset };
+    const { readNow, writeZeroesFast, zeroesFrom } = child;
+    this.readNow = readNow && ((buffer, offset) => readNow.call(child, buffer, offset + state.offset));
+    this.zeroesFrom = zeroesFrom && ((offset, length) => zeroesFrom.call(child, offset + state.offset, length));
+    this.writeZeroesFast =
+      writeZeroesFast && ((offset, length, unmap) => writeZeroesFast.call(child, offset + state.offset, length, unmap));
   }
 
   length(): number {

@@ -107,6 +107,9 @@ function storeLimits(state: ThrottleState, limits: ThrottleLimits): void {
 class ThrottleNode implements BlockNode {
   /** A kernel copy that nobody asked admission for would pass the limits by. */
   readonly direct = undefined;
+  readonly readNow: BlockNode["readNow"];
+  readonly writeZeroesFast: BlockNode["writeZeroesFast"];
+  readonly zeroesFrom: BlockNode["zeroesFrom"];
   readonly #child: BlockNode;
   readonly #limits: Int32Array;
   readonly #paid: BigInt64Array;
@@ -115,6 +118,9 @@ class ThrottleNode implements BlockNode {
     this.#child = child;
     this.#limits = new Int32Array(state.limits);
     this.#paid = new BigInt64Array(state.paid);
+    this.readNow = child.readNow?.bind(child);
+    this.writeZeroesFast = child.writeZeroesFast?.bind(child);
+    this.zeroesFrom = child.zeroesFrom?.bind(child);
   }
 
   length(): number {

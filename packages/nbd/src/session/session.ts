@@ -1,0 +1,411 @@
+/**
+ * A session thread: sleeps in one poll over its connections and a doorbell, and serves whoever is ready. What would make it
+ * wait goes to helper threads, through slots of its own (work-queue.ts).
+ */
+import assert from "node:assert";
+import { receiveMessageOnPort } from "node:worker_threads";
+import {
+  EAGAIN,
+  EINTR,
+  EINVAL,
+  EventPoll,
+  POLLERR,
+  POLLHUP,
+  POLLIN,
+  POLLOUT,
+  ReadRing,
+  closeFile,
+  shutdownSocket,
+  silenceDoorbell,
+} from "@heirloom/block";
+import type { ServiceThread } from "@heirloom/engine";
+import { Connection, type ConnectionThread } from "./connection.ts";
+import { Exported } from "./exported.ts";
+import * as limits from "./limits.ts";
+import type { FromSession, PostedConnection, SessionOptions, ToSession } from "./messages.ts";
+import { InputBuffers } from "./input.ts";
+import { OutputBlocks } from "./output-blocks.ts";
+import type { Parked, Parking } from "./parking.ts";
+import { PayloadMemory } from "./payload-memory.ts";
+import { Traffic } from "./traffic.ts";
+import * as layout from "./work-layout.ts";
+import { WorkQueue } from "./work-queue.ts";
+
+const bellTag = 0;
+
+/** Requests that helpers have of one export at most; fewer where a thread serves many, so that one that hangs leaves room. */
+const SLOTS_AN_EXPORT = 16;
+
+/** Reads of cold data that one thread has under way in the kernel; a power of two. */
+const RING_ENTRIES = 256;
+
+/** An export with its requests that wait for a slot. */
+interface Served {
+  readonly exported: Exported;
+  readonly traffic: Traffic;
+  readonly connections: Set<Connection>;
+  readonly waiting: Parked[];
+  /** Slots that helpers have. */
+  taken: number;
+  /** Nobody is to be served any more; it is let go of when nothing uses it. */
+  ending: boolean;
+}
+
+export class Session implements ConnectionThread {
+  readonly input: InputBuffers = new InputBuffers();
+  readonly output: OutputBlocks = new OutputBlocks();
+  readonly payload: Uint8Array;
+  readonly payloadView: DataView;
+
+  readonly #thread: ServiceThread;
+  readonly #options: SessionOptions;
+  readonly #poll: EventPoll;
+  readonly #queue: WorkQueue;
+  readonly #memory: PayloadMemory;
+  readonly #freeSlots: number[] = [];
+  /** For reads of plain files: made for the first one; undefined where it is not to be had. */
+  #ring: ReadRing | undefined;
+  #ringAsked = false;
+  readonly #inRing = new Map<number, Parked>();
+  #nextRead = 0;
+  readonly #parked = new Map<number, Parked>();
+  /** Whose requests a parking has. */
+  readonly #connectionOf = new WeakMap<Parking, Connection>();
+  readonly #served = new Map<number, Served>();
+  readonly #connections = new Map<number, Connection>();
+  #nextTag = 1;
+  readonly #starved = new Set<Connection>();
+  /** Its connections are all of one disk. */
+  #servesOneDisk = true;
+  #ending = false;
+  #lookedForHelp = 0;
+
+  constructor(thread: ServiceThread) {
+    this.#thread = thread;
+    const options = thread.options as SessionOptions;
+    this.#options = options;
+    const poll = EventPoll.open();
+    assert(typeof poll !== "number", "a process can have an epoll descriptor more");
+    this.#poll = poll;
+    this.#queue = new WorkQueue(options.work, options.slots);
+    const owner = options.index + 1;
+    this.#memory = new PayloadMemory(options.budget, owner);
+    this.payload = this.#memory.bytes;
+    this.payloadView = new DataView(this.payload.buffer);
+    for (let slot = 0; slot < layout.SLOTS_A_THREAD; slot++) {
+      this.#freeSlots.push(options.index * layout.SLOTS_A_THREAD + slot);
+    }
+  }
+
+  /** Returns when it was told to end and serves nobody any more. */
+  async run(): Promise<void> {
+    this.#poll.add(this.#options.doorbell, POLLIN, bellTag);
+    await this.#takeMessages(); // those that came before the doorbell was watched
+    while (!this.#ending || this.#served.size > 0) {
+      this.#ring?.submit();
+      const ready = this.#poll.wait(this.#patienceMs());
+      let rang = false;
+      for (let index = 0; index < ready; index++) {
+        const tag = this.#poll.tag(index);
+        if (tag === bellTag) rang = true;
+        else this.#serve(tag, this.#poll.ready(index));
+      }
+      if (rang) {
+        silenceDoorbell(this.#options.doorbell);
+        this.#takeAnswers();
+        await this.#takeMessages();
+      }
+      if (this.#starved.size > 0) this.#feed();
+      if (this.#parked.size > 0) this.#lookForHelp();
+    }
+    closeFile(this.#poll.fd);
+    if (this.#ring !== undefined) closeFile(this.#ring.fd);
+  }
+
+  // For connections.
+
+  /** Whether this thread does changes of an export by itself: where they wait for nobody, and nobody else would wait for them. */
+  writesItself(exported: Exported): boolean {
+    return exported.prompt && this.#servesOneDisk;
+  }
+
+  allocate(length: number): number {
+    return this.#memory.allocate(length);
+  }
+  freePayload(parked: Parked): void {
+    if (parked.place !== -1) this.#memory.free(parked.place, parked.placeBytes);
+  }
+  park(parked: Parked): void {
+    const served = this.#servedOf(parked.exported.id);
+    if (parked.operation === layout.workRead && this.#readByRing(parked, served)) return;
+    served.waiting.push(parked);
+    this.#submit(served);
+  }
+
+  /** @returns false where a helper must do it */
+  #readByRing(parked: Parked, served: Served): boolean {
+    const file = parked.exported.disk?.readsFrom;
+    if (file === undefined) return false;
+    if (!this.#ringAsked) {
+      this.#ringAsked = true;
+      const ring = ReadRing.open(RING_ENTRIES, this.#options.doorbell);
+      if (typeof ring !== "number") this.#ring = ring;
+    }
+    const tag = this.#nextRead;
+    const buffer = this.payload.subarray(parked.data, parked.data + parked.length);
+    if (this.#ring?.read(file.fd, buffer, parked.offset + file.shift, tag) !== true) return false;
+    this.#nextRead = (tag + 1) >>> 0;
+    this.#inRing.set(tag, parked);
+    served.taken++;
+    return true;
+  }
+
+  // Helpers.
+
+  #submit(served: Served): void {
+    const most = Math.max(2, Math.min(SLOTS_AN_EXPORT, Math.floor(layout.SLOTS_A_THREAD / this.#served.size)));
+    while (served.waiting.length > 0 && served.taken < most) {
+      const slot = this.#freeSlots.pop();
+      if (slot === undefined) return;
+      const parked = served.waiting.shift();
+      assert(parked !== undefined);
+      served.taken++;
+      this.#parked.set(slot, parked);
+      this.#fill(slot, parked);
+      this.#queue.submit(slot);
+      if (this.#queue.idleHelpers === 0) this.#say({ type: "helpWanted" });
+    }
+  }
+
+  #readDone(tag: number, result: number, done: Answers): void {
+    const parked = this.#inRing.get(tag);
+    assert(parked !== undefined, "a completion is of a read that was asked for");
+    this.#inRing.delete(tag);
+    const served = this.#servedOf(parked.exported.id);
+    served.taken--;
+    if (result === parked.length) addAnswer(done, { parked, errno: 0, found: 0 });
+    else if (result >= 0 || result === -EAGAIN || result === -EINTR || result === -EINVAL) {
+      // The end of a file, a signal, or a kernel whose rings know no reads: the long way.
+      served.waiting.push(parked);
+      this.#submit(served);
+    } else addAnswer(done, { parked, errno: -result, found: 0 });
+  }
+
+  #patienceMs(): number {
+    if (this.#ring?.isBehind === true) return 1;
+    if (this.#starved.size > 0) return limits.STARVED_MS;
+    return this.#parked.size > 0 ? limits.UNHEARD_MS : -1;
+  }
+
+  /**
+   * Two sessions may have seen the same helper asleep: it takes one's request, and if it hangs in that one nobody comes for
+   * the other's.
+   */
+  #lookForHelp(): void {
+    const now = performance.now();
+    if (now - this.#lookedForHelp < limits.UNHEARD_MS) return;
+    this.#lookedForHelp = now;
+    if (this.#queue.idleHelpers > 0) return;
+    for (const slot of this.#parked.keys()) {
+      if (this.#queue.state(slot) !== layout.slotReady) continue;
+      this.#say({ type: "helpWanted" });
+      return;
+    }
+  }
+
+  #fill(slot: number, parked: Parked): void {
+    const { words, numbers } = this.#queue;
+    words[this.#queue.field(slot, layout.operationField)] = parked.operation;
+    words[this.#queue.field(slot, layout.exportField)] = parked.exported.id;
+    words[this.#queue.field(slot, layout.flagsField)] = parked.flags;
+    words[this.#queue.field(slot, layout.bellField)] = this.#options.doorbell;
+    const at = slot * layout.slotNumbers;
+    numbers[at + layout.offsetNumber] = parked.offset;
+    numbers[at + layout.lengthNumber] = parked.length;
+    numbers[at + layout.dataNumber] = parked.data;
+    numbers[at + layout.arrivedNumber] = performance.timeOrigin + performance.now();
+  }
+
+  #takeAnswers(): void {
+    const done: Answers = new Map();
+    this.#ring?.take((tag, result) => this.#readDone(tag, result, done));
+    for (const [slot, parked] of this.#parked) {
+      if (this.#queue.state(slot) !== layout.slotDone) continue;
+      const errno = this.#queue.get(slot, layout.errnoField);
+      const found = this.#queue.number(slot, layout.lengthNumber);
+      this.#parked.delete(slot);
+      this.#queue.free(slot);
+      this.#freeSlots.push(slot);
+      this.#servedOf(parked.exported.id).taken--;
+      addAnswer(done, { parked, errno, found });
+    }
+    if (done.size === 0) return;
+    // One connection after the other: replies gather in one block, which each must have sent before the next one's turn.
+    for (const [parking, answers] of done) {
+      for (const { parked, errno, found } of answers) parking.unpark(parked, errno, found);
+      const connection = this.#connectionOf.get(parking);
+      assert(connection !== undefined, "whoever has parked is a connection");
+      connection.turn();
+      this.#settle(connection);
+    }
+    for (const served of [...this.#served.values()]) {
+      this.#submit(served);
+      this.#letGo(served);
+    }
+  }
+
+  #feed(): void {
+    const starved = [...this.#starved];
+    this.#starved.clear();
+    for (const connection of starved) {
+      connection.parking.starved = false;
+      connection.turn();
+      this.#settle(connection);
+    }
+  }
+
+  // Connections.
+
+  #serve(tag: number, ready: number): void {
+    const connection = this.#connections.get(tag);
+    if (connection === undefined) return;
+    if ((ready & POLLOUT) !== 0 && connection.isSending) connection.writable();
+    else if ((ready & POLLIN) !== 0 && connection.isListening) connection.turn();
+    else if ((ready & (POLLERR | POLLHUP)) !== 0) connection.die("the client is gone");
+    this.#settle(connection);
+  }
+
+  /** After anything happened on a connection: watches for what it needs now, or closes it. */
+  #settle(connection: Connection): void {
+    if (connection.isOver) {
+      this.#close(connection);
+      return;
+    }
+    if (connection.parking.starved) this.#starved.add(connection);
+    const events = (connection.isListening ? POLLIN : 0) | (connection.isSending ? POLLOUT : 0);
+    if (events === connection.events) return;
+    connection.events = events;
+    this.#poll.change(connection.fd, events, connection.tag);
+  }
+
+  #close(connection: Connection): void {
+    if (!this.#connections.delete(connection.tag)) return;
+    connection.die(connection.ended ?? "closed");
+    this.#starved.delete(connection);
+    this.#poll.remove(connection.fd);
+    shutdownSocket(connection.fd);
+    const served = this.#servedOf(connection.exported.id);
+    served.connections.delete(connection);
+    this.#countDisks();
+    const reason = connection.ended ?? "closed";
+    this.#say({ type: "closed", connection: connection.id, reason, requests: connection.requests });
+    this.#letGo(served);
+  }
+
+  #countDisks(): void {
+    const disks = new Set<string>();
+    for (const { exported, connections } of this.#served.values())
+      if (connections.size > 0) disks.add(exported.diskKey);
+    this.#servesOneDisk = disks.size <= 1;
+  }
+
+  #open(posted: PostedConnection): void {
+    const served = this.#servedOf(posted.export);
+    const tag = this.#nextTag;
+    this.#nextTag = tag === 2 ** 31 - 1 ? 1 : tag + 1;
+    const connection = new Connection(this, posted, served.exported, served.traffic, tag);
+    this.#connectionOf.set(connection.parking, connection);
+    served.connections.add(connection);
+    this.#countDisks();
+    this.#connections.set(tag, connection);
+    if (served.ending) connection.end("the export is gone");
+    connection.events = POLLIN;
+    this.#poll.add(posted.fd, POLLIN, tag);
+    connection.turn();
+    this.#settle(connection);
+  }
+
+  // Main.
+
+  async #takeMessages(): Promise<void> {
+    for (;;) {
+      const received = receiveMessageOnPort(this.#thread.port);
+      if (received === undefined) return;
+      const message = received.message as ToSession;
+      switch (message.type) {
+        case "export": {
+          const exported = await Exported.open(message.export, this.#thread);
+          if (exported.disk !== undefined) exported.disk.patient = false;
+          const traffic = new Traffic(message.export.traffic, this.#options.index);
+          const fresh = { connections: new Set<Connection>(), waiting: [], taken: 0, ending: false };
+          this.#served.set(exported.id, { exported, traffic, ...fresh });
+          break;
+        }
+        case "connection":
+          this.#open(message.connection);
+          break;
+        case "endExport":
+          this.#endExport(this.#servedOf(message.export), message.hard);
+          break;
+        case "endConnection":
+          this.#endConnection(message.connection);
+          break;
+        case "end":
+          this.#ending = true;
+      }
+    }
+  }
+
+  #endExport(served: Served, hard: boolean): void {
+    served.ending = true;
+    for (const connection of [...served.connections]) {
+      if (hard) connection.die("the export was removed");
+      else connection.end("the export was removed");
+      this.#settle(connection);
+    }
+    if (hard) for (const parked of served.waiting.splice(0)) this.freePayload(parked);
+    this.#letGo(served);
+  }
+
+  #endConnection(id: number): void {
+    for (const connection of this.#connections.values()) {
+      if (connection.id !== id) continue;
+      connection.die("the server closed it");
+      this.#settle(connection);
+      return;
+    }
+  }
+
+  #letGo(served: Served): void {
+    if (!served.ending || served.connections.size > 0 || served.taken > 0 || served.waiting.length > 0) return;
+    served.exported.close();
+    if (this.#served.delete(served.exported.id)) this.#say({ type: "letGo", export: served.exported.id });
+  }
+
+  #servedOf(id: number): Served {
+    const served = this.#served.get(id);
+    assert(served !== undefined, `export ${id} was posted to this thread`);
+    return served;
+  }
+
+  #say(message: FromSession): void {
+    this.#thread.port.postMessage(message);
+  }
+}
+
+/** What helpers and the kernel have done, for each whose requests they were. */
+type Answers = Map<Parking, Answer[]>;
+interface Answer {
+  readonly parked: Parked;
+  readonly errno: number;
+  readonly found: number;
+}
+function addAnswer(answers: Answers, answer: Answer): void {
+  const others = answers.get(answer.parked.parking);
+  if (others === undefined) answers.set(answer.parked.parking, [answer]);
+  else others.push(answer);
+}
+
+export async function serve(thread: ServiceThread): Promise<void> {
+  await new Session(thread).run();
+}

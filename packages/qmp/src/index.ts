@@ -9,6 +9,7 @@ export { Monitor, type MonitorLog, monitorSocketOptions } from "./server/monitor
 export { errnoSentence, listenOnUnixSocket } from "./server/unix-listener.ts";
 export { type MonitorOptions, QmpService, type QmpServiceOptions } from "./service.ts";
 export { chapters, commands, events } from "./table/command-table.ts";
+export { nbdServerOptions } from "./table/exports.ts";
 export { JsonReader } from "./wire/json-reader.ts";
 export type { JsonObject, JsonValue, Writable } from "./wire/json-value.ts";
 export { writeJson } from "./wire/json-writer.ts";

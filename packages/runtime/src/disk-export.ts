@@ -18,6 +18,8 @@ export interface ExportParts {
   readonly coordinator: Coordinator;
   readonly server: NbdServer;
   readonly disk: DiskState;
+  /** Whose bitmaps it shows as well. */
+  readonly others: ReadonlySet<DiskState>;
   readonly spec: NbdExportSpec;
   /** Bitmaps that the export took; those of a view are the view's. */
   readonly taken: readonly BitmapState[];
@@ -108,14 +110,14 @@ export class DiskExport {
   }
 
   async #takeAway(hard: boolean): Promise<boolean> {
-    const { coordinator, server, disk, taken, held } = this.#parts;
+    const { coordinator, server, disk, others, taken, held } = this.#parts;
     const answered = await server.remove(this.name, { hard });
     for (const bits of held) bits.letGo();
     if (taken.length > 0) {
       const draft = coordinator.draft(coordinator.nextCommand(), "export remove");
       await coordinator.engine.transitions.run({
         name: "export remove",
-        stacks: [disk.layer.stack],
+        stacks: [...new Set([disk, ...others].map((one) => one.layer.stack))],
         prepare: () => {
           for (const bitmap of taken) draft.plan(bitmap, { type: "release" });
           return { tables: draft.tables(), committed: () => draft.commit(), abandoned: () => draft.abandon() };
@@ -124,7 +126,7 @@ export class DiskExport {
     }
     this.#actor.send({ type: "letGo" });
     coordinator.exports.delete(this.id);
-    coordinator.unuse(disk, { kind: "export", id: this.id });
+    for (const used of [disk, ...others]) coordinator.unuse(used, { kind: "export", id: this.id });
     for (const listener of this.#whenGone) listener();
     return answered;
   }

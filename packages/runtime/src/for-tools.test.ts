@@ -120,6 +120,33 @@ test("compressed targets are refused, and so is a filter's name that could not b
     });
   }));
 
+test("an export may show another disk's bitmap of the same length, which is busy meanwhile and its disk in use", () =>
+  inScene(async (scene) => {
+    const { runtime } = scene;
+    const disk = await scene.disk("a", length, 1);
+    const scratch = await scene.disk("scratch", length);
+    const short = await scene.disk("short", length / 2);
+    await scratch.bitmaps.add("since");
+    await short.bitmaps.add("since");
+    const server = await runtime.serveNbd({ listen: [{ path: scene.path("nbd") }] });
+    expect(await refusalOf(() => server.add({ disk, bitmaps: [{ disk: scratch, name: "missing" }] }))).toMatchObject({
+      desc: "Dirty bitmap 'missing' not found",
+    });
+    expect(await refusalOf(() => server.add({ disk, bitmaps: [{ disk: short, name: "since" }] }))).toMatchObject({
+      code: "ERR_BITMAP_SIZES",
+    });
+    const exported = await server.add({ disk, bitmaps: [{ disk: scratch, name: "since" }], id: "e" });
+    expect(scratch.bitmaps.get("since").busy).toBe(true);
+    expect(scratch.users.exports).toEqual(["e"]);
+    expect(await refusalOf(() => scratch.detach())).toMatchObject({ code: "ERR_DISK_IN_USE" });
+    await exported.remove();
+    expect(scratch.bitmaps.get("since").busy).toBe(false);
+    await scratch.detach();
+    expect(await refusalOf(() => server.add({ disk, bitmaps: [{ disk: scratch, name: "since" }] }))).toMatchObject({
+      code: "ERR_NODE_NOT_FOUND",
+    });
+  }));
+
 test("a disk says who uses it", () =>
   inScene(async (scene) => {
     const { runtime } = scene;
@@ -128,9 +155,9 @@ test("a disk says who uses it", () =>
     const job = await runtime.backup({ disk, sync: "none", target: scene.target(length), jobId: "j" });
     const view = disk.view();
     await view.ready;
-    expect(disk.users).toEqual({ jobs: ["j"], views: [view.id], windows: ["w"] });
+    expect(disk.users).toEqual({ jobs: ["j"], views: [view.id], exports: [], windows: ["w"] });
     await view.fail();
     job.cancel();
     await job.done;
-    expect(disk.users).toEqual({ jobs: [], views: [], windows: ["w"] });
+    expect(disk.users).toEqual({ jobs: [], views: [], exports: [], windows: ["w"] });
   }));

@@ -2,7 +2,7 @@
  * The daemon: what its options make, and how it ends. Nothing is started before it is used: no thread until a node is opened.
  */
 import type { Runtime } from "@heirloom/runtime";
-import { type Handlers, QmpError, QmpService, readArguments, commands } from "@heirloom/qmp";
+import { type Handlers, QmpError, QmpService, readArguments, commands, nbdServerOptions } from "@heirloom/qmp";
 import { readOption } from "../keyval/keyval.ts";
 import type { Option } from "./arguments.ts";
 import { fromBackend, readChardev } from "./chardev-options.ts";
@@ -52,8 +52,9 @@ export class Daemon {
       case "monitor":
         this.#addMonitor(value);
         return;
-      default:
-        throw new QmpError("not there yet");
+      case "nbd-server":
+        await this.#run("nbd-server-start", value, undefined, nbdServerOptions);
+        return;
     }
   }
 
@@ -64,9 +65,10 @@ export class Daemon {
     await this.#service.close();
   }
 
-  async #run(command: keyof typeof commands & string, text: string, impliedKey: string): Promise<void> {
+  /** The command of the same meaning. @param type where the command line's options differ from the command's arguments */
+  async #run(command: string, text: string, impliedKey?: string, type = commands[command].arguments): Promise<void> {
     const { value, notation } = readOption(text, impliedKey);
-    const args = readArguments(commands[command].arguments, value, notation);
+    const args = readArguments(type, value, notation);
     await this.#service.commands.carryOut(command, args);
   }
 

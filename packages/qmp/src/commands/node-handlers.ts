@@ -73,14 +73,20 @@ async function resize(
   if (node.options.driver === "null-co" || node.options.driver === "null-aio") {
     throw new QmpError("Image format driver does not support resize");
   }
-  const { jobs, views } = node.disk.users;
-  if (jobs.length + views.length > 0) {
+  const { jobs, views, exports } = node.disk.users;
+  if (jobs.length + views.length + exports.length > 0) {
     throw new QmpError(
       `Permission conflict on node '${node.name}': permissions 'resize' are both required by an unnamed block device ` +
-        `(uses node '${node.name}' as 'root' child) and unshared by ${jobs.length > 0 ? `job '${jobs[0]}'` : `view '${views[0]}'`}.`,
+        `(uses node '${node.name}' as 'root' child) and unshared by ${whoOf(jobs, views, node)}.`,
     );
   }
   await inQemuWords(() => node.disk.resize(size));
+}
+
+function whoOf(jobs: readonly string[], views: readonly string[], node: GraphNode): string {
+  if (jobs.length > 0) return `job '${jobs[0]}'`;
+  if (views.length > 0) return `view '${views[0]}'`;
+  return `an unnamed block device (uses node '${node.name}' as 'root' child)`;
 }
 
 /** What blockdev-reopen may change here. */

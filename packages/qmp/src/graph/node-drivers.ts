@@ -6,6 +6,7 @@
  */
 import { lstatSync, statSync } from "node:fs";
 import type { NodeSpec } from "@heirloom/block";
+import { nbdNode } from "@heirloom/nbd";
 import type { Disk } from "@heirloom/runtime";
 import type { BlockdevOptions, BlockdevRef } from "../generated/qmp-types.ts";
 import { QmpError } from "../qmp-error.ts";
@@ -49,6 +50,8 @@ export function planNode(options: BlockdevOptions, groups: ThrottleGroups): Node
       const rules = faultRules(options);
       return window(options.image, false, (file) => ({ driver: "fault", file, rules }));
     }
+    case "nbd":
+      return planNbd(options);
     case "qcow2":
       throw new QmpError("The 'qcow2' driver is not there yet: only raw images can be opened");
     default:
@@ -110,6 +113,43 @@ function planFile(options: OptionsOf<"file" | "host_device">): NodePlan {
     filename,
     file: filename,
   };
+}
+
+const secondMs = 1000;
+
+function planNbd(options: OptionsOf<"nbd">): NodePlan {
+  const { server, export: name = "", "reconnect-delay": reconnectDelay = 0, "open-timeout": openTimeout = 0 } = options;
+  if (options["tls-creds"] !== undefined) throw new QmpError("nbd: tls-creds is not supported yet");
+  if (options["x-dirty-bitmap"] !== undefined) throw new QmpError("nbd: x-dirty-bitmap is not supported");
+  if (server.type !== "unix" && server.type !== "inet") {
+    throw new QmpError(`nbd: sockets of type '${server.type}' are not supported`);
+  }
+  const where = server.type === "unix" ? { path: server.path } : { host: server.host, port: portOf(server.port) };
+  const uri =
+    server.type === "unix"
+      ? `nbd+unix:///${name}?socket=${server.path}`
+      : `nbd://${server.host}:${server.port}${name === "" ? "" : `/${name}`}`;
+  return {
+    child: undefined,
+    childFirst: false,
+    spec: () =>
+      nbdNode({
+        ...where,
+        export: name,
+        // Without the word the node is writable if the server has it so.
+        ...(options["read-only"] === undefined ? {} : { readOnly: options["read-only"] }),
+        reconnectDelayMs: reconnectDelay * secondMs,
+        ...(openTimeout === 0 ? {} : { openTimeoutMs: openTimeout * secondMs }),
+      }),
+    filename: uri,
+    file: undefined,
+  };
+}
+
+function portOf(text: string): number {
+  const port = Number(text);
+  if (/^\d{1,5}$/.test(text) && port >= 1 && port <= 65535) return port;
+  throw new QmpError(`address resolution failed for port '${text}': Servname not supported for ai_socktype`);
 }
 
 /** What is not there, opening says. */

@@ -18,8 +18,6 @@ export class NodeGraph {
   readonly #groups: ThrottleGroups;
   /** In the order in which they came. */
   readonly #nodes = new Map<string, GraphNode>();
-  /** What else holds a node, and in which words it refuses: an export, a filter. */
-  readonly #holders = new Map<string, Set<string>>();
   #generated = 0;
 
   constructor(runtime: Runtime, groups: ThrottleGroups) {
@@ -54,19 +52,11 @@ export class NodeGraph {
     const node = this.#nodes.get(name);
     if (node === undefined) throw new QmpError(`Failed to find node with node-name='${name}'`);
     if (this.#isTarget(node)) throw new QmpError(`Node '${name}' is busy: block device is in use by block job: backup`);
-    const { jobs, views, windows } = node.disk.users;
-    const held = (this.#holders.get(name)?.size ?? 0) > 0;
-    if (held || jobs.length + views.length + windows.length > 0) throw new QmpError(`Block device ${name} is in use`);
+    const { jobs, views, exports, windows } = node.disk.users;
+    if (exports.length > 0) throw new QmpError(`Node ${name} is in use`);
+    if (jobs.length + views.length + windows.length > 0) throw new QmpError(`Block device ${name} is in use`);
     if (node.inner) throw new QmpError(`Node ${name} is not owned by the monitor`);
     await this.#close(node);
-  }
-
-  /** Until `release` is called, the node stays. */
-  hold(name: string, holder: string): { release: () => void } {
-    const holders = this.#holders.get(name) ?? new Set();
-    this.#holders.set(name, holders);
-    holders.add(holder);
-    return { release: () => void holders.delete(holder) };
   }
 
   #isTarget(node: GraphNode): boolean {
@@ -135,7 +125,6 @@ export class NodeGraph {
   async #close(node: GraphNode): Promise<void> {
     await inQemuWords(() => node.disk.detach());
     this.#nodes.delete(node.name);
-    this.#holders.delete(node.name);
     if (node.options.driver === "throttle") this.#groups.leave(node.options["throttle-group"], node.disk);
     for (const child of node.children) if (child.inner) await this.#close(child);
   }

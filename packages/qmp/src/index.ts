@@ -1,3 +1,10 @@
+export {
+  type QmpAddress,
+  QmpClient,
+  type QmpClientEvent,
+  type QmpClientOptions,
+  QmpConnectionLost,
+} from "./client/qmp-client.ts";
 export type { CommandContext, Emit, Exclusive } from "./commands/context.ts";
 export type * from "./generated/qmp-types.ts";
 export type { GraphNode } from "./graph/graph-node.ts";

@@ -1,0 +1,122 @@
+/** A sequence against both daemons at once; where they differ, the shortest sequence that still shows it. */
+import { isDeepStrictEqual } from "node:util";
+import { Daemon } from "./daemon.ts";
+import { digestOf, type Observation, observe, perform } from "./observe.ts";
+import { Scene } from "./scene.ts";
+import type { Step } from "./steps.ts";
+
+export interface Difference {
+  readonly at: number;
+  readonly steps: readonly Step[];
+  readonly qemu: unknown;
+  readonly ours: unknown;
+}
+
+export class Pair {
+  #qemu: Daemon | undefined;
+  #ours: Daemon | undefined;
+
+  /** The first step after which they differ. */
+  async run(steps: readonly Step[], seed: number): Promise<Difference | undefined> {
+    const qemu = await Scene.open((this.#qemu ??= await Daemon.start("qemu")), seed);
+    const ours = await Scene.open((this.#ours ??= await Daemon.start("ours")), seed);
+    try {
+      const difference = await compare(steps, qemu, ours);
+      await Promise.all([qemu.close(), ours.close()]);
+      this.#qemu.takeEvents();
+      this.#ours.takeEvents();
+      return difference;
+    } catch (error) {
+      // Whoever died, or does not let go of something, is replaced.
+      await this.stop();
+      throw error;
+    }
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([this.#qemu?.stop(), this.#ours?.stop()]);
+    this.#qemu = undefined;
+    this.#ours = undefined;
+  }
+}
+
+async function compare(steps: readonly Step[], qemu: Scene, ours: Scene): Promise<Difference | undefined> {
+  const endless = new Set<string>();
+  for (const [at, step] of steps.entries()) {
+    noteEndless(step, endless);
+    const both = [qemu, ours].map(async (scene): Promise<Observation> => {
+      const reply = await perform(scene, step);
+      return observe(scene, reply, endless);
+    });
+    const [theirs, mine] = await Promise.all(both);
+    if (!isDeepStrictEqual(theirs, mine)) return { at, steps, ...different(theirs, mine) };
+    for (const target of completedTargets(steps.slice(0, at + 1), theirs)) {
+      const [one, other] = [digestOf(qemu, target), digestOf(ours, target)];
+      if (one !== other) return { at, steps, qemu: `${target} ${one}`, ours: `${target} ${other}` };
+    }
+  }
+  return undefined;
+}
+
+/** Only what differs, for people. */
+function different(qemu: Observation, ours: Observation): { qemu: unknown; ours: unknown } {
+  const names = (Object.keys(qemu) as (keyof Observation)[]).filter(
+    (name) => !isDeepStrictEqual(qemu[name], ours[name]),
+  );
+  const pick = (of: Observation): unknown => Object.fromEntries(names.map((name) => [name, of[name]]));
+  return { qemu: pick(qemu), ours: pick(ours) };
+}
+
+function backupsOf(step: Step): ReadonlyArray<Readonly<Record<string, unknown>>> {
+  if (step.kind !== "command") return [];
+  if (step.name === "blockdev-backup") return [step.args];
+  if (step.name !== "transaction") return [];
+  const actions = step.args.actions as ReadonlyArray<{ type: string; data: Readonly<Record<string, unknown>> }>;
+  return actions.filter(({ type }) => type === "blockdev-backup").map(({ data }) => data);
+}
+
+/** Jobs of `sync: none` run until they are cancelled. The id may have been another job's before. */
+function noteEndless(step: Step, endless: Set<string>): void {
+  for (const { sync, "job-id": id } of backupsOf(step)) if (sync === "none") endless.add(String(id));
+}
+
+/** Where a job that has just completed wrote, if it copied from a state that both share. */
+function completedTargets(steps: readonly Step[], { events }: Observation): string[] {
+  return Object.entries(events)
+    .filter(([, story]) => story.some((line) => /^BLOCK_JOB_COMPLETED \d/.test(line)))
+    .flatMap(([id]) => {
+      const started = steps
+        .flatMap(backupsOf)
+        .filter((backup) => backup["job-id"] === id)
+        .at(-1);
+      return started === undefined ? [] : [String(started.target)];
+    })
+    .filter((target) => target === "t" || target === "u");
+}
+
+/** Leaves out ever smaller parts for as long as a difference stays. */
+export async function shrink(pair: Pair, found: Difference, seed: number): Promise<Difference> {
+  let best: Difference = { ...found, steps: found.steps.slice(0, found.at + 1) };
+  for (let size = Math.ceil(best.steps.length / 2); size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
+    for (let from = 0; from < best.steps.length;) {
+      const steps = [...best.steps.slice(0, from), ...best.steps.slice(from + size)];
+      const smaller = steps.length === 0 ? undefined : await pair.run(steps, seed);
+      if (smaller === undefined) from += size;
+      else best = { ...smaller, steps: smaller.steps.slice(0, smaller.at + 1) };
+    }
+  }
+  return best;
+}
+
+/** As a transcript. */
+export function tell({ steps, qemu, ours }: Difference, seed: number): string {
+  const lines = steps.map((step) =>
+    step.kind === "command" ? JSON.stringify({ execute: step.name, arguments: step.args }) : JSON.stringify(step),
+  );
+  return [
+    `seed ${seed}`,
+    ...lines,
+    `QEMU: ${JSON.stringify(qemu, null, 1)}`,
+    `ours: ${JSON.stringify(ours, null, 1)}`,
+  ].join("\n");
+}

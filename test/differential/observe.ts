@@ -80,15 +80,15 @@ async function bitmapsOf(daemon: Daemon): Promise<unknown> {
   return seen;
 }
 
-function byJob(events: readonly QmpClientEvent[]): Record<string, string[]> {
+function byJob(events: readonly QmpClientEvent[]): Record<string, readonly string[]> {
   const stories: Record<string, string[]> = {};
   for (const { name, data } of events) {
     const about = (data ?? {}) as Readonly<Record<string, unknown>>;
     const id = String(about.id ?? about.device ?? "");
     (stories[id] ??= []).push(line(name, about));
   }
-  for (const [id, story] of Object.entries(stories)) stories[id] = withoutDrains(story);
-  return stories;
+  const kept = Object.entries(stories).map(([id, story]) => [id, withoutDrains(story)] as const);
+  return Object.fromEntries(kept.filter(([, story]) => story.length > 0));
 }
 
 function line(name: string, data: Readonly<Record<string, unknown>>): string {

@@ -42,7 +42,7 @@ function run(
       await context.runtime.transaction(planned, { completionMode });
     } catch (error) {
       tellRolledBack(context, actions, error, planned);
-      throw asCreationError(error, actions) ?? asQmpError(error);
+      throw asCreationError(error, actions) ?? namingTop(asQmpError(error), actions);
     }
     return {};
   });
@@ -69,6 +69,14 @@ function plan(context: CommandContext, action: TransactionAction, before: readon
     case "drive-backup":
       return planDriveBackup(context, action.data);
   }
+}
+
+/** A refusal that names the mode names the one that was asked for. */
+function namingTop(error: QmpError, actions: readonly TransactionAction[]): QmpError {
+  const asked = actions.some(({ data }) => "sync" in data && data.sync === "top");
+  return asked && error.desc.endsWith("combined with sync mode 'full'")
+    ? new QmpError(error.desc.replace(/'full'$/, "'top'"))
+    : error;
 }
 
 /** A file that a drive-backup could not make. */
@@ -148,7 +156,8 @@ function backupOptions(
   return {
     disk,
     jobId,
-    sync: args.sync,
+    // Of a node without a backing image all is its own: holes as well, which are zeroes that belong to it.
+    sync: args.sync === "top" ? "full" : args.sync,
     compress: args.compress ?? false,
     speed: args.speed ?? 0,
     onSourceError: args["on-source-error"] ?? "report",

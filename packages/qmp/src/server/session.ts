@@ -74,7 +74,7 @@ export class Session {
   event({ name, at, data }: QmpEvent): void {
     if (!this.#negotiated || this.#closed) return;
     const seconds = Math.floor(at / 1000);
-    const microseconds = Math.floor((at - seconds * 1000) * 1000);
+    const microseconds = Math.min(999_999, Math.round((at - seconds * 1000) * 1000));
     this.#send({ timestamp: { seconds, microseconds }, event: name, data });
     if (this.#output.unsent <= unsentEventsMax) return;
     this.close();

@@ -2,8 +2,9 @@
  * Listening on a Unix socket that only its owner can use: mode 0600 from the first instant. A socket that nobody listens on
  * any more is replaced; one that answers is not taken from whoever has it.
  */
-import { lstatSync, unlinkSync } from "node:fs";
+import { existsSync, lstatSync, unlinkSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { dirname } from "node:path";
 import { getSystemErrorMap } from "node:util";
 import { monitorSocketOptions } from "./monitor.ts";
 
@@ -19,7 +20,10 @@ export async function listenOnUnixSocket(path: string, accept: (socket: Socket) 
       process.umask(before);
     });
   } catch (cause) {
-    throw new Error(`Failed to bind socket to ${path}: ${errnoSentence(cause)}`, { cause });
+    // Node says EACCES where the directory is not there.
+    const missing = !existsSync(dirname(path));
+    const why = missing ? "No such file or directory" : errnoSentence(cause);
+    throw new Error(`Failed to bind socket to ${path}: ${why}`, { cause });
   } finally {
     process.umask(before);
   }

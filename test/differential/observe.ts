@@ -83,7 +83,7 @@ async function bitmapsOf(daemon: Daemon): Promise<unknown> {
 function byJob(events: readonly QmpClientEvent[]): Record<string, readonly string[]> {
   const stories: Record<string, string[]> = {};
   for (const { name, data } of events) {
-    const about = (data ?? {}) as Readonly<Record<string, unknown>>;
+    const about = (data ?? {}) as Readonly<Record<string, string | number | undefined>>;
     const id = String(about.id ?? about.device ?? "");
     (stories[id] ??= []).push(line(name, about));
   }
@@ -91,7 +91,7 @@ function byJob(events: readonly QmpClientEvent[]): Record<string, readonly strin
   return Object.fromEntries(kept.filter(([, story]) => story.length > 0));
 }
 
-function line(name: string, data: Readonly<Record<string, unknown>>): string {
+function line(name: string, data: Readonly<Record<string, string | number | undefined>>): string {
   if (name === "JOB_STATUS_CHANGE") return String(data.status);
   if (name === "BLOCK_JOB_COMPLETED" && data.error === undefined)
     return `${name} ${String(data.len)} ${String(data.offset)} ${String(data.speed)}`;

@@ -83,7 +83,7 @@ export class QmpService {
       typeof given === "function" ? given() : given,
     ]);
     this.#stopListening = runtime.onEvent((event) => this.#hear(event));
-    return makeContext(runtime, (name, data) => this.#tell(name, Date.now(), data as unknown as Writable));
+    return makeContext(runtime, (name, data) => this.#tell(name, Date.now(), data));
   }
 
   /** Of what the runtime tells, what QMP has. */

@@ -120,5 +120,5 @@ function filenameOf(options: ChardevOptions): string {
 }
 
 function standardStreams(): Duplex {
-  return Duplex.from({ readable: process.stdin, writable: process.stdout }) as Duplex;
+  return Duplex.from({ readable: process.stdin, writable: process.stdout });
 }

@@ -19,7 +19,7 @@ export class Daemon {
   readonly #service: QmpService;
   readonly #chardevs = new Chardevs();
   readonly #quit: () => void;
-  #monitors = new Set<string>();
+  readonly #monitors = new Set<string>();
 
   /** @param quit called when a client says so */
   constructor(log: Log, quit: () => void) {

@@ -87,10 +87,7 @@ export class QmpClient {
     command: Name,
     ...[args]: ArgumentsOf<Name>
   ): Promise<QmpCommands[Name]["result"]> {
-    return (await this.executeAny(
-      command,
-      args as Readonly<Record<string, Writable>> | undefined,
-    )) as QmpCommands[Name]["result"];
+    return (await this.executeAny(command, args)) as QmpCommands[Name]["result"];
   }
 
   /** A command that is not in the table, for other servers. */

@@ -20,8 +20,3 @@ export interface GraphNode {
 export function isReadOnly(node: GraphNode): boolean {
   return node.options["read-only"] === true || node.disk.node.readOnly;
 }
-
-/** Discards are done, and not dropped before they count. */
-export function discards(node: GraphNode): boolean {
-  return node.options.discard === "unmap";
-}

@@ -152,7 +152,7 @@ class Reading {
     if (typeof value !== "string") throw wrongType(path, "string");
     if (["on", "yes", "true", "y"].includes(value)) return true;
     if (["off", "no", "false", "n"].includes(value)) return false;
-    throw new QmpError(`Parameter '${path.last}' expects 'on' or 'off'`);
+    throw new QmpError(`Parameter '${path.toString()}' expects 'on' or 'off'`);
   }
 
   #number(value: JsonValue, path: Path): number {
@@ -172,7 +172,7 @@ class Reading {
   #uint64(value: JsonValue, path: Path): bigint {
     const read = this.#words ? wordToInteger(value) : jsonToInteger(value);
     if (read === undefined || read < int64Min || read >= 2n ** 64n) {
-      throw new QmpError(`Parameter '${path.toString()}' expects uint64`);
+      throw new QmpError(`Parameter '${path.toString()}' expects ${this.#words ? "integer" : "uint64"}`);
     }
     return BigInt.asUintN(64, read);
   }

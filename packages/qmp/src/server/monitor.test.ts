@@ -154,7 +154,7 @@ test("a socket is its owner's alone, whatever the umask", async () => {
   onTestFinished(() => void process.umask(before));
   const { path } = await serve();
   expect((statSync(path).mode & 0o777).toString(8)).toBe("600");
-  expect(process.umask()).toBe(0);
+  expect(process.umask(0)).toBe(0);
 });
 
 test("a socket that nobody listens on is replaced, one that answers is refused, and so is what is no socket", async () => {

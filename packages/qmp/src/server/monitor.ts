@@ -2,7 +2,6 @@
  * A monitor: one client at a time. Who connects while another is served waits, without a greeting, until that one has gone;
  * who gives up meanwhile is forgotten.
  */
-import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { type Output, type QmpEvent, Session, type SessionOptions } from "./session.ts";
 
@@ -128,5 +127,3 @@ export const monitorSocketOptions: { readonly pauseOnConnect: true; readonly all
   pauseOnConnect: true,
   allowHalfOpen: true,
 };
-
-export type MonitorSocket = Socket;

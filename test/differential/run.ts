@@ -107,7 +107,10 @@ function completedTargets(steps: readonly Step[], { events }: Observation): stri
   return Object.entries(events)
     .filter(([, story]) => story.some((line) => /^BLOCK_JOB_COMPLETED \d/.test(line)))
     .flatMap(([id]) => {
-      const started = steps.flatMap(backupsOf).findLast((backup) => backup["job-id"] === id);
+      const started = steps
+        .flatMap(backupsOf)
+        .reverse()
+        .find((backup) => backup["job-id"] === id);
       return started === undefined ? [] : [String(started.target)];
     })
     .filter((target) => target === "t" || target === "u");

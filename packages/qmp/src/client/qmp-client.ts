@@ -83,18 +83,21 @@ export class QmpClient {
   }
 
   /** @throws QmpError with the class and the text of the answer; QmpConnectionLost */
-  async execute<Name extends keyof QmpCommands>(
+  execute<Name extends keyof QmpCommands>(
     command: Name,
     ...[args]: ArgumentsOf<Name>
   ): Promise<QmpCommands[Name]["result"]> {
-    return (await this.executeAny(command, args)) as QmpCommands[Name]["result"];
+    return this.executeAny<QmpCommands[Name]["result"]>(
+      command,
+      args as Readonly<Record<string, Writable>> | undefined,
+    );
   }
 
   /** A command that is not in the table, for other servers. */
-  async executeAny(command: string, args?: Readonly<Record<string, Writable>>): Promise<unknown> {
+  async executeAny<Result = unknown>(command: string, args?: Readonly<Record<string, Writable>>): Promise<Result> {
     if (this.#closed) throw new QmpConnectionLost(`${command}: the client is closed`);
     await this.#back;
-    return this.#send(command, args);
+    return (await this.#send(command, args)) as Result;
   }
 
   /** From now on, until the client is closed, the loop is left or the signal is aborted. */

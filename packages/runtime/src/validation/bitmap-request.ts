@@ -125,9 +125,10 @@ export function checkBitmapAdd(request: BitmapAddRequest, facts: Pick<Facts, "no
 
 function refuseNew(node: NodeFacts, name: string, granularity: number, persistent: boolean): Refusal | undefined {
   const fields = { node: node.name, bitmap: name };
-  if (node.bitmap(name) !== undefined) return refusal("ERR_BITMAP_EXISTS", `Bitmap already exists: ${name}`, fields);
+  // Whether it could be stored comes first, as in QEMU.
   const storing = persistent ? refuseStoring(node, name, granularity) : undefined;
   if (storing !== undefined) return storing;
+  if (node.bitmap(name) !== undefined) return refusal("ERR_BITMAP_EXISTS", `Bitmap already exists: ${name}`, fields);
   if (Buffer.byteLength(name) > bitmapNameLengthMax) {
     return refusal("ERR_BITMAP_NAME", `Bitmap name too long: ${name}`, fields);
   }

@@ -70,13 +70,7 @@ const transactionsKept = 32;
 
 export class Coordinator {
   readonly engine: Engine;
-  readonly world: World = {
-    disks: new Map(),
-    jobs: new Map(),
-    starting: new Map(),
-    groups: new Map(),
-    lettingGo: new Map(),
-  };
+  readonly world: World;
   readonly jobs: JobControl;
   /** Points in time that users read. */
   readonly views: Map<string, View> = new Map();
@@ -96,10 +90,19 @@ export class Coordinator {
     options: {
       now: () => number;
       freezeDeadlineMs: number;
+      targetsAreNoSources: boolean;
       observeFreeze?: (freeze: FreezeObservation) => void;
     },
   ) {
     this.engine = engine;
+    this.world = {
+      disks: new Map(),
+      jobs: new Map(),
+      starting: new Map(),
+      groups: new Map(),
+      lettingGo: new Map(),
+      targetsAreNoSources: options.targetsAreNoSources,
+    };
     this.now = options.now;
     this.freezeDeadlineMs = options.freezeDeadlineMs;
     this.#observeFreeze = options.observeFreeze;

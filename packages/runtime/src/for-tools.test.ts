@@ -147,6 +147,25 @@ test("an export may show another disk's bitmap of the same length, which is busy
     });
   }));
 
+test("what a job writes is refused as a source where the runtime was told so, and only there", () =>
+  inScene(async (outer) => {
+    for (const backupOfTargets of [true, false]) {
+      await inScene(
+        async (scene) => {
+          const { runtime } = scene;
+          const disk = await scene.disk("a", length, 1);
+          const target = await scene.disk("t", length);
+          await runtime.backup({ disk, target, sync: "none" });
+          const refused = await refusalOf(() => runtime.backup({ disk: target, target: outer.target(length) }));
+          expect(refused.desc).toBe(
+            backupOfTargets ? "it was not refused" : "Node 't' is busy: block device is in use by block job: backup",
+          );
+        },
+        { backupOfTargets },
+      );
+    }
+  }));
+
 test("a disk says who uses it", () =>
   inScene(async (scene) => {
     const { runtime } = scene;

@@ -13,6 +13,11 @@ export interface RuntimeOptions {
   readonly guestDelayMax?: number;
   /** How long a freeze may try before it is refused, milliseconds; 5000 by default. */
   readonly freezeDeadlineMs?: number;
+  /**
+   * Whether what a job writes can be backed up at the same time; true by default: the job is one of its guests. QEMU refuses
+   * it, and tools that know QEMU may rely on that.
+   */
+  readonly backupOfTargets?: boolean;
   /** Milliseconds since the epoch; for tests. */
   readonly now?: () => number;
   /** For tests: called with the gates closed, at the instant of each freeze. Its time is not counted as the gate's. */

@@ -89,6 +89,7 @@ export class Runtime {
     this.#coordinator = new Coordinator(this.#engine, this.#events, {
       now,
       freezeDeadlineMs: options.freezeDeadlineMs ?? 5000,
+      targetsAreNoSources: options.backupOfTargets === false,
       ...(observe === undefined ? {} : { observeFreeze: observe }),
     });
   }

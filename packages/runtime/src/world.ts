@@ -19,6 +19,8 @@ export interface World {
   readonly groups: Map<string, GroupActor>;
   /** Identity of a target's storage to the id of the job that has ended and still has threads there. */
   readonly lettingGo: Map<string, string>;
+  /** What a job writes is refused as the source of another. */
+  readonly targetsAreNoSources: boolean;
 }
 
 const busyStates: ReadonlySet<string> = new Set(["folding", "frozen", "exported", "removing"]);
@@ -41,7 +43,9 @@ function nodeFacts(world: World, draft: Draft, disk: DiskState, command: number)
   return {
     ...nodeOnly(node, disk.layer.table.length),
     name: disk.name,
-    ...(isTarget(world, node.identity) ? { targetBlocked: inUse } : {}),
+    ...(isTarget(world, node.identity)
+      ? { targetBlocked: inUse, ...(world.targetsAreNoSources ? { sourceBlocked: inUse } : {}) }
+      : {}),
     ...lettingGoOf(world, node.identity),
     bitmap(name) {
       const bitmap = draft.bitmap(disk, name);
@@ -52,8 +56,8 @@ function nodeFacts(world: World, draft: Draft, disk: DiskState, command: number)
 }
 
 /**
- * Whether a job writes this storage, or is about to. Two cannot; but what a job writes can be backed up at the same time (QEMU refuses that):
- * the job is then one of its guests.
+ * Whether a job writes this storage, or is about to. Two cannot; but what a job writes can be backed up at the same time,
+ * unless the runtime was told to refuse that, as QEMU does: the job is then one of its guests.
  */
 function isTarget(world: World, identity: string): boolean {
   for (const starting of world.starting.values()) if (starting === identity) return true;

@@ -105,5 +105,5 @@ export class Daemon {
 
 async function makeRuntime(): Promise<Runtime> {
   const { createRuntime } = await import("@heirloom/runtime");
-  return createRuntime();
+  return createRuntime({ backupOfTargets: false });
 }

@@ -101,17 +101,9 @@ function planBlockdevBackup(context: CommandContext, args: BlockdevBackup): Runt
   const source = graph.get(args.device);
   const target = graph.get(args.target);
   const options = backupOptions(context, args, source.disk);
-  // The runtime could: what a job writes is a guest's writing to it. QEMU's clients are told what they know.
-  if (isWritten(context, source.name) && source !== target) {
-    throw new QmpError(`Node '${source.name}' is busy: block device is in use by block job: backup`);
-  }
   if (isReadOnly(target) && !target.disk.node.readOnly)
     throw new QmpError("Could not create node: Block node is read-only");
   return { type: "backup", ...options, target: target.disk };
-}
-
-function isWritten({ runtime }: CommandContext, node: string): boolean {
-  return runtime.jobs.some((job) => job.target.name === node && job.info.status !== "concluded");
 }
 
 function planDriveBackup(context: CommandContext, args: DriveBackup): RuntimeAction {

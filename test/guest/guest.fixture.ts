@@ -148,7 +148,16 @@ export class Guest {
 /** @returns a sentence about the first program that a guest needs and that is not here */
 export function missingTools(): string | undefined {
   if (process.arch !== "x64") return `the guest is an x86-64 one, and this is ${process.arch}`;
-  const tools = ["qemu-system-x86_64", "qemu-storage-daemon", "busybox", "dpkg-deb", "mkfs.ext4", "e2fsck", "debugfs"];
+  const tools = [
+    "qemu-system-x86_64",
+    "qemu-storage-daemon",
+    "busybox",
+    "dpkg-deb",
+    "mkfs.ext4",
+    "e2fsck",
+    "debugfs",
+    "nbdcopy",
+  ];
   const tool = tools.find((name) => spawnSync("sh", ["-c", `command -v ${name}`]).status !== 0);
   return tool === undefined ? undefined : `${tool} is not installed`;
 }

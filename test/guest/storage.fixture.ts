@@ -10,6 +10,14 @@ export interface Storage {
    * the call is in it, and what the guest does from now on is not.
    */
   backup(sync: "full" | "incremental"): Promise<RunningBackup>;
+  /** A read-only export of one instant, which has been once this resolves; where the storage can. */
+  pull?(): Promise<PulledInstant>;
+  close(): Promise<void>;
+}
+
+export interface PulledInstant {
+  readonly uri: string;
+  /** All of it was read. */
   close(): Promise<void>;
 }
 
@@ -72,6 +80,18 @@ export async function heirloomStorage(scratch: string, image: string, target: st
           done: job.done.then(({ status, error }) => {
             if (status !== "completed") throw new Error(`backup: ${error ?? status}`);
           }),
+        };
+      },
+      async pull() {
+        const view = disk.view();
+        await view.ready;
+        const exported = await server.add({ view });
+        return {
+          uri: exported.uris[0],
+          async close() {
+            await exported.remove();
+            await view.success();
+          },
         };
       },
       close: () => runtime.close(),

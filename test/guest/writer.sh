@@ -10,6 +10,8 @@
 #   4. /files/(n - 24) is deleted
 writer() {
   n=${1:-0}
+  # Where an earlier writer was cut off, its last deletion may be due.
+  if [ $n -gt 24 ]; then rm -f /mnt/files/$((n - 24)); fi
   while [ ! -e /stop ]; do
     n=$((n + 1))
     line=$(printf '%015d\n_' $n)

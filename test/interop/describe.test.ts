@@ -1,7 +1,7 @@
 /** What an export says of itself, as nbdinfo and qemu-img hear it. */
 import { describe, expect, test } from "vitest";
 import { attempt, Interop, KiB, MiB, noise, run } from "./interop.fixture.ts";
-import { servers } from "./servers.fixture.ts";
+import { serversAndCommand as servers } from "./servers.fixture.ts";
 
 interface Info {
   readonly protocol: string;

@@ -1,7 +1,7 @@
 /** What is where: allocation and dirty bitmaps, as nbdinfo and qemu-img map them, against extents that the test laid out. */
 import { describe, expect, test } from "vitest";
 import { granularity, Interop, KiB, MiB, noise, run } from "./interop.fixture.ts";
-import { servers } from "./servers.fixture.ts";
+import { serversAndCommand as servers } from "./servers.fixture.ts";
 
 interface Extent {
   readonly offset: number;

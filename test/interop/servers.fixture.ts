@@ -3,8 +3,11 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { createRuntime } from "@heirloom/runtime";
 import { QemuStorageDaemon } from "../bench/peers/qemu-storage-daemon.mjs";
+
+const command = fileURLToPath(new URL("../../packages/cli/dist/heirloom/main.js", import.meta.url));
 
 export interface ExportedImage {
   readonly name: string;
@@ -124,7 +127,29 @@ const heirloom: Server = {
   },
 };
 
+const heirloomServe: Server = {
+  name: "heirloom serve",
+  tools: [],
+  manyExports: true,
+  bitmaps: true,
+  fastZero: true,
+  async start(scratch, images) {
+    const socket = join(scratch, "serve.sock");
+    const [{ readOnly, bitmap }] = images as [ExportedImage];
+    const options = [
+      ...(readOnly === true ? ["--read-only"] : []),
+      ...(bitmap === undefined ? [] : ["--bitmap", bitmap]),
+    ];
+    const exports = images.map(({ file, name }) => `${file}=${name}`);
+    const args = ["serve", ...exports, "--socket", socket, "--pid-file", `${socket}.pid`, ...options];
+    return program(process.execPath, [command, ...args], socket);
+  },
+};
+
 export const servers: readonly Server[] = [nbdkit, qemuNbd, qemuStorageDaemon, heirloom];
+
+/** The command's server is the runtime's: what is asked of it is that it puts the right things there. */
+export const serversAndCommand: readonly Server[] = [...servers, heirloomServe];
 
 /** Until it takes connections, which is when it writes its process number to a file; until its end at `close`. */
 async function program(tool: string, args: readonly string[], socket: string): Promise<Serving> {

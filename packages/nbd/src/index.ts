@@ -21,8 +21,6 @@ export type {
   WriteOptions,
   WriteZeroesOptions,
 } from "./client/nbd-client.ts";
-export { TlsRelay } from "./client/tls-relay.ts";
-export type { TlsRelayOptions } from "./client/tls-relay.ts";
 export { readTlsFiles } from "./client/tls-credentials.ts";
 export type { NbdTls } from "./client/tls-credentials.ts";
 export { ListenError } from "./server/listen-error.ts";
@@ -34,6 +32,7 @@ export type { TrafficCounts } from "./session/traffic.ts";
 export { NbdServerError } from "./server/nbd-server-error.ts";
 export type { NbdServerErrorCode } from "./server/nbd-server-error.ts";
 export { interruptNbd, nbdDriver, nbdNode } from "./client/nbd-node.ts";
+export { startNbdTls } from "./client/tls-service.ts";
 export type { NbdNodeOptions } from "./client/nbd-node.ts";
 export { bitmapContext, dirtyExtents, pull } from "./client/pull.ts";
 export type { PullOptions, PullProgress, PullResult, PullSink } from "./client/pull.ts";

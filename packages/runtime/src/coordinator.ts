@@ -16,7 +16,13 @@ import type { DiskUser } from "./machines/disk-machine.ts";
 import type { BitmapReference } from "./machines/bitmap-types.ts";
 import { type Inspection, MachineActor } from "./machines/machine-actor.ts";
 import { refuseAction, type TransactionActionKind } from "./machines/transaction-action.ts";
-import { transactionMachine } from "./machines/transaction-machine.ts";
+import {
+  type TransactionContext,
+  type TransactionEffect,
+  type TransactionEvent,
+  type TransactionInput,
+  transactionMachine,
+} from "./machines/transaction-machine.ts";
 import { checkBitmapAdd, checkMerge, findBitmap } from "./validation/bitmap-request.ts";
 import { factsOf, type World } from "./world.ts";
 import type { FreezeObservation } from "./options.ts";
@@ -66,6 +72,8 @@ const operationName: Readonly<Record<Action["kind"], string>> = {
   backup: "backup",
 };
 
+type TransactionActor = MachineActor<TransactionInput, TransactionContext, TransactionEvent, TransactionEffect>;
+
 const transactionsKept = 32;
 
 export class Coordinator {
@@ -81,8 +89,8 @@ export class Coordinator {
   readonly freezeDeadlineMs: number;
   readonly #observeFreeze: ((freeze: FreezeObservation) => void) | undefined;
   #commands = 0;
-  /** The last transactions, for inspection. */
-  readonly #transactions: { inspect(): Inspection<unknown> }[] = [];
+  /** The last transactions, for inspection: those under way as actors, those that have ended as what inspection says of them. */
+  readonly #transactions: (TransactionActor | Inspection<unknown>)[] = [];
 
   constructor(
     engine: Engine,
@@ -110,7 +118,7 @@ export class Coordinator {
   }
 
   inspectTransactions(): readonly Inspection<unknown>[] {
-    return this.#transactions.map((transaction) => transaction.inspect());
+    return this.#transactions.map((kept) => (kept instanceof MachineActor ? kept.inspect() : kept));
   }
 
   /** A number for a new command; events of one command carry it. */
@@ -177,6 +185,9 @@ export class Coordinator {
     } catch (error) {
       const operation = actions.length === 1 ? operationName[actions[0].kind] : "transaction";
       throw this.asRefusal(error, operation);
+    } finally {
+      const kept = this.#transactions.indexOf(tx);
+      if (kept !== -1) this.#transactions[kept] = tx.inspect();
     }
     await folded; // whoever asked finds the bitmaps free
     return started;

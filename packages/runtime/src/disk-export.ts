@@ -85,7 +85,10 @@ export class DiskExport {
    * @returns whether they were
    */
   end(mode: "safe" | "soft" | "hard"): Promise<boolean> {
-    if (this.#gone !== undefined) return this.#gone;
+    if (this.#gone !== undefined) {
+      if (mode === "hard") this.#parts.server.cutOff(this.name);
+      return this.#gone;
+    }
     const plan = this.#actor.plan({ type: "remove", mode });
     if (!plan.ok) return Promise.reject(new RefusalError("export remove", plan.refusal));
     void this.traffic; // the last look
@@ -113,21 +116,29 @@ export class DiskExport {
     const { coordinator, server, disk, others, taken, held } = this.#parts;
     const answered = await server.remove(this.name, { hard });
     for (const bits of held) bits.letGo();
-    if (taken.length > 0) {
-      const draft = coordinator.draft(coordinator.nextCommand(), "export remove");
-      await coordinator.engine.transitions.run({
-        name: "export remove",
-        stacks: [...new Set([disk, ...others].map((one) => one.layer.stack))],
-        prepare: () => {
-          for (const bitmap of taken) draft.plan(bitmap, { type: "release" });
-          return { tables: draft.tables(), committed: () => draft.commit(), abandoned: () => draft.abandon() };
-        },
-      });
-    }
+    await releaseBitmaps(coordinator, [disk, ...others], taken);
     this.#actor.send({ type: "letGo" });
     coordinator.exports.delete(this.id);
     for (const used of [disk, ...others]) coordinator.unuse(used, { kind: "export", id: this.id });
     for (const listener of this.#whenGone) listener();
     return answered;
   }
+}
+
+/** Bitmaps that an export took, and nobody looks at any more. */
+export async function releaseBitmaps(
+  coordinator: Coordinator,
+  disks: readonly DiskState[],
+  taken: readonly BitmapState[],
+): Promise<void> {
+  if (taken.length === 0) return;
+  const draft = coordinator.draft(coordinator.nextCommand(), "export remove");
+  await coordinator.engine.transitions.run({
+    name: "export remove",
+    stacks: [...new Set(disks.map((disk) => disk.layer.stack))],
+    prepare: () => {
+      for (const bitmap of taken) draft.plan(bitmap, { type: "release" });
+      return { tables: draft.tables(), committed: () => draft.commit(), abandoned: () => draft.abandon() };
+    },
+  });
 }

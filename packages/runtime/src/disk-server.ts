@@ -17,12 +17,13 @@ import {
   NbdServer,
   type NbdServerEvent,
   type NbdServerOptions,
+  type NbdUri,
 } from "@heirloom/nbd";
 import type { BitmapState } from "./bitmap-memory.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { Disk } from "./disk.ts";
 import type { BitmapSource } from "./disk-bitmaps.ts";
-import { DiskExport } from "./disk-export.ts";
+import { DiskExport, releaseBitmaps } from "./disk-export.ts";
 import type { DiskState } from "./disk-state.ts";
 import { HeirloomError, refusal, RefusalError } from "./errors.ts";
 import type { EventStream } from "./event-stream.ts";
@@ -30,7 +31,7 @@ import { findBitmap } from "./validation/bitmap-request.ts";
 import type { View } from "./view.ts";
 import { factsOf } from "./world.ts";
 
-export interface ServeOptions extends Omit<NbdServerOptions, "onEvent" | "startTls"> {
+export interface ServeOptions extends Omit<NbdServerOptions, "onEvent"> {
   /** Where clients connect; more can be added later. */
   readonly listen?: readonly ListenAddress[];
 }
@@ -65,7 +66,11 @@ export class DiskServer {
   readonly #events: EventStream;
   readonly #server: NbdServer;
   readonly #exports = new Map<string, DiskExport>();
+  /** Which export a connection has open. */
+  readonly #exportOf = new Map<number, DiskExport>();
   readonly #onClosed: () => void;
+  /** URIs say that there is TLS; which credentials to show is the client's to know. */
+  readonly #uriTls: Pick<NbdUri, "tls">;
   #nextExport = 0;
   #closing: Promise<boolean> | undefined;
 
@@ -74,6 +79,7 @@ export class DiskServer {
     this.#coordinator = coordinator;
     this.#events = events;
     this.#onClosed = onClosed;
+    this.#uriTls = options.tls === undefined ? {} : { tls: {} };
     const { listen: _, ...serverOptions } = options;
     this.#server = new NbdServer(coordinator.engine, {
       ...serverOptions,
@@ -149,6 +155,7 @@ export class DiskServer {
     const { engine } = coordinator;
     const draft = coordinator.draft(coordinator.nextCommand(), "export");
     let exported: DiskExport | undefined;
+    let unpublished: { readonly bitmaps: readonly BitmapState[]; readonly error: unknown } | undefined;
     const user = { kind: "export", id } as const;
     const added = engine.transitions.run({
       name: "export",
@@ -156,7 +163,7 @@ export class DiskServer {
       deadlineMs: coordinator.freezeDeadlineMs,
       prepare: () => {
         for (const one of [disk, ...others]) coordinator.refuseClosing(one, true, "export");
-        this.#refuseExport(id, name);
+        this.#refuseExport(id, name, options.description);
         if (writable && disk.node.readOnly) {
           const desc = "Cannot export read-only node as writable";
           throw new RefusalError("export", refusal("ERR_NODE_READ_ONLY", desc, { node: disk.name }));
@@ -169,7 +176,12 @@ export class DiskServer {
             const shown = bitmaps.map((one) => ({ name: one.name, bitmap: one.memory.bits.bitmap.handle }));
             const spec = this.#spec(disk, name, options, { disk: engine.postedDisk(disk.layer) }, shown, writable);
             const held = bitmaps.map((one) => one.memory.bits);
-            exported = this.#publish(disk, id, disk.name, spec, bitmaps, held, others);
+            try {
+              this.#refuseExport(id, name, options.description); // the gate may have been held for long
+              exported = this.#publish(disk, id, disk.name, spec, bitmaps, held, others);
+            } catch (error) {
+              unpublished = { bitmaps, error };
+            }
           },
           abandoned: () => draft.abandon(),
         };
@@ -179,6 +191,10 @@ export class DiskServer {
       draft.abandon();
       throw coordinator.asRefusal(error, "export");
     });
+    if (unpublished !== undefined) {
+      await releaseBitmaps(coordinator, [disk, ...others], unpublished.bitmaps);
+      throw unpublished.error;
+    }
     if (exported === undefined) throw new HeirloomError("ERR_INVARIANT", "export", "a transition without its commit");
     return exported;
   }
@@ -232,7 +248,8 @@ export class DiskServer {
     }
     const name = options.name ?? view.id;
     const id = this.#idFor(options.id, name);
-    this.#refuseExport(id, name);
+    this.#refuseExport(id, name, options.description);
+    view.refuseEnded("export");
     const bits = bitmap?.memory.bits;
     const shown = bitmap === undefined || bits === undefined ? [] : [{ name: bitmap.name, bitmap: bits.bitmap.handle }];
     const source = { view: this.#coordinator.engine.postedView(engineView) };
@@ -290,10 +307,13 @@ export class DiskServer {
   }
 
   #urisOf(name: string): readonly string[] {
-    return this.addresses.map((bound) => formatNbdUri({ address: reachable(bound), exportName: name }));
+    return this.addresses.map((bound) =>
+      formatNbdUri({ address: reachable(bound), exportName: name, ...this.#uriTls }),
+    );
   }
 
-  #refuseExport(id: string, name: string): void {
+  #refuseExport(id: string, name: string, description: string | undefined): void {
+    if (this.#closing !== undefined) throw new HeirloomError("ERR_SERVER_CLOSED", "export", "the server is closed");
     if (this.#coordinator.exports.has(id)) {
       const desc = `Block export id '${id}' is already in use`;
       throw new RefusalError("export", refusal("ERR_EXPORT_EXISTS", desc, { export: id }));
@@ -302,6 +322,7 @@ export class DiskServer {
       const desc = `NBD server already has export named '${name}'`;
       throw new RefusalError("export", refusal("ERR_EXPORT_EXISTS", desc, { name }));
     }
+    this.#server.check({ name, description });
   }
 
   #idFor(given: string | undefined, name: string): string {
@@ -316,12 +337,14 @@ export class DiskServer {
   #onEvent(event: NbdServerEvent): void {
     const at = this.#coordinator.now();
     const { type, ...data } = event;
-    if (type !== "refused") {
-      for (const exported of this.#exports.values()) {
-        if (exported.name !== event.export) continue;
-        if (type === "connected") exported.note({ type, peer: event.peer });
-        else exported.note({ type, peer: event.peer, reason: event.reason });
-      }
+    if (type === "connected") {
+      // The last of that name: one before it is being removed, and takes nobody.
+      const exported = this.exports.findLast(({ name }) => name === event.export);
+      if (exported !== undefined) this.#exportOf.set(event.connection, exported);
+      exported?.note({ type, peer: event.peer });
+    } else if (type === "disconnected") {
+      this.#exportOf.get(event.connection)?.note({ type, peer: event.peer, reason: event.reason });
+      this.#exportOf.delete(event.connection);
     }
     this.#events.emit({ at, name: eventNames[type], data });
   }

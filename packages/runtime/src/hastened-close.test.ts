@@ -19,7 +19,7 @@ test("a soft close becomes a hard one: the client is cut off, and the close ends
   onTestFinished(() => client.destroy());
   const write = client.write(new Uint8Array(512), 0).then(
     () => "answered",
-    (error: { code: string }) => error.code,
+    (error: unknown) => (error as { code?: string }).code,
   );
   await faultReached(disk.node, 0);
 

@@ -11,7 +11,7 @@ import { disksOf, type JobState, jobLength, jobOffset } from "./job-state.ts";
 import type { JobDecision } from "./machines/job-types.ts";
 import type { JobResult } from "./options.ts";
 import { bitmapOutcome, outcomeEvent } from "./validation/outcome.ts";
-import { delay, withResolvers } from "./waiting.ts";
+import { within, withResolvers } from "./waiting.ts";
 
 const errnoIo = 5;
 /** A last flush, so that what is on the target counts for bitmap-mode always, may take this long. */
@@ -48,7 +48,7 @@ export class JobEnding {
   /** Resolves when no ended job's thread has this target any more, or after the time: threads that do not hang take a moment. */
   async targetFree(identity: string, timeoutMs: number): Promise<void> {
     const letGo = this.#letGoOf.get(identity);
-    if (letGo !== undefined) await Promise.race([letGo, delay(timeoutMs)]);
+    if (letGo !== undefined) await within(timeoutMs, letGo, { keepsAlive: false });
   }
 
   /**
@@ -68,7 +68,7 @@ export class JobEnding {
           draft.removeView(job.disk, job.view);
           const event = endEvent(job, outcome);
           if (job.bitmap !== undefined && event !== undefined)
-            draft.plan(job.bitmap, { ...event, command: draft.command });
+            draft.plan(job.bitmap, { command: draft.command, ...event });
         }
         return {
           tables: draft.tables(),
@@ -148,7 +148,7 @@ export class JobEnding {
       endMs: job.endMs,
     };
     // Whoever waits for the end finds the target free, unless a thread hangs there.
-    void Promise.race([letGo, delay(lettingGoMs)]).then(() => job.finish(result));
+    void within(lettingGoMs, letGo, { keepsAlive: false }).then(() => job.finish(result));
   }
 }
 

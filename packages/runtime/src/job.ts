@@ -5,6 +5,7 @@ import { type JobState, jobLength, jobOffset } from "./job-state.ts";
 import { jobStatus } from "./machines/job-refusal.ts";
 import type { HistoryEntry } from "./machines/machine-actor.ts";
 import type { JobInfo, JobResult } from "./options.ts";
+import { within } from "./waiting.ts";
 
 export class Job {
   readonly id: string;
@@ -91,7 +92,7 @@ export class Job {
     void this.done.then(() => (ended = true));
     while (!ended) {
       yield this.info;
-      await Promise.race([this.done, new Promise((resolve) => setTimeout(resolve, everyMs))]);
+      await within(everyMs, this.done);
     }
     yield this.info;
   }

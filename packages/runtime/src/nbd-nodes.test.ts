@@ -107,15 +107,11 @@ test("a target that hangs is an error after its time, and no guest waits for it"
     const server = await nbdkit(context, scene, "sock", [
       ...["--filter=delay", "file", scene.path("t.raw"), "wdelay=60"],
     ]);
-    const target = nbdNode({ path: server.path, requestTimeoutMs: 500 });
+    const target = nbdNode({ path: server.path, requestTimeoutMs: 4000 });
     const job = await scene.runtime.backup({ disk, target, sync: "full", bitmap: "daily", bitmapMode: "on-success" });
-    let slowest = 0;
-    for (let offset = 0; offset < length; offset += cluster) {
-      const begun = performance.now();
-      await disk.write(new Uint8Array(cluster).fill(2), offset);
-      slowest = Math.max(slowest, performance.now() - begun);
-    }
+    for (let offset = 0; offset < length; offset += cluster) await disk.write(new Uint8Array(cluster).fill(2), offset);
+    // All of them are through while the target has yet to be given up.
+    expect(job.info.status).toBe("running");
     expect(await ended(job)).toEqual({ status: "failed", error: "Connection timed out" });
-    expect(slowest).toBeLessThan(400);
     expect(granulesOf(disk, "daily").length).toBe(length / cluster);
   }));

@@ -42,6 +42,7 @@ import { withDriverModules } from "./node-specs.ts";
 import { prepareBackup } from "./prepare-backup.ts";
 import { windowOf } from "./window.ts";
 import { refuseNodeName } from "./validation/identifier.ts";
+import { within } from "./waiting.ts";
 
 export interface RuntimeInspection {
   readonly disks: ReadonlyArray<Inspection<unknown> & { readonly bitmaps: ReadonlyArray<Inspection<unknown>> }>;
@@ -422,15 +423,6 @@ const lettingGoMs = 1000;
 const closeMs = 3000;
 /** A detach waits this long for threads to let go. */
 const detachMs = 1000;
-
-async function within(milliseconds: number, work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  try {
-    await Promise.race([work, new Promise((resolve) => (timer = setTimeout(resolve, milliseconds)))]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
 
 function nameOf(disk: Disk | string): string {
   return typeof disk === "string" ? disk : disk.name;

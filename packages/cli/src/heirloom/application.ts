@@ -53,6 +53,7 @@ export const application: Application<CommandContext> = buildApplication(
           [`heirloom: no command '${input}'${suggestion(corrections)}`, "  'heirloom --help' lists them."].join("\n"),
         exceptionWhileParsingArguments: (error) =>
           `heirloom: ${usageMessage(error)}\n  '--help' says what is expected.`,
+        exceptionWhileLoadingCommandFunction: explain,
         exceptionWhileRunningCommand: explain,
         commandErrorResult: explain,
       },

@@ -141,9 +141,9 @@ export class DriverConnections {
   }
 
   #connect(slot: number, patience: Patience): Errno {
-    const { address, exportName, openTimeoutMs } = this.#state;
+    const { openTimeoutMs } = this.#state;
     try {
-      const made = connectThread(address, exportName, [CONTEXT_ALLOCATION], patience, nowMs() + openTimeoutMs);
+      const made = connectThread(this.#state, [CONTEXT_ALLOCATION], patience, nowMs() + openTimeoutMs);
       if (!isSame(this.#state, made)) {
         closeFile(made.fd);
         this.#final = true;

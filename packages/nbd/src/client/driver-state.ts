@@ -1,9 +1,7 @@
 /** What an nbd node's handle carries to every thread. */
-import type { NbdAddress } from "../protocol/uri.ts";
+import type { ThreadTarget } from "./thread-connect.ts";
 
-export interface DriverState {
-  readonly address: NbdAddress;
-  readonly exportName: string;
+export interface DriverState extends ThreadTarget {
   /** See driver-memory.ts. */
   readonly shared: SharedArrayBuffer;
   // What the export was when the node was opened; a connection that finds less is not used.

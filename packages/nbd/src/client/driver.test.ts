@@ -438,7 +438,7 @@ describe("what is refused when a node is opened", () => {
     ["no place", {}, "ERR_NODE_OPTION", "expected one of 'uri', 'path' and 'host'"],
     ["two places", { path: "/a", host: "b" }, "ERR_NODE_OPTION", "expected one of"],
     ["a URI and an export", { uri: "nbd://h", export: "x" }, "ERR_NODE_OPTION", "with an 'export'"],
-    ["TLS", { uri: "nbds://h" }, "ERR_NOT_SUPPORTED", "TLS needs an event loop"],
+    ["no URI", { uri: "nbds:h" }, "ERR_NODE_OPTION", "parse NBD URI"],
     ["a path that is too long", { path: `/${"x".repeat(120)}` }, "ERR_NODE_OPEN", "107 bytes"],
     ["an unknown option", { path: "/a", nonsense: 1 }, "ERR_NODE_OPTION", "unknown option 'nonsense'"],
     ["a host that is none", { host: "no-such-host.invalid" }, "ERR_NODE_OPEN", "no-such-host.invalid"],

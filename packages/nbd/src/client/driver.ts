@@ -20,7 +20,7 @@ import { NbdNode } from "./driver-node.ts";
 import type { DriverState } from "./driver-state.ts";
 import { nowMs, Patience } from "./patience.ts";
 import { encodeRequest } from "./request-codec.ts";
-import { connectThread, type ThreadConnection } from "./thread-connect.ts";
+import { connectThread, type ThreadConnection, type ThreadTarget } from "./thread-connect.ts";
 import { describeAddress } from "./transport.ts";
 
 interface NbdOptions {
@@ -68,14 +68,14 @@ export const driver: Driver = {
 };
 
 function openExport(given: NbdOptions): NodeHandle {
-  const { address, exportName } = readTarget(given);
-  const name = describeTarget(address, exportName);
+  const target = readTarget(given);
+  const name = describeTarget(target.address, target.exportName);
   const shared = memory.makeDriverMemory(given.connections);
   const words = new Int32Array(shared);
   const ticket = memory.takeTicket(words);
   memory.tryTakeSlot(words, 0, ticket);
   const patience = new Patience(words, 0, ticket, 0);
-  const first = connectFirst(address, exportName, name, patience, given.openTimeoutMs);
+  const first = connectFirst(target, name, patience, given.openTimeoutMs);
   try {
     const { export: found, contexts } = first.agreement;
     const readOnly = checkAccess(name, (found.flags & FLAG_READ_ONLY) !== 0, given.readOnly);
@@ -85,8 +85,7 @@ function openExport(given: NbdOptions): NodeHandle {
     }
     const slots = (found.flags & FLAG_CAN_MULTI_CONN) === 0 ? 1 : given.connections;
     const state: DriverState = {
-      address,
-      exportName,
+      ...target,
       // Threads that share one connection find no second slot.
       shared: slots === given.connections ? shared : memory.makeDriverMemory(slots),
       length: found.length,
@@ -116,38 +115,30 @@ function openExport(given: NbdOptions): NodeHandle {
   }
 }
 
-function readTarget(given: NbdOptions): { address: NbdAddress; exportName: string } {
+function readTarget(given: NbdOptions): ThreadTarget {
   const ways = [given.uri, given.path, given.host].filter((way) => way !== undefined).length;
   if (ways !== 1 || (given.uri !== undefined && given.export !== undefined)) {
     const message = "open nbd: expected one of 'uri', 'path' and 'host', the latter two with an 'export'";
     throw new BlockError("ERR_NODE_OPTION", message, { node: "nbd" });
   }
   if (given.path !== undefined) {
-    return { address: { transport: "unix", path: given.path }, exportName: given.export ?? "" };
+    return { address: { transport: "unix", path: given.path }, exportName: given.export ?? "", tls: undefined };
   }
   if (given.host !== undefined) {
     const address = { transport: "tcp" as const, host: given.host, port: given.port };
-    return { address, exportName: given.export ?? "" };
+    return { address, exportName: given.export ?? "", tls: undefined };
   }
   try {
-    const uri = parseNbdUri(given.uri as string);
-    if (uri.tls === undefined) return uri;
+    const { address, exportName, tls } = parseNbdUri(given.uri as string);
+    return { address, exportName, tls };
   } catch (cause) {
     throw new BlockError("ERR_NODE_OPTION", `open nbd: ${(cause as Error).message}`, { node: "nbd", cause });
   }
-  const message = "open nbd: TLS needs an event loop, which a node's threads have not; expected nbd: or nbd+unix:";
-  throw new BlockError("ERR_NOT_SUPPORTED", message, { node: "nbd" });
 }
 
-function connectFirst(
-  address: NbdAddress,
-  exportName: string,
-  name: string,
-  patience: Patience,
-  timeoutMs: number,
-): ThreadConnection {
+function connectFirst(target: ThreadTarget, name: string, patience: Patience, timeoutMs: number): ThreadConnection {
   try {
-    return connectThread(address, exportName, [CONTEXT_ALLOCATION], patience, nowMs() + timeoutMs);
+    return connectThread(target, [CONTEXT_ALLOCATION], patience, nowMs() + timeoutMs);
   } catch (cause) {
     if (!(cause instanceof NbdError)) throw cause;
     const { errno, message } = cause;

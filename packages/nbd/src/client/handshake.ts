@@ -31,9 +31,7 @@ export interface HandshakeWish {
     | { readonly kind: "transmission"; readonly exportName: string; readonly contexts: readonly string[] }
     /** What the server tells of an export, without using it. */
     | { readonly kind: "description"; readonly exportName: string }
-    | { readonly kind: "list" }
-    /** TLS, and nothing behind it: somebody else goes on with the options. */
-    | { readonly kind: "secure" };
+    | { readonly kind: "list" };
 }
 
 /** What a server tells of an export. */
@@ -70,9 +68,7 @@ export interface ListedExport {
 
 export type HandshakeResult =
   | { readonly kind: "transmission"; readonly agreement: Agreement }
-  | { readonly kind: "list"; readonly exports: readonly ListedExport[] }
-  /** The flags of the server's greeting that we know. */
-  | { readonly kind: "secured"; readonly flags: number };
+  | { readonly kind: "list"; readonly exports: readonly ListedExport[] };
 
 export type HandshakeAction =
   | { readonly kind: "send"; readonly bytes: Uint8Array }

@@ -3,12 +3,13 @@ import type { NodeHandle, NodeSpec } from "@heirloom/block";
 import { parseNbdUri } from "../protocol/uri.ts";
 import { INTERRUPTS } from "./driver-memory.ts";
 import type { DriverState } from "./driver-state.ts";
+import { startNbdTls } from "./tls-service.ts";
 
 /** File URL of the driver module; the `driver` of a node's specification. */
 export const nbdDriver: string = new URL("./driver.js", import.meta.url).href;
 
 export interface NbdNodeOptions {
-  /** An NBD URI in the clear; instead of `path`, `host`, `port` and `export`. */
+  /** An NBD URI, with TLS where it says so; instead of `path`, `host`, `port` and `export`. */
   readonly uri?: string;
   /** Of a Unix socket. */
   readonly path?: string;
@@ -30,12 +31,14 @@ export interface NbdNodeOptions {
 }
 
 /**
+ * For a URI with TLS call it on a thread that outlives the node: it starts a thread there (see `startNbdTls`).
+ *
  * @throws NbdError ERR_NBD_URI
  * @example const handle = await openNode(nbdNode({ path: "/run/nbd.sock", export: "disk" }));
  */
 export function nbdNode(options: NbdNodeOptions): NodeSpec {
   const { export: exportName, ...rest } = options;
-  if (options.uri !== undefined) parseNbdUri(options.uri);
+  if (options.uri !== undefined && parseNbdUri(options.uri).tls !== undefined) startNbdTls();
   return {
     ...rest,
     // The default export has no name to be given.

@@ -51,9 +51,6 @@ export class Negotiation {
       return this.#transmission(yield* this.#exportName(noZeroes), false, false, []);
     }
     if (tls) yield* this.#startTls();
-    if (goal.kind === "secure") {
-      return { kind: "secured", flags: flags & (nbd.FLAG_FIXED_NEWSTYLE | nbd.FLAG_NO_ZEROES) };
-    }
     const extended = yield* this.#optional(nbd.OPT_EXTENDED_HEADERS);
     const structured = extended || (yield* this.#optional(nbd.OPT_STRUCTURED_REPLY));
     if (goal.kind === "list") return yield* this.#list(structured);
@@ -84,7 +81,7 @@ export class Negotiation {
     const { goal, tls } = this.#wish;
     this.#needFixed(tls, goal.kind);
     // There is one export, without a name: another name means that another disk was meant.
-    const name = "exportName" in goal ? goal.exportName : "";
+    const name = goal.kind === "list" ? "" : goal.exportName;
     if (name !== "") throw this.wire.error("ERR_NBD_EXPORT_UNKNOWN", "the server is of the old style: it has no names");
     this.wire.stage = "waiting for the rest of an oldstyle greeting";
     const view = viewOf(yield { bytes: 8 + 4 + ZEROES_BYTES });
@@ -169,7 +166,7 @@ export class Negotiation {
 
   *#exportName(noZeroes: boolean): Steps<ExportDescription> {
     const { goal } = this.#wish;
-    const name = "exportName" in goal ? goal.exportName : "";
+    const name = goal.kind === "list" ? "" : goal.exportName;
     this.wire.send(encodeOption(nbd.OPT_EXPORT_NAME, Buffer.from(name)));
     this.wire.stage = "waiting for the reply to EXPORT_NAME";
     const view = viewOf(yield { bytes: 8 + 2 });

@@ -42,9 +42,9 @@ export function nbdkit(context: TestContext, args: readonly string[], socket?: s
   return start("nbdkit", all, socket);
 }
 
-export function qemuNbd(context: TestContext, args: readonly string[]): Promise<Peer> {
+export function qemuNbd(context: TestContext, args: readonly string[], socket?: string): Promise<Peer> {
   needTool(context, "qemu-nbd");
-  return start("qemu-nbd", (path, pidFile) => ["-k", path, "--pid-file", pidFile, "-t", ...args]);
+  return start("qemu-nbd", (path, pidFile) => ["-k", path, "--pid-file", pidFile, "-t", ...args], socket);
 }
 
 async function start(tool: string, args: (socket: string, pidFile: string) => string[], at?: string): Promise<Peer> {

@@ -21,15 +21,23 @@ import {
 } from "@heirloom/block";
 import { constants } from "node:os";
 import { NbdError } from "../protocol/nbd-error.ts";
-import type { NbdAddress } from "../protocol/uri.ts";
+import type { NbdAddress, NbdUriTls } from "../protocol/uri.ts";
 import { type Agreement, ClientHandshake, type HandshakeAction } from "./handshake.ts";
 import { hostAddresses } from "./host-addresses.ts";
 import { nowMs, type Patience } from "./patience.ts";
+import { secureDescriptor } from "./thread-tls.ts";
 import { describeAddress } from "./transport.ts";
 
 const { EINPROGRESS, ENOSYS, ETIMEDOUT } = constants.errno;
 
 const BACKLOG_PAUSE_MS = 20;
+
+export interface ThreadTarget {
+  readonly address: NbdAddress;
+  readonly exportName: string;
+  /** Required where it is given. */
+  readonly tls: NbdUriTls | undefined;
+}
 
 export interface ThreadConnection {
   readonly fd: number;
@@ -41,21 +49,13 @@ export interface ThreadConnection {
  * @throws NbdError; no descriptor is left behind
  */
 export function connectThread(
-  address: NbdAddress,
-  exportName: string,
+  target: ThreadTarget,
   contexts: readonly string[],
   patience: Patience,
   deadline: number,
 ): ThreadConnection {
-  const fd = connectAny(address, patience, deadline);
-  try {
-    const agreement = negotiate(fd, exportName, contexts, patience, deadline);
-    return { fd, agreement };
-  } catch (error) {
-    closeFile(fd);
-    if (error instanceof NbdError) throw error;
-    throw new NbdError("ERR_NBD_CONNECT", `negotiate with ${describeAddress(address)}: ${String(error)}`);
-  }
+  const negotiation = new ThreadNegotiation(target, patience, deadline);
+  return negotiation.run(contexts);
 }
 
 function connectAny(address: NbdAddress, patience: Patience, deadline: number): number {
@@ -109,48 +109,77 @@ function connectOne(
   throw failure(address, undefined, errno);
 }
 
-function negotiate(
-  fd: number,
-  exportName: string,
-  contexts: readonly string[],
-  patience: Patience,
-  deadline: number,
-): Agreement {
-  const handshake = new ClientHandshake({ tls: false, goal: { kind: "transmission", exportName, contexts } });
-  const input = new Uint8Array(65536);
-  for (;;) {
-    const count = receiveBytes(fd, input);
-    if (count === -EAGAIN) {
-      const errno = patience.forSocket(fd, POLLIN, deadline);
-      if (errno !== 0) throw handshakeFailure(errno, handshake.stage);
-      continue;
-    }
-    if (count < 0) throw handshakeFailure(-count, handshake.stage);
-    const actions = count === 0 ? handshake.ended() : handshake.receive(input.subarray(0, count));
-    const agreement = perform(fd, actions, patience, deadline, handshake.stage);
-    if (agreement !== undefined) return agreement;
-  }
-}
+class ThreadNegotiation {
+  readonly #target: ThreadTarget;
+  readonly #patience: Patience;
+  readonly #deadline: number;
+  /** Of the socket, then of the tunnel; undefined where it is somebody else's. */
+  #fd: number | undefined;
 
-function perform(
-  fd: number,
-  actions: readonly HandshakeAction[],
-  patience: Patience,
-  deadline: number,
-  stage: string,
-): Agreement | undefined {
-  for (const action of actions) {
-    if (action.kind === "send") {
-      const errno = sendAll(fd, action.bytes, patience, deadline);
-      if (errno !== 0) throw handshakeFailure(errno, stage);
-    } else if (action.kind === "failed") {
-      throw action.error;
-    } else if (action.kind === "done" && action.result.kind === "transmission") {
-      if (action.rest.length === 0) return action.result.agreement;
-      throw new NbdError("ERR_NBD_PROTOCOL", "NBD transmission: the server answers before it was asked");
+  constructor(target: ThreadTarget, patience: Patience, deadline: number) {
+    this.#target = target;
+    this.#patience = patience;
+    this.#deadline = deadline;
+  }
+
+  run(contexts: readonly string[]): ThreadConnection {
+    const { address, exportName, tls } = this.#target;
+    this.#fd = connectAny(address, this.#patience, this.#deadline);
+    const goal = { kind: "transmission" as const, exportName, contexts };
+    const handshake = new ClientHandshake({ tls: tls !== undefined, goal });
+    try {
+      return { agreement: this.#negotiate(handshake), fd: this.#fd };
+    } catch (error) {
+      if (this.#fd !== undefined) closeFile(this.#fd);
+      throw error;
     }
   }
-  return undefined;
+
+  #negotiate(handshake: ClientHandshake): Agreement {
+    const input = new Uint8Array(65536);
+    for (;;) {
+      const fd = this.#fd as number;
+      const count = receiveBytes(fd, input);
+      if (count === -EAGAIN) {
+        const errno = this.#patience.forSocket(fd, POLLIN, this.#deadline);
+        if (errno !== 0) throw handshakeFailure(errno, handshake);
+        continue;
+      }
+      if (count < 0) throw handshakeFailure(-count, handshake);
+      const actions = count === 0 ? handshake.ended() : handshake.receive(input.subarray(0, count));
+      const agreement = this.#perform(handshake, actions);
+      if (agreement !== undefined) return agreement;
+    }
+  }
+
+  #perform(handshake: ClientHandshake, actions: readonly HandshakeAction[]): Agreement | undefined {
+    for (const action of actions) {
+      switch (action.kind) {
+        case "send": {
+          const errno = sendAll(this.#fd as number, action.bytes, this.#patience, this.#deadline);
+          if (errno !== 0) throw handshakeFailure(errno, handshake);
+          break;
+        }
+        case "start-tls":
+          this.#startTls();
+          return this.#perform(handshake, handshake.secured());
+        case "failed":
+          throw action.error;
+        case "done":
+          if (action.result.kind === "transmission" && action.rest.length === 0) return action.result.agreement;
+          throw new NbdError("ERR_NBD_PROTOCOL", "NBD transmission: the server answers before it was asked");
+      }
+    }
+    return undefined;
+  }
+
+  #startTls(): void {
+    const { address, tls = {} } = this.#target;
+    const name = tls.hostname ?? (address.transport === "tcp" ? address.host : "localhost");
+    const fd = this.#fd as number;
+    this.#fd = undefined;
+    this.#fd = secureDescriptor(fd, tls, name, this.#patience, this.#deadline);
+  }
 }
 
 export function sendAll(fd: number, bytes: Uint8Array, patience: Patience, deadline: number): Errno {
@@ -166,9 +195,9 @@ export function sendAll(fd: number, bytes: Uint8Array, patience: Patience, deadl
   return 0;
 }
 
-function handshakeFailure(errno: Errno, stage: string): NbdError {
-  const code = errno === ETIMEDOUT ? "ERR_NBD_TIMEOUT" : "ERR_NBD_CONNECT";
-  return new NbdError(code, `NBD handshake: it ended while ${stage} (errno ${errno})`, { errno });
+function handshakeFailure(errno: Errno, { stage, securing }: ClientHandshake): NbdError {
+  const code = errno === ETIMEDOUT ? "ERR_NBD_TIMEOUT" : securing ? "ERR_NBD_TLS" : "ERR_NBD_CONNECT";
+  return new NbdError(code, `NBD handshake: ${errnoText(errno)} (${errnoName(errno)}) while ${stage}`, { errno });
 }
 
 function failure(address: NbdAddress, why: string | undefined, errno: Errno): NbdError {

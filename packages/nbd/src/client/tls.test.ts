@@ -4,10 +4,13 @@ import { writeFileSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { once } from "node:events";
 import { join } from "node:path";
-import { NbdClient } from "@heirloom/nbd";
+import { Worker } from "node:worker_threads";
+import { type BlockNode, closeNode, connectNode, type NodeHandle, openNode } from "@heirloom/block";
+import { NbdClient, nbdNode } from "@heirloom/nbd";
 import { describe, expect, onTestFinished, test, type TestContext } from "vitest";
 import { rawServer } from "./lying-server.fixture.ts";
 import { needTool, nbdkit, type Peer, qemuNbd, run, scratchDirectory } from "./peers.fixture.ts";
+import { NodeThread } from "./thread.fixture.ts";
 import { ACK, bytes, greeting, reply } from "./wire.fixture.ts";
 
 const MIB = 1024 * 1024;
@@ -184,6 +187,102 @@ describe("certificates", () => {
     await expect(NbdClient.connect(secured(peer, `tls-certificates=${anonymous}`))).rejects.toMatchObject({
       code: "ERR_NBD_TLS",
     });
+  });
+});
+
+describe("as a block node", () => {
+  const keyFile = (): string => {
+    const file = join(scratchDirectory(), "keys");
+    writeFileSync(file, `alice:${randomBytes(32).toString("hex")}\n`);
+    return file;
+  };
+
+  async function open(uri: string): Promise<NodeHandle> {
+    const handle = await openNode(nbdNode({ uri, reconnectDelayMs: 20_000 }));
+    onTestFinished(() => closeNode(handle));
+    return handle;
+  }
+
+  function expectRoundTrip(node: BlockNode): void {
+    const data = randomBytes(MIB);
+    expect(node.write(data, 4096)).toBe(0);
+    expect(node.flush()).toBe(0);
+    const back = new Uint8Array(MIB);
+    expect(node.read(back, 4096)).toBe(0);
+    expect(Buffer.compare(back, data)).toBe(0);
+  }
+
+  test("verbs of several threads go through it, with keys", async (context) => {
+    const keys = keyFile();
+    const peer = await nbdkit(context, ["--tls=require", `--tls-psk=${keys}`, "memory", "4M"]);
+    const handle = await open(secured(peer, `tls-psk-file=${keys}&tls-username=alice`));
+    expectRoundTrip(connectNode(handle));
+    const threads = await Promise.all([NodeThread.start(handle), NodeThread.start(handle)]);
+    expect(await Promise.all(threads.map((thread) => thread.write(new SharedArrayBuffer(65536), 0)))).toEqual([0, 0]);
+    // Connections are not their threads'.
+    await Promise.all(threads.map((thread) => thread.die()));
+    expectRoundTrip(connectNode(handle));
+    expect(connectNode(handle).flush()).toBe(0);
+  });
+
+  test("and with certificates, of QEMU's server, which is killed and comes back", async (context) => {
+    const { server, client } = certificates(context, "localhost");
+    const image = join(scratchDirectory(), "disk");
+    writeFileSync(image, Buffer.alloc(4 * MIB));
+    const credentials = `tls-creds-x509,id=tls0,dir=${server},endpoint=server,verify-peer=on`;
+    const args = ["--object", credentials, "--tls-creds", "tls0", "-f", "raw", image];
+    const peer = await qemuNbd(context, args);
+    const handle = await open(secured(peer, `tls-certificates=${client}`));
+    expectRoundTrip(connectNode(handle));
+    await peer.kill();
+    run("rm", peer.socket);
+    await qemuNbd(context, args, peer.socket);
+    expectRoundTrip(connectNode(handle));
+  });
+
+  test("a key that is another, a name that is another, and files that are not there, are no way in", async (context) => {
+    const keys = keyFile();
+    const peer = await nbdkit(context, ["--tls=require", `--tls-psk=${keys}`, "memory", "4M"]);
+    const other = secured(peer, `tls-psk-file=${keyFile()}&tls-username=alice`);
+    await expect(openNode(nbdNode({ uri: other }))).rejects.toMatchObject({
+      code: "ERR_NODE_OPEN",
+      message: expect.stringContaining("TLS"),
+    });
+    const nowhere = secured(peer, "tls-psk-file=/nowhere");
+    await expect(openNode(nbdNode({ uri: nowhere }))).rejects.toThrow("/nowhere: no such file");
+    const { server, client } = certificates(context, "disks.example");
+    const named = await nbdkit(context, ["--tls=require", `--tls-certificates=${server}`, "memory", "4M"]);
+    await expect(openNode(nbdNode({ uri: secured(named, `tls-certificates=${client}`) }))).rejects.toThrow("localhost");
+    await open(secured(named, `tls-certificates=${client}&tls-hostname=disks.example`));
+  });
+
+  test("a server that never negotiates TLS is left at its time", async () => {
+    const program = `
+      const net = require("node:net"), { parentPort, workerData } = require("node:worker_threads");
+      net.createServer((socket) => {
+        socket.on("error", () => undefined).write(Buffer.from(workerData));
+      }).listen("\\0heirloom-silent-" + process.pid, () => parentPort.postMessage("listens"));`;
+    const silent = new Worker(program, { eval: true, workerData: bytes(greeting(), reply(5, ACK)) });
+    onTestFinished(async () => {
+      await silent.terminate();
+    });
+    await once(silent, "message");
+    const uri = `nbds+unix:///?socket=%00heirloom-silent-${process.pid}&tls-verify-peer=0`;
+    const begun = performance.now();
+    await expect(openNode(nbdNode({ uri, openTimeoutMs: 400 }))).rejects.toMatchObject({ code: "ERR_NODE_OPEN" });
+    expect(performance.now() - begun).toBeLessThan(4000);
+  });
+
+  test("where nobody has started the thread for it, that is said", async (context) => {
+    const keys = keyFile();
+    const peer = await nbdkit(context, ["--tls=require", `--tls-psk=${keys}`, "memory", "4M"]);
+    const program = `
+      import { openNode } from ${JSON.stringify(import.meta.resolve("@heirloom/block"))};
+      import { nbdDriver } from ${JSON.stringify(import.meta.resolve("@heirloom/nbd"))};
+      const uri = ${JSON.stringify(secured(peer, `tls-psk-file=${keys}`))};
+      const error = await openNode({ driver: nbdDriver, uri, openTimeoutMs: 500 }).catch((error) => error);
+      console.log(error.message);`;
+    expect(run(process.execPath, "--input-type=module", "-e", program)).toContain("expected a call of startNbdTls");
   });
 });
 

@@ -66,6 +66,8 @@ export class Connection {
   requests = 0;
   /** Why it ends, once it does: nothing more is read. */
   ended: string | undefined;
+  /** The client has said that it needs no more; what it asked before is done, whether it hears of it or not. */
+  saidGoodbye = false;
 
   readonly #thread: ConnectionThread;
   readonly #framing: Framing;
@@ -173,6 +175,7 @@ export class Connection {
     if (type === CMD_WRITE) return this.#serveWrite(bytes, at, to);
     if (extended && (flags & CMD_FLAG_PAYLOAD_LEN) !== 0) return this.#servePayload(view, at, to);
     if (type === CMD_DISC) {
+      this.saidGoodbye = true;
       this.end("the client said goodbye");
       return at;
     }

@@ -50,7 +50,7 @@ class Helper {
       const exported = await this.#exportOf(queue.get(slot, layout.exportField));
       if (exported !== undefined) errno = this.#do(exported, slot);
     } finally {
-      // A driver module that throws has not done it; the thread goes on.
+      // A driver module that throws has not done it. The thread ends with that, and whoever watches threads is told.
       const bell = queue.get(slot, layout.bellField);
       queue.finish(slot, errno);
       ringDoorbell(bell);

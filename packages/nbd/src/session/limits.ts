@@ -34,5 +34,10 @@ export const EXTENTS_MAX = 2048;
 
 /** How long connections that wait for payload memory wait before they look again: others may have given some back. */
 export const STARVED_MS = 10;
+/**
+ * An idle thread wakes up so often, for nothing: a process that exits, or a pool that is destroyed, ends a thread only when
+ * it is not in a system call, and nobody may be left to ring for it.
+ */
+export const IDLE_MS = 500;
 /** How often a thread with requests at helpers looks whether one was left lying. */
 export const UNHEARD_MS = 20;

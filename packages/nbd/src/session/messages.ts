@@ -51,6 +51,8 @@ export interface SessionOptions extends SharedByServer {
   /** Its range of slots and its owner's number: from 0. */
   readonly index: number;
   readonly doorbell: number;
+  /** Helpers of the server, not counted those that each export has for itself (work-layout.ts). */
+  readonly helpersMax: number;
 }
 
 export type ToSession =
@@ -63,6 +65,8 @@ export type ToSession =
   | { readonly type: "end" };
 
 export type FromSession =
+  /** A descriptor of its own, to be closed when it has ended. */
+  | { readonly type: "opened"; readonly fd: number }
   | { readonly type: "closed"; readonly connection: number; readonly reason: string; readonly requests: number }
   | { readonly type: "letGo"; readonly export: number }
   /** All helpers are busy. */

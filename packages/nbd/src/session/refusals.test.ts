@@ -1,6 +1,6 @@
 /** Requests that are refused: the error that the protocol's text wants, nothing changed, and the connection goes on. */
 import { expect, test } from "vitest";
-import { bytesOf, cmd, code, flag, type Form, type Wish } from "./raw-client.fixture.ts";
+import { bytesOf, cmd, code, flag, type Form, type Wish } from "../../testing/raw-client.ts";
 import { expectSame, KiB, MiB, pattern, Served } from "./served.fixture.ts";
 
 const size = MiB + 512;

@@ -7,7 +7,7 @@ import { Engine, type Layer, type Recorder } from "@heirloom/engine";
 import { NbdServer, type NbdExportSpec, type NbdServerEvent, type NbdServerOptions } from "@heirloom/nbd";
 import { onTestFinished } from "vitest";
 import { scratchDirectory } from "../tool.fixture.ts";
-import { type Form, RawNbd } from "./raw-client.fixture.ts";
+import { type Form, RawNbd } from "../../testing/raw-client.ts";
 
 export const KiB = 1024;
 export const MiB: number = 1024 * 1024;
@@ -151,6 +151,7 @@ export class Served {
   }
 
   async #close(): Promise<void> {
+    RawNbd.closeAll();
     for (const handle of this.#hung) releaseHang(handle);
     const stopped = this.server.stop({ hard: true });
     const again = setInterval(() => this.#hung.forEach((handle) => releaseHang(handle)), 20);

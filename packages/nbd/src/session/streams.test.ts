@@ -1,59 +1,55 @@
 /** Requests as they come over a stream: in pieces, in floods, with an end in the middle, from clients that do not read. */
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { bytesOf, cmd, code, flag, type RawNbd, requestBytes } from "./raw-client.fixture.ts";
+import { bytesOf, cmd, code, flag, type RawNbd, requestBytes } from "../../testing/raw-client.ts";
 import { difference, expectSame, KiB, MiB, pattern, seeded, Served } from "./served.fixture.ts";
 
 const forms = ["simple", "structured", "extended"] as const;
 
-test.for(forms)(
-  "%s replies: a request may be cut at every byte",
-  async (form) => {
-    const served = await Served.open({ threadsMax: 1 });
-    const image = pattern(MiB, 1);
-    const disk = await served.disk("a", image);
-    const name = served.show(disk);
-    const client = await served.client(name, form, form === "simple" ? [] : ["base:allocation"]);
-    // One thread serves both: when it has answered this one, it has taken what came on the other before.
-    const clock = await served.client(name);
-    const payload = pattern(40, 7);
-    const makeAll = (): { bytes: Buffer; answer: Promise<unknown> }[] => [
-      client.prepare(cmd.write, { offset: 1000, payload }),
-      client.prepare(cmd.read, { offset: 1000, length: 40 }),
-      client.prepare(cmd.flush),
-      client.prepare(cmd.write, { offset: MiB, payload }),
-      client.prepare(cmd.zeroes, { offset: 5000, length: 10 }),
-      ...(form === "simple" ? [] : [client.prepare(cmd.status, { offset: 0, length: 4096 })]),
-    ];
-    const expected = [
-      { error: 0 },
-      { error: 0 },
-      { error: 0 },
-      { error: code.noSpace },
-      { error: 0 },
-      ...(form === "simple" ? [] : [{ error: 0 }]),
-    ];
-    const { length } = Buffer.concat(makeAll().map(({ bytes }) => bytes));
-    for (let cut = 1; cut < length; cut++) {
-      const all = makeAll();
-      const bytes = Buffer.concat(all.map((one) => one.bytes));
-      client.raw(bytes.subarray(0, cut));
-      await clock.read(0, 1);
-      client.raw(bytes.subarray(cut));
-      expect(await Promise.all(all.map(({ answer }) => answer)), `cut at ${cut}`).toMatchObject(expected);
-    }
+test.for(forms)("%s replies: a request may be cut at every byte", { timeout: 60_000 }, async (form) => {
+  const served = await Served.open({ threadsMax: 1 });
+  const image = pattern(MiB, 1);
+  const disk = await served.disk("a", image);
+  const name = served.show(disk);
+  const client = await served.client(name, form, form === "simple" ? [] : ["base:allocation"]);
+  // One thread serves both: when it has answered this one, it has taken what came on the other before.
+  const clock = await served.client(name);
+  const payload = pattern(40, 7);
+  const makeAll = (): { bytes: Buffer; answer: Promise<unknown> }[] => [
+    client.prepare(cmd.write, { offset: 1000, payload }),
+    client.prepare(cmd.read, { offset: 1000, length: 40 }),
+    client.prepare(cmd.flush),
+    client.prepare(cmd.write, { offset: MiB, payload }),
+    client.prepare(cmd.zeroes, { offset: 5000, length: 10 }),
+    ...(form === "simple" ? [] : [client.prepare(cmd.status, { offset: 0, length: 4096 })]),
+  ];
+  const expected = [
+    { error: 0 },
+    { error: 0 },
+    { error: 0 },
+    { error: code.noSpace },
+    { error: 0 },
+    ...(form === "simple" ? [] : [{ error: 0 }]),
+  ];
+  const { length } = Buffer.concat(makeAll().map(({ bytes }) => bytes));
+  for (let cut = 1; cut < length; cut++) {
     const all = makeAll();
-    for (const byte of Buffer.concat(all.map(({ bytes }) => bytes))) {
-      client.raw(Buffer.of(byte));
-      await clock.read(0, 1);
-    }
-    expect(await Promise.all(all.map(({ answer }) => answer))).toMatchObject(expected);
-    payload.copy(image, 1000);
-    image.fill(0, 5000, 5010);
-    expectSame(served.bytes(disk), image, "the image");
-  },
-  60_000,
-);
+    const bytes = Buffer.concat(all.map((one) => one.bytes));
+    client.raw(bytes.subarray(0, cut));
+    await clock.read(0, 1);
+    client.raw(bytes.subarray(cut));
+    expect(await Promise.all(all.map(({ answer }) => answer)), `cut at ${cut}`).toMatchObject(expected);
+  }
+  const all = makeAll();
+  for (const byte of Buffer.concat(all.map(({ bytes }) => bytes))) {
+    client.raw(Buffer.of(byte));
+    await clock.read(0, 1);
+  }
+  expect(await Promise.all(all.map(({ answer }) => answer))).toMatchObject(expected);
+  payload.copy(image, 1000);
+  image.fill(0, 5000, 5010);
+  expectSame(served.bytes(disk), image, "the image");
+});
 
 test("long writes that arrive in pieces of any size", async () => {
   const served = await Served.open({ threadsMax: 1 });
@@ -128,10 +124,11 @@ test("requests that came right behind the handshake are served, however many", a
       requestBytes("structured", cmd.read, cookie + 1n, { offset: 512, length: 512 }),
     ]);
     const client = await served.client(name, "structured", [], early);
-    client.adopt(cookie, cmd.write, 0, length);
+    const written = client.adopt(cookie, cmd.write, 0, length);
     const read = client.adopt(cookie + 1n, cmd.read, 512, 512);
     client.go();
     expectSame(bytesOf(await read), image.subarray(512, 1024), `after ${length} bytes`);
+    expect(await written).toMatchObject({ error: 0 });
   }
 });
 

@@ -7,7 +7,7 @@
  *
  * A new one is written under another name and gets its own when it is whole and on stable storage.
  */
-import { closeSync, existsSync, fsyncSync, linkSync, openSync, renameSync, rmSync } from "node:fs";
+import { closeSync, existsSync, fsyncSync, linkSync, openSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { PullSink } from "@heirloom/nbd";
 import { createRuntime, type Disk, type Runtime } from "@heirloom/runtime";
@@ -52,9 +52,12 @@ export function refuseExisting(path: string): void {
 
 async function openExisting(runtime: Runtime, { path, length }: TargetRequest): Promise<PullTarget> {
   const disk = await runtime.attach({ driver: "file", filename: path });
-  if (disk.length < length) {
+  const isDevice = statSync(path).isBlockDevice();
+  if (isDevice ? disk.length < length : disk.length !== length) {
     throw new CommandError(`'${path}' has ${disk.length} bytes, and the export has ${length}`, [
-      `Expected a copy of the same disk. If the disk has grown: truncate -s ${length} ${quoted(path)}`,
+      isDevice
+        ? "Expected a device of that size at least."
+        : `Expected a copy of the same disk. If the disk was resized: truncate -s ${length} ${quoted(path)}`,
     ]);
   }
   const close = (): Promise<void> => runtime.close();

@@ -10,7 +10,7 @@ export class JsonReport implements ServeReport {
     this.#screen = screen;
   }
 
-  ready({ server, disks }: Serving): void {
+  ready({ server, disks, tls }: Serving): void {
     const exports = disks.map(({ image, disk, exported }) => ({
       name: exported.name,
       image: image.path,
@@ -19,7 +19,7 @@ export class JsonReport implements ServeReport {
       bitmaps: exported.bitmaps.map((name) => ({ name, granularity: disk.bitmaps.get(name).granularity })),
       uris: exported.uris,
     }));
-    this.#say("ready", { pid: process.pid, addresses: server.addresses, exports });
+    this.#say("ready", { pid: process.pid, addresses: server.addresses, tls: tls ?? null, exports });
   }
   clientCame(client: ClientEvent): void {
     this.#say("connected", client);

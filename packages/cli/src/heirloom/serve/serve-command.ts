@@ -1,19 +1,11 @@
-/** The command line of `heirloom serve`. */
+/** The command line of `heirloom serve`. What does the work is loaded when it is to be done: help and completion are quick. */
 import { buildCommand, type Command, type CommandContext } from "@stricli/core";
-import { resolve } from "node:path";
 import { UsageError } from "../command-error.ts";
-import { paintFor } from "../terminal/colours.ts";
-import { Screen } from "../terminal/screen.ts";
 import { type BitmapArgument, parseBitmap } from "./bitmap-argument.ts";
-import { parseImages } from "./image-argument.ts";
-import { JsonReport } from "./json-report.ts";
 import { parseListen, type TcpAddress } from "./listen-argument.ts";
-import { serve } from "./serve.ts";
-import type { ServeReport } from "./serve-report.ts";
-import { defaultSocketPath } from "./socket-path.ts";
-import { TextReport } from "./text-report.ts";
+import type { TlsFlags } from "./tls-credentials.ts";
 
-interface ServeFlags {
+export interface ServeFlags extends TlsFlags {
   readonly socket?: readonly string[];
   readonly listen?: readonly TcpAddress[];
   readonly name?: string;
@@ -27,9 +19,9 @@ interface ServeFlags {
   readonly json?: boolean;
 }
 
-const STOP_TIMEOUT_SECONDS = 15;
+export const STOP_TIMEOUT_SECONDS = 15;
 
-export const serveCommand: Command<CommandContext> = buildCommand<ServeFlags, string[], CommandContext>({
+export const serveCommand: Command<CommandContext> = buildCommand<ServeFlags, string[]>({
   docs: {
     brief: "Put disks on a socket: an NBD server with dirty bitmaps",
     fullDescription: `Puts each IMAGE, a raw disk in a file or a block device, on a socket as an NBD export that any
@@ -46,11 +38,13 @@ without a port takes 10809, NBD's own.
 A bitmap says what clients have changed since the command began, by the granule (64 KiB, or
 granularity=SIZE). Programs read it as the NBD metadata context qemu:dirty-bitmap:NAME.
 
+With --tls-creds or --tls-psk every client has to speak TLS; files are laid out as QEMU's tools have them.
+
 Examples:
   heirloom serve vm.raw
   heirloom serve vm.raw --socket /run/vm.sock --bitmap daily
   heirloom serve /dev/vg0/vm1=vm1 /dev/vg0/vm2=vm2 --listen 127.0.0.1 --bitmap daily,granularity=128k
-  heirloom serve golden.raw --read-only --listen '*:10810'
+  heirloom serve golden.raw --read-only --listen '*' --tls-creds /etc/pki/heirloom
 
 Exit status: 0 after a clean stop, 1 after a failure or an unclean stop, 2 where the command line makes no sense.`,
     customUsage: [
@@ -111,6 +105,34 @@ Exit status: 0 after a clean stop, 1 after a failure or an unclean stop, 2 where
         optional: true,
         brief: "Serve the bytes as they are, whatever they look like",
       },
+      tlsCreds: {
+        kind: "parsed",
+        parse: String,
+        optional: true,
+        brief: "Want TLS: ca-cert.pem, server-cert.pem, server-key.pem",
+        placeholder: "DIR",
+      },
+      tlsPsk: {
+        kind: "parsed",
+        parse: String,
+        optional: true,
+        brief: "Want TLS with secrets: lines USER:HEXKEY, as of psktool",
+        placeholder: "FILE",
+      },
+      tlsClients: {
+        kind: "enum",
+        values: ["required", "optional", "none"],
+        optional: true,
+        brief: "Clients' certificates (default required)",
+      },
+      tlsAllow: {
+        kind: "parsed",
+        parse: String,
+        variadic: true,
+        optional: true,
+        brief: "Let in only clients of this name",
+        placeholder: "NAME",
+      },
       maxConnections: {
         kind: "parsed",
         parse: parseConnections,
@@ -142,38 +164,8 @@ Exit status: 0 after a clean stop, 1 after a failure or an unclean stop, 2 where
     },
     aliases: { s: "socket", l: "listen", n: "name", b: "bitmap", r: "readOnly", f: "format" },
   },
-  func: runServe,
+  loader: async () => (await import("./run-serve.ts")).runServe,
 });
-
-async function runServe(this: CommandContext, flags: ServeFlags, ...texts: string[]): Promise<void> {
-  const { socket = [], listen = [], bitmap: bitmaps = [], readOnly = false, format, maxConnections, pidFile } = flags;
-  const { stopTimeout = STOP_TIMEOUT_SECONDS } = flags;
-  const images = parseImages(texts, flags.name);
-  if (readOnly && bitmaps.length > 0) {
-    throw new UsageError(
-      "--bitmap records what is written, and --read-only refuses writes",
-      "Leave one of the two out.",
-    );
-  }
-  const twice = bitmaps.find(({ name }, index) => bitmaps.findIndex((other) => other.name === name) !== index);
-  if (twice !== undefined) throw new UsageError(`--bitmap ${twice.name} is given twice`);
-  const unix = socket.length + listen.length > 0 ? socket : [defaultSocketPath(images[0].path, process.env)];
-  const request = {
-    images,
-    bitmaps,
-    readOnly,
-    format,
-    listen: [...unix.map((path) => ({ path: path === "" ? "" : resolve(path) })), ...listen],
-    connectionsMax: maxConnections,
-  };
-  await serve(request, { pidFile, stopTimeoutMs: 1000 * stopTimeout }, reportFor(flags));
-}
-
-function reportFor({ json, hints }: ServeFlags): ServeReport {
-  const screen = new Screen(process.stdout);
-  if (json === true) return new JsonReport(screen);
-  return new TextReport({ screen, paint: paintFor(process.stdout), hints: hints ?? process.stdout.isTTY });
-}
 
 function parseConnections(text: string): number {
   const count = Number(text);

@@ -18,6 +18,8 @@ export interface ClientEvent {
   readonly connection: number;
   readonly export: string;
   readonly peer: string;
+  /** Where there is TLS: who it is, by its certificate or its secret. */
+  readonly tls?: { readonly subject?: string | undefined; readonly identity?: string | undefined } | undefined;
 }
 
 export interface StopEvent {

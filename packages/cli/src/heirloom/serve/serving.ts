@@ -1,5 +1,5 @@
 /** Disks that are open and exported, and the sockets that clients come through. All of it, or nothing. */
-import type { ListenAddress } from "@heirloom/nbd";
+import type { ListenAddress, ServerTls } from "@heirloom/nbd";
 import { createRuntime, type Disk, type DiskExport, type DiskServer, type Runtime } from "@heirloom/runtime";
 import { CommandError } from "../command-error.ts";
 import type { BitmapArgument } from "./bitmap-argument.ts";
@@ -15,6 +15,8 @@ export interface ServeRequest {
   readonly format: "raw" | undefined;
   readonly listen: readonly ListenAddress[];
   readonly connectionsMax: number | undefined;
+  /** Undefined: in the clear. */
+  readonly tls: ServerTls | undefined;
 }
 
 export interface ServedDisk {
@@ -27,21 +29,22 @@ export interface Serving {
   readonly runtime: Runtime;
   readonly server: DiskServer;
   readonly disks: readonly ServedDisk[];
+  readonly tls: "x509" | "psk" | undefined;
 }
 
 /** Clients find everything from the first instant: it listens last. @throws what the runtime refuses; then nothing is open */
 export async function openServing(request: ServeRequest): Promise<Serving> {
-  const { images, format, connectionsMax, listen } = request;
+  const { images, format, connectionsMax, listen, tls } = request;
   if (format === undefined) {
     for (const image of images) if (image.spec === undefined) refuseOtherFormats(image.path);
   }
   const runtime = createRuntime();
   try {
-    const server = await runtime.serveNbd(connectionsMax === undefined ? {} : { connectionsMax });
+    const server = await runtime.serveNbd({ connectionsMax, tls });
     const disks: ServedDisk[] = [];
     for (const image of images) disks.push(await serveDisk(runtime, server, image, request));
     for (const address of listen) await server.listen(address);
-    return { runtime, server, disks };
+    return { runtime, server, disks, tls: tls?.credentials.type };
   } catch (error) {
     await runtime.close();
     throw error;

@@ -46,8 +46,10 @@ export class TextReport implements ServeReport {
     this.#timer.unref();
   }
 
-  clientCame({ connection, export: name, peer }: ClientEvent): void {
-    this.#event("green", `${shown(name)}: client ${connection} connected${from(peer)} (${this.#clients(name)})`);
+  clientCame({ connection, export: name, peer, tls }: ClientEvent): void {
+    const who = tls?.identity ?? tls?.subject;
+    const as = who === undefined ? "" : ` as ${who.replaceAll("\n", ", ")}`;
+    this.#event("green", `${shown(name)}: client ${connection} connected${from(peer)}${as} (${this.#clients(name)})`);
   }
   clientLeft(client: ClientEvent & { readonly reason: string; readonly requests: number | undefined }): void {
     const { connection, export: name, reason, requests } = client;
@@ -94,12 +96,13 @@ export class TextReport implements ServeReport {
     return [`${paint("bold", title)}: ${parts.join(", ")}`, ...exported.uris.map((uri) => `  ${paint("cyan", uri)}`)];
   }
 
-  #hints({ server, disks }: Serving): readonly string[] {
+  #hints({ server, disks, tls }: Serving): readonly string[] {
     const [{ exported }] = disks;
     const [address] = server.addresses;
     const { name, writable, bitmaps, uris } = exported;
     const lines = [""];
-    for (const { what, commands } of howToUse({ name, uri: uris[0], address, writable, bitmap: bitmaps.at(0) })) {
+    const usable = { name, uri: uris[0], address, writable, bitmap: bitmaps.at(0), tls };
+    for (const { what, commands } of howToUse(usable)) {
       lines.push(this.#options.paint("dim", `${what}:`), ...commands.map((command) => `  ${command}`));
     }
     return [...lines, ""];
@@ -124,14 +127,14 @@ export class TextReport implements ServeReport {
 }
 
 /** A bitmap begins empty, and who can reach an open port is told. */
-function warnings({ server, disks }: Serving): readonly string[] {
+function warnings({ server, disks, tls }: Serving): readonly string[] {
   const lines: string[] = [];
   if (disks.some(({ exported }) => exported.bitmaps.length > 0)) {
     lines.push("Bitmaps begin empty and live as long as this command: the first backup has to be a full one.");
   }
   const open = server.addresses.filter((address) => !("path" in address) && !isLoopback(address));
-  if (open.length > 0) {
-    lines.push("Anybody who reaches the port can read and write the disks: there is no TLS and no password on it.");
+  if (open.length > 0 && tls === undefined) {
+    lines.push("Anybody who reaches the port can use the disks: there is no TLS on it (--tls-creds, --tls-psk).");
   }
   return lines;
 }

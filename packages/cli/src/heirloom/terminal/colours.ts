@@ -1,5 +1,4 @@
 /** Colours where a terminal shows them; NO_COLOR and TERM=dumb are heard, and a pipe gets plain text. */
-import type { WriteStream } from "node:tty";
 import { styleText } from "node:util";
 
 export type Format = Parameters<typeof styleText>[0];
@@ -12,5 +11,5 @@ export function paintFor(stream: NodeJS.WriteStream): Paint {
 }
 
 function showsColours(stream: NodeJS.WriteStream): boolean {
-  return stream.isTTY && (stream as WriteStream).hasColors();
+  return stream.isTTY && stream.hasColors();
 }

@@ -36,7 +36,7 @@ export class Screen {
 
   /** A line that wraps would be two to go up. */
   #fit(lines: readonly string[]): string {
-    const { columns = 80 } = this.#stream;
+    const { columns } = this.#stream;
     return ended(lines.map((line) => cut(line, columns - 1)));
   }
 

@@ -3,8 +3,7 @@
  * what it tests. It believes nothing: whatever is not a reply to something that was asked is an error.
  */
 import { connect, type Socket } from "node:net";
-import { onTestFinished } from "vitest";
-import { clientFlags, info, metaContext, opt, option, u16, u32 } from "../server/option-wire.fixture.ts";
+import { clientFlags, info, metaContext, opt, option, u16, u32 } from "../src/server/option-wire.fixture.ts";
 
 export const cmd = { read: 0, write: 1, disc: 2, flush: 3, trim: 4, cache: 5, zeroes: 6, status: 7 } as const;
 export const flag = { fua: 1, noHole: 2, df: 4, reqOne: 8, fastZero: 16, payloadLen: 32 } as const;
@@ -99,6 +98,12 @@ export class RawNbd {
   #ended = false;
   failure: Error | undefined;
 
+  static readonly #open = new Set<Socket>();
+  /** Hangs up wherever somebody has not. */
+  static closeAll(): void {
+    for (const socket of RawNbd.#open) socket.destroy();
+  }
+
   private constructor(path: string, form: Form) {
     this.form = form;
     this.socket = connect({ path, allowHalfOpen: true });
@@ -118,6 +123,7 @@ export class RawNbd {
     });
     this.closed = new Promise((resolve) => {
       this.socket.on("close", () => {
+        RawNbd.#open.delete(this.socket);
         this.#ended = true;
         this.#wake();
         for (const asked of this.#asked.values()) {
@@ -129,7 +135,7 @@ export class RawNbd {
         resolve();
       });
     });
-    onTestFinished(() => void this.socket.destroy());
+    RawNbd.#open.add(this.socket);
   }
 
   /**

@@ -3,6 +3,7 @@ import type { DiskExport, DiskServer, ExportOptions } from "@heirloom/runtime";
 import type { BlockExportOptions, QmpCommands, SocketAddress, SocketAddressLegacy } from "../generated/qmp-types.ts";
 import { type GraphNode, isReadOnly } from "../graph/graph-node.ts";
 import { isIdentifier } from "../graph/node-name.ts";
+import { serverTls } from "./tls-credentials.ts";
 import { asQmpError, inQemuWords } from "../graph/qemu-text.ts";
 import { QmpError } from "../qmp-error.ts";
 import type { Handlers } from "../server/command-set.ts";
@@ -72,6 +73,7 @@ class Exports {
   readonly #context: CommandContext;
   readonly #exports = new Map<string, Exported>();
   #server: DiskServer | undefined;
+  #credentials: { release: () => void } | undefined;
 
   constructor(context: CommandContext) {
     this.#context = context;
@@ -79,10 +81,8 @@ class Exports {
 
   async start(args: Omit<StartArguments, "addr">, addr: SocketAddress): Promise<void> {
     if (this.#server !== undefined) throw new QmpError("NBD server already running");
-    if (args["tls-creds"] !== undefined) {
-      this.#context.objects.credentials(args["tls-creds"], "server");
-      throw new QmpError("tls-creds is not supported yet");
-    }
+    const creds = args["tls-creds"];
+    const tls = creds === undefined ? undefined : await serverTls(this.#context.objects.credentials(creds, "server"));
     if (args["tls-authz"] !== undefined) throw new QmpError("tls-authz is not supported");
     const listen = listenAddress(addr);
     const { "max-connections": most = connectionsDefault, "handshake-max-seconds": seconds = handshakeSecondsDefault } =
@@ -90,12 +90,14 @@ class Exports {
     try {
       this.#server = await this.#context.runtime.serveNbd({
         listen: [listen],
+        ...(tls === undefined ? {} : { tls }),
         ...(most === 0 ? {} : { connectionsMax: most }),
         ...(seconds === 0 ? {} : { handshakeTimeoutMs: seconds * 1000 }),
       });
     } catch (error) {
       throw new QmpError(listenText(listen, error));
     }
+    if (creds !== undefined) this.#credentials = this.#context.objects.use(creds);
   }
 
   async stop(): Promise<void> {
@@ -103,6 +105,8 @@ class Exports {
     this.#server = undefined;
     for (const exported of this.#exports.values()) exported.shuttingDown = true;
     await server.close({ force: true });
+    this.#credentials?.release();
+    this.#credentials = undefined;
     this.#exports.clear();
   }
 

@@ -7,10 +7,11 @@ import { ObjectStore } from "./object-store.ts";
 
 export function makeContext(runtime: Runtime, emit: Emit): CommandContext {
   const groups = new ThrottleGroups();
+  const objects = new ObjectStore(groups);
   return {
     runtime,
-    graph: new NodeGraph(runtime, groups),
-    objects: new ObjectStore(groups),
+    graph: new NodeGraph(runtime, groups, objects),
+    objects,
     createJobs: new CreateJobs(emit),
     emit,
     exclusive: makeExclusive(),

@@ -11,7 +11,7 @@ import { throttleLimits } from "../table/objects.ts";
 import type { JsonValue } from "../wire/json-value.ts";
 
 type ObjectOf<Type extends ObjectOptions["qom-type"]> = Extract<ObjectOptions, { "qom-type": Type }>;
-type Credentials = ObjectOf<"tls-creds-x509"> | ObjectOf<"tls-creds-psk">;
+export type Credentials = ObjectOf<"tls-creds-x509"> | ObjectOf<"tls-creds-psk">;
 
 interface StoredObject {
   readonly options: ObjectOptions;

@@ -5,8 +5,11 @@
  * is tracked in both. (QEMU tracks only what is addressed to the node itself: a bitmap of ours may say more, never less.)
  */
 import { lstatSync, statSync } from "node:fs";
+import { resolve } from "node:path";
 import type { NodeSpec } from "@heirloom/block";
-import { nbdNode } from "@heirloom/nbd";
+import { formatNbdUri, nbdNode } from "@heirloom/nbd";
+import { clientTls } from "../commands/tls-credentials.ts";
+import type { ObjectStore } from "../commands/object-store.ts";
 import type { Disk } from "@heirloom/runtime";
 import type { BlockdevOptions, BlockdevRef } from "../generated/qmp-types.ts";
 import { QmpError } from "../qmp-error.ts";
@@ -25,12 +28,14 @@ export interface NodePlan {
   readonly spec: (child: Disk | undefined) => NodeSpec;
   readonly filename: string;
   readonly file: string | undefined;
+  /** Id of an object that must stay for as long as the node does. */
+  readonly uses?: string;
 }
 
 const gibibyte = 2 ** 30;
 
 /** @throws QmpError for what can be told before anything is opened */
-export function planNode(options: BlockdevOptions, groups: ThrottleGroups): NodePlan {
+export function planNode(options: BlockdevOptions, groups: ThrottleGroups, objects: ObjectStore): NodePlan {
   switch (options.driver) {
     case "file":
     case "host_device":
@@ -51,7 +56,7 @@ export function planNode(options: BlockdevOptions, groups: ThrottleGroups): Node
       return window(options.image, false, (file) => ({ driver: "fault", file, rules }));
     }
     case "nbd":
-      return planNbd(options);
+      return planNbd(options, objects);
     case "qcow2":
       throw new QmpError("The 'qcow2' driver is not there yet: only raw images can be opened");
     default:
@@ -117,32 +122,34 @@ function planFile(options: OptionsOf<"file" | "host_device">): NodePlan {
 
 const secondMs = 1000;
 
-function planNbd(options: OptionsOf<"nbd">): NodePlan {
+function planNbd(options: OptionsOf<"nbd">, objects: ObjectStore): NodePlan {
   const { server, export: name = "", "reconnect-delay": reconnectDelay = 0, "open-timeout": openTimeout = 0 } = options;
-  if (options["tls-creds"] !== undefined) throw new QmpError("nbd: tls-creds is not supported yet");
   if (options["x-dirty-bitmap"] !== undefined) throw new QmpError("nbd: x-dirty-bitmap is not supported");
   if (server.type !== "unix" && server.type !== "inet") {
     throw new QmpError(`nbd: sockets of type '${server.type}' are not supported`);
   }
-  const where = server.type === "unix" ? { path: server.path } : { host: server.host, port: portOf(server.port) };
-  const uri =
+  const address =
     server.type === "unix"
-      ? `nbd+unix:///${name}?socket=${server.path}`
-      : `nbd://${server.host}:${server.port}${name === "" ? "" : `/${name}`}`;
+      ? ({ transport: "unix", path: resolve(server.path) } as const)
+      : ({ transport: "tcp", host: server.host, port: portOf(server.port) } as const);
+  const creds = options["tls-creds"];
+  const tls =
+    creds === undefined ? undefined : clientTls(objects.credentials(creds, "client"), options["tls-hostname"]);
+  const uri = formatNbdUri({ address, exportName: name, ...(tls === undefined ? {} : { tls }) });
   return {
     child: undefined,
     childFirst: false,
     spec: () =>
       nbdNode({
-        ...where,
-        export: name,
+        uri,
         // Without the word the node is writable if the server has it so.
         ...(options["read-only"] === undefined ? {} : { readOnly: options["read-only"] }),
         reconnectDelayMs: reconnectDelay * secondMs,
         ...(openTimeout === 0 ? {} : { openTimeoutMs: openTimeout * secondMs }),
       }),
-    filename: uri,
+    filename: formatNbdUri({ address, exportName: name }),
     file: undefined,
+    ...(creds === undefined ? {} : { uses: creds }),
   };
 }
 

@@ -5,6 +5,7 @@
  * another is a window of that one. Commands that change the graph come one at a time (whoever calls sees to it).
  */
 import type { Disk, Runtime } from "@heirloom/runtime";
+import type { ObjectStore } from "../commands/object-store.ts";
 import type { BlockdevOptions, BlockdevRef } from "../generated/qmp-types.ts";
 import { QmpError } from "../qmp-error.ts";
 import type { GraphNode } from "./graph-node.ts";
@@ -16,13 +17,17 @@ import type { ThrottleGroups } from "./throttle-groups.ts";
 export class NodeGraph {
   readonly #runtime: Runtime;
   readonly #groups: ThrottleGroups;
+  readonly #objects: ObjectStore;
+  /** What nodes use beside other nodes. */
+  readonly #uses = new Map<GraphNode, { release: () => void }>();
   /** In the order in which they came. */
   readonly #nodes = new Map<string, GraphNode>();
   #generated = 0;
 
-  constructor(runtime: Runtime, groups: ThrottleGroups) {
+  constructor(runtime: Runtime, groups: ThrottleGroups, objects: ObjectStore) {
     this.#runtime = runtime;
     this.#groups = groups;
+    this.#objects = objects;
   }
 
   /** Newest first. */
@@ -65,7 +70,7 @@ export class NodeGraph {
 
   async #open(options: BlockdevOptions, inner: boolean): Promise<GraphNode> {
     refuseCombination(options);
-    const plan = planNode(options, this.#groups);
+    const plan = planNode(options, this.#groups, this.#objects);
     const name = options["node-name"] ?? this.#generateName();
     const generated = options["node-name"] === undefined;
     const refuse = (): void => {
@@ -86,6 +91,7 @@ export class NodeGraph {
         file: child?.file ?? plan.file,
       };
       this.#nodes.set(name, node);
+      if (plan.uses !== undefined) this.#uses.set(node, this.#objects.use(plan.uses));
       if (options.driver === "throttle") this.#groups.join(options["throttle-group"], disk);
       return node;
     } catch (error) {
@@ -125,6 +131,8 @@ export class NodeGraph {
   async #close(node: GraphNode): Promise<void> {
     await inQemuWords(() => node.disk.detach());
     this.#nodes.delete(node.name);
+    this.#uses.get(node)?.release();
+    this.#uses.delete(node);
     if (node.options.driver === "throttle") this.#groups.leave(node.options["throttle-group"], node.disk);
     for (const child of node.children) if (child.inner) await this.#close(child);
   }

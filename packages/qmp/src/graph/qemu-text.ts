@@ -13,10 +13,18 @@ export function asQmpError(error: unknown): QmpError {
 
 function blockText(error: BlockError): string {
   const { code, errno, node } = error;
+  if (node?.startsWith("nbd:") === true) return nbdText(error, node);
   if (code === "ERR_NODE_OPEN" && errno !== undefined) return `Could not open '${node ?? ""}': ${errnoText(errno)}`;
   if (code === "ERR_IMAGE_LOCKED")
     return `Failed to get ${/for reading/.test(error.message) ? "shared " : ""}"write" lock`;
   return error.message;
+}
+
+/** @param node `nbd:unix:PATH:EXPORT` or `nbd:HOST:PORT:EXPORT` */
+function nbdText({ errno, message }: BlockError, node: string): string {
+  if (message.includes("it has no such export")) return "Requested export not available";
+  const where = node.replace(/^nbd:(unix:)?/, "").replace(/:[^:]*$/, "");
+  return errno === undefined ? message : `Failed to connect to '${where}': ${errnoText(errno)}`;
 }
 
 function refusalText(error: HeirloomError): string {

@@ -62,9 +62,9 @@ async function compare(steps: readonly Step[], qemu: Scene, ours: Scene): Promis
       within(observe(ours, replies[1], endless)),
     ]);
     if (replies.includes(hung) || theirs === hung || mine === hung) {
-      const tell = (reply: unknown, seen: unknown): string =>
+      const toldOf = (reply: unknown, seen: unknown): string =>
         reply !== hung && seen !== hung ? wentOn : `hung: answered ${reply !== hung}`;
-      return { at, steps, qemu: tell(replies[0], theirs), ours: tell(replies[1], mine) };
+      return { at, steps, qemu: toldOf(replies[0], theirs), ours: toldOf(replies[1], mine) };
     }
     if (leavesAlwaysDirty(step, replies[0])) return undefined;
     noteFaulty(replies.some(isSuccess) ? backupsOf(step) : [], theirs, faulty);

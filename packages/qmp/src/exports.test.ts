@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createRuntime } from "@heirloom/runtime";
-import { CommandSet, QmpError, QmpService } from "@heirloom/qmp";
+import { type CommandSet, QmpError, QmpService } from "@heirloom/qmp";
 import { expect, onTestFinished, test } from "vitest";
 import { needQemu, scratchDirectory, startQemu } from "./qemu.fixture.ts";
 

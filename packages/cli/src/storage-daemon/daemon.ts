@@ -58,6 +58,11 @@ export class Daemon {
     }
   }
 
+  /** Something was asked of it that threads do. */
+  get hasThreads(): boolean {
+    return this.#runtime !== undefined;
+  }
+
   /** Jobs are cancelled, their bitmaps reclaimed; monitors hear of it, and go last. */
   async close(): Promise<void> {
     this.#chardevs.close();

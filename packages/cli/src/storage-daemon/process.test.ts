@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { QmpClient } from "@heirloom/qmp";
 import { expect, onTestFinished, test } from "vitest";
+import { shutdownDeadlineMs } from "./daemon.ts";
 
 const program = fileURLToPath(new URL("../../dist/storage-daemon/main.js", import.meta.url));
 
@@ -113,6 +114,43 @@ test("--daemonize: the parent ends when everything is set up, and the daemon goe
     stderr: "heirloom-storage-daemon: --blockdev zz: Parameter 'driver' does not accept value 'zz'\n",
   });
   expect(existsSync(pidfile)).toBe(false);
+});
+
+test("a device that hangs does not keep it: it ends within its deadline", async (context) => {
+  if (spawnSync("sh", ["-c", "command -v qemu-storage-daemon"]).status !== 0) {
+    if (process.env.CI) throw new Error("qemu-storage-daemon is not installed, and CI must have it");
+    context.skip("qemu-storage-daemon is not installed");
+  }
+  const directory = scratch();
+  const socket = join(directory, "nbd");
+  const far = spawn("qemu-storage-daemon", [
+    ...["--blockdev", "null-co,node-name=t,size=1048576", "--nbd-server", `addr.type=unix,addr.path=${socket}`],
+    ...["--export", "nbd,id=e,node-name=t,writable=on"],
+  ]);
+  onTestFinished(() => void far.kill("SIGKILL"));
+  while (!existsSync(socket)) await new Promise((resolve) => setTimeout(resolve, 5));
+  const { child, client } = await start(join(directory, "qmp"));
+  const image = join(directory, "disk");
+  writeFileSync(image, new Uint8Array(2 ** 20).fill(1));
+  await client.execute("blockdev-add", { driver: "file", "node-name": "d", filename: image });
+  await client.execute("block-dirty-bitmap-add", { node: "d", name: "b" });
+  const server = { type: "unix", path: socket } as const;
+  await client.execute("blockdev-add", { driver: "nbd", "node-name": "t", server, export: "t" });
+  far.kill("SIGSTOP");
+  const backup = {
+    "job-id": "j",
+    device: "d",
+    target: "t",
+    sync: "full",
+    bitmap: "b",
+    "bitmap-mode": "always",
+  } as const;
+  await client.execute("blockdev-backup", backup);
+  const from = performance.now();
+  await client.execute("quit");
+  const [code] = (await once(child, "exit")) as [number | null];
+  expect(code).toBe(0);
+  expect(performance.now() - from).toBeLessThan(shutdownDeadlineMs + 2000);
 });
 
 test("--log-format json: lines are JSON", () => {

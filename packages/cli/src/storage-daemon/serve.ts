@@ -40,17 +40,31 @@ export async function serve(program: string, given: ParsedArguments): Promise<vo
 
 /** Ends the process: when all has ended as it should, or at the deadline. */
 async function shutDown(daemon: Daemon, status: number, pidfile?: string): Promise<never> {
-  const deadline = setTimeout(() => leave(status, pidfile), shutdownDeadlineMs);
+  const deadline = setTimeout(() => void leaveWhateverHangs(status, pidfile), shutdownDeadlineMs);
   try {
     await daemon.close();
   } catch (error) {
     process.stderr.write(`${String(error)}\n`);
   }
+  // A thread may hang all the same, and is left behind.
+  if (daemon.hasThreads) await leaveWhateverHangs(status, pidfile);
   clearTimeout(deadline);
   return leave(status, pidfile);
 }
 
+/** `process.exit` waits for threads that sit in a system call; this does not. */
+async function leaveWhateverHangs(status: number, pidfile: string | undefined): Promise<void> {
+  const { exitNow } = await import("@heirloom/block");
+  removePidfile(pidfile);
+  exitNow(status);
+}
+
 function leave(status: number, pidfile: string | undefined): never {
+  removePidfile(pidfile);
+  process.exit(status);
+}
+
+function removePidfile(pidfile: string | undefined): void {
   if (pidfile !== undefined) {
     try {
       unlinkSync(pidfile);
@@ -58,5 +72,4 @@ function leave(status: number, pidfile: string | undefined): never {
       // somebody else has removed it
     }
   }
-  process.exit(status);
 }

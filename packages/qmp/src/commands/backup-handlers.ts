@@ -33,6 +33,7 @@ function run(
     // What is wrong with an action is told in its turn: an earlier one may be wrong as well.
     const planned = actions.map((action, index): RuntimeAction => {
       try {
+        if (completionMode === "grouped") refuseUngrouped(action.type);
         return plan(context, action, actions.slice(0, index));
       } catch (error) {
         return { type: "abort", because: asQmpError(error) };
@@ -69,6 +70,12 @@ function plan(context: CommandContext, action: TransactionAction, before: readon
     case "drive-backup":
       return planDriveBackup(context, action.data);
   }
+}
+
+/** Asked before anything of the action is looked at. */
+function refuseUngrouped(type: TransactionAction["type"]): void {
+  if (!type.startsWith("block-dirty-bitmap-")) return;
+  throw new QmpError(`Action '${type}' does not support Transaction property completion-mode = grouped`);
 }
 
 /** A refusal that names the mode names the one that was asked for. */

@@ -3,7 +3,7 @@
  * of the engine; a transaction is a command of several actions. Nothing is awaited between deciding and committing.
  */
 import { type Engine, NoThread, TransitionTimeout } from "@heirloom/engine";
-import type { BitmapState } from "./bitmap-memory.ts";
+import { type BitmapState, nextOrder } from "./bitmap-memory.ts";
 import type { DiskExport } from "./disk-export.ts";
 import type { DiskState } from "./disk-state.ts";
 import { Draft, type DraftFold } from "./draft.ts";
@@ -31,13 +31,14 @@ import type { View } from "./view.ts";
 
 /** An action with its disks looked up and its targets open. */
 export type Action =
-  | { readonly kind: "abort" }
+  | { readonly kind: "abort"; readonly because: Error | undefined }
   | {
       readonly kind: "add";
       readonly disk: string;
       readonly name: string;
       readonly granularity: number | undefined;
       readonly disabled: boolean;
+      readonly persistent: boolean;
     }
   | { readonly kind: "remove" | "clear" | "enable" | "disable"; readonly disk: string; readonly name: string }
   | {
@@ -77,13 +78,7 @@ const transactionsKept = 32;
 
 export class Coordinator {
   readonly engine: Engine;
-  readonly world: World = {
-    disks: new Map(),
-    jobs: new Map(),
-    starting: new Map(),
-    groups: new Map(),
-    lettingGo: new Map(),
-  };
+  readonly world: World;
   readonly jobs: JobControl;
   /** Points in time that users read. */
   readonly views: Map<string, View> = new Map();
@@ -103,10 +98,19 @@ export class Coordinator {
     options: {
       now: () => number;
       freezeDeadlineMs: number;
+      targetsAreNoSources: boolean;
       observeFreeze?: (freeze: FreezeObservation) => void;
     },
   ) {
     this.engine = engine;
+    this.world = {
+      disks: new Map(),
+      jobs: new Map(),
+      starting: new Map(),
+      groups: new Map(),
+      lettingGo: new Map(),
+      targetsAreNoSources: options.targetsAreNoSources,
+    };
     this.now = options.now;
     this.freezeDeadlineMs = options.freezeDeadlineMs;
     this.#observeFreeze = options.observeFreeze;
@@ -283,13 +287,16 @@ export class Coordinator {
   ): { draft: Draft; jobs: JobState[] } {
     const jobs: JobState[] = [];
     const draft = this.draft(command, actions.length === 1 ? operationName[actions[0].kind] : "transaction");
+    let index = 0;
     try {
       for (const action of actions) {
+        if (action.kind === "abort" && action.because !== undefined) throw action.because;
         const forbidden = refuseAction(qmpKind[action.kind], group === null ? "individual" : "grouped");
         if (forbidden !== undefined) throw new RefusalError("transaction", forbidden);
         for (const disk of this.#disksOf(action)) this.refuseClosing(disk, held.has(disk), operationName[action.kind]);
         this.#plan(draft, action, jobs, group);
         tell(undefined);
+        index++;
       }
       draft.finishRemovals();
       if (!this.engine.pool.canStart(jobs.reduce((sum, job) => sum + job.movers.threads, 0))) {
@@ -300,6 +307,7 @@ export class Coordinator {
         );
       }
     } catch (error) {
+      if (error instanceof HeirloomError) error.action = index;
       if (error instanceof RefusalError) tell(refusal(error.code, error.desc, error.fields));
       draft.abandon();
       for (const job of jobs) this.jobs.discard(job);
@@ -339,6 +347,7 @@ export class Coordinator {
       node: action.disk,
       name: action.name,
       disabled: action.disabled,
+      persistent: action.persistent,
       ...(action.granularity === undefined ? {} : { granularity: action.granularity }),
     };
     const { granularity, size, recording } = unwrap("bitmap add", checkBitmapAdd(request, facts));
@@ -354,7 +363,7 @@ export class Coordinator {
       name: action.name,
       disk: action.disk,
       actor,
-      memory: { bits, successor: undefined, records: recording },
+      memory: { bits, order: nextOrder(), successor: undefined, successorOrder: 0, records: recording },
     });
   }
 

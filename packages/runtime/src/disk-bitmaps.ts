@@ -2,7 +2,7 @@
 import type { Coordinator } from "./coordinator.ts";
 import { refusal, RefusalError } from "./errors.ts";
 import type { BitmapState } from "./bitmap-memory.ts";
-import { bitmapInfo } from "./bitmap-info.ts";
+import { bitmapInfo, successorInfo } from "./bitmap-info.ts";
 import type { DiskState } from "./disk-state.ts";
 import type { HistoryEntry } from "./machines/machine-actor.ts";
 import type { BitmapInfo } from "./options.ts";
@@ -12,6 +12,8 @@ export interface BitmapAddOptions {
   readonly granularity?: number;
   /** Does not record until it is enabled. */
   readonly disabled?: boolean;
+  /** Stored with the disk; refused where that is not possible. */
+  readonly persistent?: boolean;
 }
 
 /** A bitmap of another disk, or of this one by name. */
@@ -29,9 +31,9 @@ export class DiskBitmaps {
 
   /** @throws RefusalError: the name is taken or no name, the granularity no power of two or too fine for the disk */
   async add(name: string, options: BitmapAddOptions = {}): Promise<void> {
-    const { granularity, disabled = false } = options;
+    const { granularity, disabled = false, persistent = false } = options;
     await this.#coordinator.transaction(
-      [{ kind: "add", disk: this.#disk.name, name, granularity, disabled }],
+      [{ kind: "add", disk: this.#disk.name, name, granularity, disabled, persistent }],
       "individual",
     );
   }
@@ -62,9 +64,16 @@ export class DiskBitmaps {
     await this.#coordinator.transaction([action], "individual");
   }
 
-  /** All of them, newest first. */
-  list(): BitmapInfo[] {
-    return [...this.#disk.bitmaps.values()].map((bitmap) => bitmapInfo(bitmap)).reverse();
+  /** All of them, newest first. @param options.successors those too that record for frozen bitmaps; they have no names */
+  list(options: { readonly successors?: boolean } = {}): BitmapInfo[] {
+    const listed: { order: number; info: BitmapInfo }[] = [];
+    for (const bitmap of this.#disk.bitmaps.values()) {
+      const { order, successorOrder } = bitmap.memory;
+      listed.push({ order, info: bitmapInfo(bitmap) });
+      const successor = options.successors === true ? successorInfo(bitmap) : undefined;
+      if (successor !== undefined) listed.push({ order: successorOrder, info: successor });
+    }
+    return listed.sort((one, other) => other.order - one.order).map(({ info }) => info);
   }
 
   /** @throws RefusalError if there is none of this name */

@@ -18,6 +18,8 @@ export interface ExportParts {
   readonly coordinator: Coordinator;
   readonly server: NbdServer;
   readonly disk: DiskState;
+  /** Whose bitmaps it shows as well. */
+  readonly others: ReadonlySet<DiskState>;
   readonly spec: NbdExportSpec;
   /** Bitmaps that the export took; those of a view are the view's. */
   readonly taken: readonly BitmapState[];
@@ -111,13 +113,13 @@ export class DiskExport {
   }
 
   async #takeAway(hard: boolean): Promise<boolean> {
-    const { coordinator, server, disk, taken, held } = this.#parts;
+    const { coordinator, server, disk, others, taken, held } = this.#parts;
     const answered = await server.remove(this.name, { hard });
     for (const bits of held) bits.letGo();
-    await releaseBitmaps(coordinator, disk, taken);
+    await releaseBitmaps(coordinator, [disk, ...others], taken);
     this.#actor.send({ type: "letGo" });
     coordinator.exports.delete(this.id);
-    coordinator.unuse(disk, { kind: "export", id: this.id });
+    for (const used of [disk, ...others]) coordinator.unuse(used, { kind: "export", id: this.id });
     for (const listener of this.#whenGone) listener();
     return answered;
   }
@@ -126,14 +128,14 @@ export class DiskExport {
 /** Bitmaps that an export took, and nobody looks at any more. */
 export async function releaseBitmaps(
   coordinator: Coordinator,
-  disk: DiskState,
+  disks: readonly DiskState[],
   taken: readonly BitmapState[],
 ): Promise<void> {
   if (taken.length === 0) return;
   const draft = coordinator.draft(coordinator.nextCommand(), "export remove");
   await coordinator.engine.transitions.run({
     name: "export remove",
-    stacks: [disk.layer.stack],
+    stacks: [...new Set(disks.map((disk) => disk.layer.stack))],
     prepare: () => {
       for (const bitmap of taken) draft.plan(bitmap, { type: "release" });
       return { tables: draft.tables(), committed: () => draft.commit(), abandoned: () => draft.abandon() };

@@ -22,6 +22,7 @@ import {
 import type { BitmapState } from "./bitmap-memory.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { Disk } from "./disk.ts";
+import type { BitmapSource } from "./disk-bitmaps.ts";
 import { DiskExport, releaseBitmaps } from "./disk-export.ts";
 import type { DiskState } from "./disk-state.ts";
 import { HeirloomError, refusal, RefusalError } from "./errors.ts";
@@ -49,8 +50,12 @@ export type ExportOptions = {
       readonly disk: Disk | string;
       /** Clients are guests of the disk; false by default. */
       readonly writable?: boolean;
-      /** Shown as contexts `qemu:dirty-bitmap:NAME`; busy until the export is removed. They go on recording. */
-      readonly bitmaps?: readonly string[];
+      /**
+       * Shown as contexts `qemu:dirty-bitmap:NAME`; busy until the export is removed. They go on recording. One of another
+       * disk of the same length is meant to say something of this one, whatever it is doing: it is not asked whether it
+       * records.
+       */
+      readonly bitmaps?: readonly BitmapSource[];
     }
   /** A point in time, read-only, of which all can be read (`all: true`); its bitmap is its dirty context. */
   | { readonly view: View }
@@ -145,7 +150,8 @@ export class DiskServer {
     const disk = coordinator.disk(options.disk instanceof Disk ? options.disk.name : options.disk, "export");
     const { writable = false, name = disk.name } = options;
     const id = this.#idFor(options.id, name);
-    const names = [...new Set(options.bitmaps)];
+    const wanted = this.#bitmapsOf(disk, options.bitmaps ?? []);
+    const others = new Set(wanted.map((one) => one.disk).filter((one) => one !== disk));
     const { engine } = coordinator;
     const draft = coordinator.draft(coordinator.nextCommand(), "export");
     let exported: DiskExport | undefined;
@@ -153,16 +159,16 @@ export class DiskServer {
     const user = { kind: "export", id } as const;
     const added = engine.transitions.run({
       name: "export",
-      stacks: [disk.layer.stack],
+      stacks: [...new Set([disk, ...others].map((one) => one.layer.stack))],
       deadlineMs: coordinator.freezeDeadlineMs,
       prepare: () => {
-        coordinator.refuseClosing(disk, true, "export");
+        for (const one of [disk, ...others]) coordinator.refuseClosing(one, true, "export");
         this.#refuseExport(id, name, options.description);
         if (writable && disk.node.readOnly) {
           const desc = "Cannot export read-only node as writable";
           throw new RefusalError("export", refusal("ERR_NODE_READ_ONLY", desc, { node: disk.name }));
         }
-        const bitmaps = names.map((bitmap) => this.#takeBitmap(draft, disk, bitmap, writable, user));
+        const bitmaps = wanted.map((one) => this.#takeBitmap(draft, disk, one, writable, user));
         return {
           tables: draft.tables(),
           committed: () => {
@@ -172,7 +178,7 @@ export class DiskServer {
             const held = bitmaps.map((one) => one.memory.bits);
             try {
               this.#refuseExport(id, name, options.description); // the gate may have been held for long
-              exported = this.#publish(disk, id, disk.name, spec, bitmaps, held);
+              exported = this.#publish(disk, id, disk.name, spec, bitmaps, held, others);
             } catch (error) {
               unpublished = { bitmaps, error };
             }
@@ -186,28 +192,47 @@ export class DiskServer {
       throw coordinator.asRefusal(error, "export");
     });
     if (unpublished !== undefined) {
-      await releaseBitmaps(coordinator, disk, unpublished.bitmaps);
+      await releaseBitmaps(coordinator, [disk, ...others], unpublished.bitmaps);
       throw unpublished.error;
     }
     if (exported === undefined) throw new HeirloomError("ERR_INVARIANT", "export", "a transition without its commit");
     return exported;
   }
 
+  /** Each once, in the order in which they came. */
+  #bitmapsOf(disk: DiskState, sources: readonly BitmapSource[]): WantedBitmap[] {
+    const wanted = new Map<string, WantedBitmap>();
+    for (const source of sources) {
+      const own = typeof source === "string";
+      const of = own ? disk : this.#coordinator.disk(source.disk.name, "export");
+      const name = own ? source : source.name;
+      const key = `${of.name}/${name}`;
+      if (!wanted.has(key)) wanted.set(key, { disk: of, name, own });
+    }
+    return [...wanted.values()];
+  }
+
   #takeBitmap(
     draft: ReturnType<Coordinator["draft"]>,
     disk: DiskState,
-    name: string,
+    wanted: WantedBitmap,
     writable: boolean,
     user: { readonly kind: "export"; readonly id: string },
   ): BitmapState {
-    const found = findBitmap(factsOf(this.#coordinator.world, draft, [], draft.command), disk.name, name);
-    const bitmap = draft.bitmap(disk, name);
+    const { name, own } = wanted;
+    const found = findBitmap(factsOf(this.#coordinator.world, draft, [], draft.command), wanted.disk.name, name);
+    const bitmap = draft.bitmap(wanted.disk, name);
     if (!found.ok || bitmap === undefined) {
-      const fields = { node: disk.name, bitmap: name };
-      throw new RefusalError("export", refusal("ERR_BITMAP_NOT_FOUND", `Bitmap '${name}' is not found`, fields));
+      const fields = { node: wanted.disk.name, bitmap: name };
+      const desc = own ? `Bitmap '${name}' is not found` : `Dirty bitmap '${name}' not found`;
+      throw new RefusalError("export", refusal("ERR_BITMAP_NOT_FOUND", desc, fields));
+    }
+    if (found.value.size !== disk.layer.table.length) {
+      const desc = `Bitmap '${name}' describes ${found.value.size} bytes, and disk '${disk.name}' has ${disk.layer.table.length}`;
+      throw new RefusalError("export", refusal("ERR_BITMAP_SIZES", desc, { node: wanted.disk.name, bitmap: name }));
     }
     draft.plan(bitmap, { type: "take", user, command: draft.command });
-    if (!writable && !disk.node.readOnly && draft.snapshotOf(bitmap).context.recording) {
+    if (own && !writable && !disk.node.readOnly && draft.snapshotOf(bitmap).context.recording) {
       const desc = `Enabled bitmap '${name}' incompatible with readonly export`;
       throw new RefusalError("export", refusal("ERR_BITMAP_STATE", desc, { bitmap: name }));
     }
@@ -264,12 +289,13 @@ export class DiskServer {
     spec: NbdExportSpec,
     taken: readonly BitmapState[],
     held: DiskExportHeld,
+    others: ReadonlySet<DiskState> = new Set(),
   ): DiskExport {
     const coordinator = this.#coordinator;
     this.#server.add(spec);
     for (const bits of held) bits.hold();
-    disk.actor.send({ type: "use", user: { kind: "export", id } });
-    const parts = { coordinator, server: this.#server, disk, spec, taken, held, id, of };
+    for (const used of [disk, ...others]) used.actor.send({ type: "use", user: { kind: "export", id } });
+    const parts = { coordinator, server: this.#server, disk, others, spec, taken, held, id, of };
     const exported = new DiskExport(parts, () => this.#urisOf(spec.name));
     this.#exports.set(id, exported);
     coordinator.exports.set(id, exported);
@@ -322,6 +348,13 @@ export class DiskServer {
     }
     this.#events.emit({ at, name: eventNames[type], data });
   }
+}
+
+interface WantedBitmap {
+  readonly disk: DiskState;
+  readonly name: string;
+  /** Asked for by its name alone. */
+  readonly own: boolean;
 }
 
 type DiskExportHeld = ConstructorParameters<typeof DiskExport>[0]["held"];

@@ -98,6 +98,23 @@ export class Disk {
     return this.#coordinator.engine.handle(this.state.layer);
   }
 
+  /** Who uses the disk now: jobs, views and exports by id, disks that are windows of it by name. */
+  get users(): {
+    readonly jobs: readonly string[];
+    readonly views: readonly string[];
+    readonly exports: readonly string[];
+    readonly windows: readonly string[];
+  } {
+    const { users } = this.state.actor.context;
+    const ids = (kind: string): string[] => users.filter((user) => user.kind === kind).map((user) => user.id);
+    return {
+      jobs: ids("job"),
+      views: ids("view"),
+      exports: ids("export"),
+      windows: [...this.state.above].map((disk) => disk.name),
+    };
+  }
+
   /** Guest requests and bytes so far. */
   get traffic(): { readonly requests: number; readonly bytes: number } {
     return this.#coordinator.engine.traffic(this.state.layer);

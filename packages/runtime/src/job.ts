@@ -51,9 +51,16 @@ export class Job {
     return this.#state.actor.history;
   }
 
-  /** Drops everything; the bitmap is reclaimed. @throws RefusalError once the success is decided */
-  cancel(): void {
-    this.#coordinator.jobs.verb(this.id, "job cancel", { type: "cancel", force: true });
+  /**
+   * Drops everything; the bitmap is reclaimed.
+   * @param options.force false: refused while a user has it paused @throws RefusalError once the success is decided
+   */
+  cancel(options: { readonly force?: boolean } = {}): void {
+    this.#coordinator.jobs.verb(this.id, "job cancel", { type: "cancel", force: options.force ?? true });
+  }
+  /** For tools that try: a backup is never ready to be completed. @throws RefusalError always */
+  complete(): void {
+    this.#coordinator.jobs.verb(this.id, "job complete", { type: "complete" });
   }
   /** The copier stops; what guests overwrite is still carried over. @throws RefusalError */
   pause(): void {

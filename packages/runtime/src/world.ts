@@ -6,6 +6,7 @@ import type { Draft } from "./draft.ts";
 import type { JobState, JobTarget } from "./job-state.ts";
 import type { GroupContext, GroupEffect, GroupEvent, GroupInput } from "./machines/group-machine.ts";
 import type { MachineActor } from "./machines/machine-actor.ts";
+import { storesNone } from "./validation/bitmap-request.ts";
 import type { BitmapFacts, Facts, NodeFacts } from "./validation/facts.ts";
 
 export type GroupActor = MachineActor<GroupInput, GroupContext, GroupEvent, GroupEffect>;
@@ -18,6 +19,8 @@ export interface World {
   readonly groups: Map<string, GroupActor>;
   /** Identity of a target's storage to the id of the job that has ended and still has threads there. */
   readonly lettingGo: Map<string, string>;
+  /** What a job writes is refused as the source of another. */
+  readonly targetsAreNoSources: boolean;
 }
 
 const busyStates: ReadonlySet<string> = new Set(["folding", "frozen", "exported", "removing"]);
@@ -48,16 +51,18 @@ function nodeFacts(world: World, draft: Draft, disk: DiskState, command: number)
       const bitmap = draft.bitmap(disk, name);
       return bitmap === undefined ? undefined : bitmapFacts(draft, bitmap, command);
     },
-    storeRefusal: () => "Operation not supported",
+    storeRefusal: () => storesNone,
     ...nodeOnly(node, disk.layer.table.length),
-    ...(isTarget(world, node.identity) ? { targetBlocked: inUse } : {}),
+    ...(isTarget(world, node.identity)
+      ? { targetBlocked: inUse, ...(world.targetsAreNoSources ? { sourceBlocked: inUse } : {}) }
+      : {}),
     ...lettingGoOf(world, node.identity),
   };
 }
 
 /**
- * Whether a job writes this storage, or is about to. Two cannot; but what a job writes can be backed up at the same time (QEMU refuses that):
- * the job is then one of its guests.
+ * Whether a job writes this storage, or is about to. Two cannot; but what a job writes can be backed up at the same time,
+ * unless the runtime was told to refuse that, as QEMU does: the job is then one of its guests.
  */
 function isTarget(world: World, identity: string): boolean {
   for (const starting of world.starting.values()) if (starting === identity) return true;
@@ -74,7 +79,7 @@ function targetFacts(world: World, target: JobTarget): NodeFacts {
   return {
     name: target.name,
     bitmap: () => undefined,
-    storeRefusal: () => "Operation not supported",
+    storeRefusal: () => storesNone,
     ...nodeOnly(target.node, target.length),
     ...blocked,
     ...lettingGoOf(world, target.node.identity),

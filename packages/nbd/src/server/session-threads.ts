@@ -21,9 +21,16 @@ import type {
   ToHelper,
   ToSession,
 } from "../session/messages.ts";
-import { makePayloadBudget, type PayloadBudget, releaseSlabs } from "../session/payload-memory.ts";
+import { LAST_PLACE_BYTES, makePayloadBudget, type PayloadBudget, releaseSlabs } from "../session/payload-memory.ts";
 import { makeTraffic, readTraffic, type TrafficCounts } from "../session/traffic.ts";
-import { SLOTS_A_THREAD, SLOTS_FOR_ITSELF, slotFree, slotDone, workBytes } from "../session/work-layout.ts";
+import {
+  exportField,
+  SLOTS_A_THREAD,
+  SLOTS_FOR_ITSELF,
+  slotFree,
+  slotDone,
+  workBytes,
+} from "../session/work-layout.ts";
 import { WorkQueue } from "../session/work-queue.ts";
 
 const sessionModule = new URL("../session/session.js", import.meta.url).href;
@@ -79,13 +86,14 @@ interface ExportRecord {
   readonly posted: PostedExport;
   /** Session threads that have it. */
   readonly threads: Set<SessionThread>;
-  /** Helpers that have not let go of it, once it is being removed. */
-  readonly helpers: Set<HelperThread>;
   removing: (() => void) | undefined;
 }
 
-/** Last places of payload memory that a thread has: address space only, for as long as there is memory enough. */
-const LAST_PLACES_MAX = 256;
+/** Last places of payload memory, of all threads: address space only, for as long as there is memory enough. */
+const LAST_PLACES_BYTES_MAX = 1024 * 1024 * 1024;
+
+/** How often it is looked whether helpers are done with what a thread left that died. */
+const ORPHANS_MS = 20;
 
 /** Threads that start at the same time: each takes as long as the work that it is for. */
 const helpersStartingMax = 2;
@@ -119,7 +127,7 @@ export class SessionThreads {
   addExport(exported: Omit<PostedExport, "id" | "traffic">): number {
     const id = this.#nextExport++;
     const posted = { ...exported, id, traffic: makeTraffic(this.#options.threadsMax) };
-    this.#exports.set(id, { posted, threads: new Set(), helpers: new Set(), removing: undefined });
+    this.#exports.set(id, { posted, threads: new Set(), removing: undefined });
     this.#tellHelpers({ type: "export", export: posted });
     return id;
   }
@@ -345,7 +353,6 @@ export class SessionThreads {
       this.#helpers.delete(helper);
       helper.port.close();
       if (died) for (const bell of queue.answerFor(participant, EIO)) ringDoorbell(bell);
-      for (const [id, record] of this.#exports) this.#helperLetGo(helper, id, record);
     };
     this.#follow(helper.task, ended);
   }
@@ -359,11 +366,6 @@ export class SessionThreads {
   #onHelper(helper: HelperThread, message: FromHelper): void {
     if (message.type === "ready") {
       this.#started(helper);
-      return;
-    }
-    if (message.type === "letGo") {
-      const record = this.#exports.get(message.export);
-      if (record !== undefined) this.#helperLetGo(helper, message.export, record);
       return;
     }
     if (helper.ending) return;
@@ -392,23 +394,34 @@ export class SessionThreads {
     this.#ends.add(end);
   }
 
-  // Removal: first the sessions, then the helpers.
+  // Removal.
 
+  /**
+   * It is gone when its sessions have let go and no slot is about it: a helper touches an export for a slot of it and at no
+   * other time. So helpers are told to forget it and not waited for: one may hang in another disk's device.
+   */
   #sessionsMayHaveLetGo(id: number, record: ExportRecord): void {
-    if (record.removing === undefined || record.threads.size > 0 || record.helpers.size > 0) return;
-    for (const helper of this.#helpers) record.helpers.add(helper);
-    if (record.helpers.size === 0) this.#gone(id, record);
-    else this.#tellHelpers({ type: "forget", export: id });
-  }
-
-  #helperLetGo(helper: HelperThread, id: number, record: ExportRecord): void {
-    if (!record.helpers.delete(helper) || record.helpers.size > 0) return;
-    this.#gone(id, record);
-  }
-
-  #gone(id: number, record: ExportRecord): void {
+    if (record.removing === undefined || record.threads.size > 0 || this.#exports.get(id) !== record) return;
+    if (this.#isWithHelpers(id)) {
+      // A thread died, and a helper is still at what it wanted. Nobody hears of its end.
+      setTimeout(() => this.#sessionsMayHaveLetGo(id, record), ORPHANS_MS).unref();
+      return;
+    }
     this.#exports.delete(id);
-    record.removing?.();
+    this.#tellHelpers({ type: "forget", export: id });
+    record.removing();
+  }
+
+  /** Requests of sessions that live are these sessions' to wait for; this finds those of dead ones as well. */
+  #isWithHelpers(id: number): boolean {
+    const queue = this.#queue;
+    if (queue === undefined) return false;
+    for (let slot = 0; slot < queue.slots; slot++) {
+      const state = queue.state(slot);
+      const isBusy = state !== slotFree && state !== slotDone;
+      if (isBusy && queue.get(slot, exportField) === id) return true;
+    }
+    return false;
   }
 
   #recordOf(id: number): ExportRecord {
@@ -424,7 +437,7 @@ export class SessionThreads {
     const budget: PayloadBudget = makePayloadBudget(
       payloadMemory,
       threadsMax,
-      Math.min(connectionsMax, LAST_PLACES_MAX),
+      Math.min(connectionsMax, Math.floor(LAST_PLACES_BYTES_MAX / (threadsMax * LAST_PLACE_BYTES))),
     );
     this.#shared = { work: new SharedArrayBuffer(workBytes(slots)), slots, budget };
     this.#queue = new WorkQueue(this.#shared.work, slots);

@@ -38,6 +38,21 @@ test("disks whose devices hang leave helpers and memory to the others", async ()
   }
 });
 
+test("an export is removed while helpers that have served it hang in another one's device", async () => {
+  const served = await Served.open({ helpersMax: 2 });
+  const hung = await served.disk("hung", MiB, [{ kind: "write", action: { hang: true } }]);
+  const live = await served.disk("live", MiB);
+  const [stuck, client] = [await served.client(served.show(hung)), await served.client(served.show(live))];
+  await Promise.all(Array.from({ length: 8 }, () => client.call(cmd.flush)));
+  for (let request = 0; request < 16; request++) void stuck.write(0, Buffer.alloc(512));
+  await faultReached(hung.handle, 0, 2);
+  client.socket.destroy();
+  await served.server.remove("live");
+  await served.server.remove(served.show(live));
+  disarmFault(hung.handle, 0);
+  releaseHang(hung.handle);
+});
+
 test("a hard removal cuts clients off at once, and is over when the device lets go", async () => {
   const served = await Served.open();
   const disk = await served.disk("a", MiB, [{ kind: "write", action: { hang: true } }]);

@@ -130,7 +130,6 @@ class Helper {
         this.#exports.get(message.export)?.close();
         this.#exports.delete(message.export);
         this.#posted.delete(message.export);
-        this.#say({ type: "letGo", export: message.export });
       }
     }
   }

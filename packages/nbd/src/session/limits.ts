@@ -10,6 +10,11 @@ export const PIECE_BYTES_MAX: number = 256 * 1024;
 export const INPUT_BYTES: number = PIECE_BYTES_MAX + 4096;
 /** Where replies gather before a `send`: a whole piece, and headers. */
 export const OUTPUT_BYTES: number = PIECE_BYTES_MAX + 4096;
+/**
+ * What the kernel is asked to hold of a connection each way; it gives what its limits allow. With Linux's defaults a piece does
+ * not fit, and the rest of it waits until the client has taken most of the beginning.
+ */
+export const SOCKET_BYTES: number = 1024 * 1024;
 /** Any header of a reply, or an error with its text. */
 export const REPLY_ROOM = 512;
 

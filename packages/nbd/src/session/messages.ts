@@ -80,6 +80,5 @@ export type ToHelper =
   | { readonly type: "end" };
 export type FromHelper =
   | { readonly type: "ready" }
-  | { readonly type: "letGo"; readonly export: number }
   /** It has had nothing to do for long. */
   | { readonly type: "idle" };

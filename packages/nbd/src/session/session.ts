@@ -15,6 +15,7 @@ import {
   POLLIN,
   POLLOUT,
   ReadRing,
+  setSocketBuffers,
   shutdownSocket,
   silenceDoorbell,
 } from "@heirloom/block";
@@ -359,6 +360,7 @@ export class Session implements ConnectionThread {
     this.#countDisks();
     this.#connections.set(tag, connection);
     if (served.ending) connection.end("the export is gone");
+    setSocketBuffers(posted.fd, limits.SOCKET_BYTES);
     connection.events = POLLIN;
     const errno = this.#poll.add(posted.fd, POLLIN, tag);
     if (errno !== 0) connection.die(`it cannot be watched: ${errnoText(errno)}`);

@@ -6,8 +6,16 @@
 import { readFileSync } from "node:fs";
 import type { Disk, DiskExport } from "@heirloom/runtime";
 import { expect, test } from "vitest";
-import { cmd, type Form, RawNbd } from "../../nbd/testing/raw-client.ts";
-import { ended, firstDifference, granulesOf, inScene, MiB, pattern, type Scene } from "./scene.fixture.ts";
+import { cmd, type Form, RawNbd } from "../../packages/nbd/testing/raw-client.ts";
+import {
+  ended,
+  firstDifference,
+  granulesOf,
+  inScene,
+  MiB,
+  pattern,
+  type Scene,
+} from "../../packages/runtime/src/scene.fixture.ts";
 
 const length = 4 * MiB;
 const granularity = 4096;

@@ -38,7 +38,7 @@ export class DiskExport {
   readonly #actor: MachineActor<ExportInput, ExportContext, ExportEvent, ExportEffect>;
   readonly #uris: () => readonly string[];
   #gone: Promise<boolean> | undefined;
-  #traffic: TrafficCounts = { reads: 0, writes: 0, others: 0, bytesRead: 0, bytesWritten: 0 };
+  readonly #traffic: () => TrafficCounts;
   readonly #whenGone: (() => void)[] = [];
 
   /** @internal */
@@ -48,6 +48,7 @@ export class DiskExport {
     this.name = spec.name;
     this.#parts = parts;
     this.#uris = uris;
+    this.#traffic = parts.server.trafficOf(spec.name);
     const input = { id, of, bitmaps: spec.bitmaps.map(({ name }) => name) };
     this.#actor = new MachineActor(`export ${id}`, exportMachine, input, { now: coordinator.now });
   }
@@ -68,8 +69,7 @@ export class DiskExport {
   }
   /** What clients have asked for since it is there; for people: no figure of it is exact while they are at it. */
   get traffic(): TrafficCounts {
-    if (this.#gone === undefined) this.#traffic = this.#parts.server.trafficOf(this.name);
-    return this.#traffic;
+    return this.#traffic();
   }
 
   /**
@@ -91,7 +91,6 @@ export class DiskExport {
     }
     const plan = this.#actor.plan({ type: "remove", mode });
     if (!plan.ok) return Promise.reject(new RefusalError("export remove", plan.refusal));
-    void this.traffic; // the last look
     this.#actor.commit(plan);
     this.#gone = this.#takeAway(mode !== "soft");
     return this.#gone;

@@ -166,8 +166,8 @@ export class NbdServer {
   clientsOf(name: string): number {
     return this.#threads.connectionsOf(this.#exportOf(name).id);
   }
-  /** What went through an export since it was added. */
-  trafficOf(name: string): TrafficCounts {
+  /** Tells what went through an export since it was added, also when it is gone. */
+  trafficOf(name: string): () => TrafficCounts {
     return this.#threads.trafficOf(this.#exportOf(name).id);
   }
 

@@ -156,9 +156,10 @@ export class SessionThreads {
     return count;
   }
 
-  /** What went through an export so far. */
-  trafficOf(exportId: number): TrafficCounts {
-    return readTraffic(this.#recordOf(exportId).posted.traffic);
+  /** Tells what went through an export so far, also when it is gone. */
+  trafficOf(exportId: number): () => TrafficCounts {
+    const { traffic } = this.#recordOf(exportId).posted;
+    return () => readTraffic(traffic);
   }
 
   /** Ends a connection at once. */

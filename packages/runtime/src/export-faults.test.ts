@@ -36,7 +36,7 @@ test("a full spill delays a client's write by no more than it may, and then the 
       sync: "full",
       maxChunk: cluster,
       spill,
-      guestDelayMax: 100,
+      guestDelayMax: 1000,
     });
     await faultReached(target.node, 0);
     const delays: number[] = [];
@@ -49,11 +49,11 @@ test("a full spill delays a client's write by no more than it may, and then the 
       reads.push((await read) - from);
       delays.push((await written) - from);
     }
-    const delayed = delays.filter((delay) => delay > 90);
+    const delayed = delays.filter((delay) => delay > 990);
     expect(delayed.length, `of ${delays.map(Math.round).join(" ")} ms`).toBe(1);
-    expect(Math.max(...delays)).toBeLessThan(1000);
+    expect(Math.max(...delays)).toBeLessThan(3000);
     const whileDelayed = reads[delays.indexOf(delayed[0])];
-    expect(whileDelayed, "a read while the write waits, ms").toBeLessThan(90);
+    expect(whileDelayed, "a read while the write waits, ms").toBeLessThan(900);
     disarmFault(target.node, 0);
     releaseHang(target.node);
     expect((await ended(job)).status).toBe("failed");
@@ -99,19 +99,25 @@ test("a throttled disk paces its clients, charges each request once, and holds u
     const server = await scene.runtime.serveNbd({ listen: [{ path: scene.path("nbd.sock") }], threadsMax: 1 });
     await using client = await NbdClient.connect((await server.add({ disk: slow, writable: true })).uris[0]);
     await using other = await NbdClient.connect((await server.add({ disk: fast, writable: true })).uris[0]);
-    const from = performance.now();
+    // 110 requests, of which a burst of 10 is free: a second; twice that if each were charged twice.
     const buffer = new Uint8Array(512);
-    const paced = Array.from({ length: 110 }, (_, index) =>
-      index % 2 === 0 ? client.read(new Uint8Array(512), index * 512) : client.write(buffer, index * 512),
-    );
+    const pace = async (to: Pick<NbdClient, "read" | "write">): Promise<number> => {
+      const from = performance.now();
+      const all = Array.from({ length: 110 }, (_, index) =>
+        index % 2 === 0 ? to.read(new Uint8Array(512), index * 512) : to.write(buffer, index * 512),
+      );
+      await Promise.all(all);
+      return performance.now() - from;
+    };
+    await pace(client); // threads have started
+    const paced = pace(client);
+    const from = performance.now();
     for (let index = 0; index < 20; index++) await other.read(buffer, index * 512);
     const others = performance.now() - from;
-    await Promise.all(paced);
-    const took = performance.now() - from;
-    expect(others, "20 reads of another disk, ms").toBeLessThan(took / 2);
-    // 110 requests, of which a burst of 10 is free: a second; twice that if each were charged twice.
+    const took = await paced;
+    expect(others, "20 reads of another disk, ms").toBeLessThan(took);
     expect(took).toBeGreaterThan(900);
-    expect(took).toBeLessThan(1800);
+    expect(took / (await pace(slow)), "against a guest that is not a client").toBeLessThan(1.7);
   }));
 
 /** Memory whose verbs answer at once, and which ends its thread where a write says so. */

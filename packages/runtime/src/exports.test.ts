@@ -188,64 +188,69 @@ test("the names of an export that is being removed may be used again, and its cl
     await client.flush();
   }));
 
-test("a point in time stays what it was while a client writes the disk as hard as it can", () =>
-  inScene(async (scene) => {
-    const disk = await scene.disk("a", length, 1);
-    await disk.bitmaps.add("daily", { granularity: cluster });
-    for (const granule of [0, 3, 9]) await disk.write(new Uint8Array(1).fill(7), granule * cluster);
-    await disk.discard(10 * cluster, 4 * cluster);
-    const server = await serve(scene);
-    const live = await server.add({ disk, writable: true });
-    await using guest = await clientOf(live);
-    const frozen = scene.bytes("a.raw");
-    const view = disk.view({ bitmap: "daily", all: true });
-    await view.ready;
-    const shown = await server.add({ view });
-    expect(shown.writable).toBe(false);
-    await using reader = await clientOf(shown, ["qemu:dirty-bitmap:daily"]);
-    const random = seeded(5);
-    let going = true;
-    const write = async (): Promise<void> => {
-      while (going) {
-        const offset = Math.floor(random() * (length - 3 * cluster));
-        const size = 1 + Math.floor(random() ** 3 * 3 * cluster);
-        const kind = random();
-        if (kind < 0.7) await guest.write(randomBytes(size), offset);
-        else if (kind < 0.85) await guest.trim(offset, size);
-        else await guest.writeZeroes(offset, size, { noHole: random() < 0.5 });
-      }
-    };
-    const writers = [write(), write(), write(), write()];
-    const buffer = Buffer.alloc(length);
-    for (let round = 0; round < 60; round++) {
-      const offset = Math.floor(random() * (length - 1));
-      const size = 1 + Math.floor(random() ** 2 * (length - offset - 1));
-      await reader.read(buffer.subarray(0, size), offset);
-      expect(firstDifference(buffer.subarray(0, size), frozen.subarray(offset, offset + size)), `round ${round}`).toBe(
-        -1,
-      );
-      for await (const extent of reader.blockStatus("base:allocation", 0, length)) {
-        if ((extent.flags & 2) === 0) continue;
-        const zeroes = frozen.subarray(extent.offset, extent.offset + extent.length);
+test.for(["its session's thread", "helpers"])(
+  "a point in time stays what it was while a client writes the disk as hard as it can, read by %s",
+  (how) =>
+    inScene(async (scene) => {
+      const rules = [{ kind: "any", armed: false, action: { error: "EIO" } }] as const;
+      const disk = how === "helpers" ? await scene.faulty("a", length, rules, 1) : await scene.disk("a", length, 1);
+      await disk.bitmaps.add("daily", { granularity: cluster });
+      for (const granule of [0, 3, 9]) await disk.write(new Uint8Array(1).fill(7), granule * cluster);
+      await disk.discard(10 * cluster, 4 * cluster);
+      const server = await serve(scene);
+      const live = await server.add({ disk, writable: true });
+      await using guest = await clientOf(live);
+      const frozen = scene.bytes("a.raw");
+      const view = disk.view({ bitmap: "daily", all: true });
+      await view.ready;
+      const shown = await server.add({ view });
+      expect(shown.writable).toBe(false);
+      await using reader = await clientOf(shown, ["qemu:dirty-bitmap:daily"]);
+      const random = seeded(5);
+      let going = true;
+      const write = async (): Promise<void> => {
+        while (going) {
+          const offset = Math.floor(random() * (length - 3 * cluster));
+          const size = 1 + Math.floor(random() ** 3 * 3 * cluster);
+          const kind = random();
+          if (kind < 0.7) await guest.write(randomBytes(size), offset);
+          else if (kind < 0.85) await guest.trim(offset, size);
+          else await guest.writeZeroes(offset, size, { noHole: random() < 0.5 });
+        }
+      };
+      const writers = [write(), write(), write(), write()];
+      const buffer = Buffer.alloc(length);
+      for (let round = 0; round < 60; round++) {
+        const offset = Math.floor(random() * (length - 1));
+        const size = 1 + Math.floor(random() ** 2 * (length - offset - 1));
+        await reader.read(buffer.subarray(0, size), offset);
         expect(
-          zeroes.every((byte) => byte === 0),
-          `zeroes at ${extent.offset}`,
-        ).toBe(true);
+          firstDifference(buffer.subarray(0, size), frozen.subarray(offset, offset + size)),
+          `round ${round}`,
+        ).toBe(-1);
+        for await (const extent of reader.blockStatus("base:allocation", 0, length)) {
+          if ((extent.flags & 2) === 0) continue;
+          const zeroes = frozen.subarray(extent.offset, extent.offset + extent.length);
+          expect(
+            zeroes.every((byte) => byte === 0),
+            `zeroes at ${extent.offset}`,
+          ).toBe(true);
+        }
       }
-    }
-    const dirty: number[] = [];
-    for await (const extent of reader.blockStatus("qemu:dirty-bitmap:daily", 0, length)) {
-      if (extent.flags === 1) dirty.push(...granulesIn(extent.offset, extent.length, cluster));
-    }
-    expect(dirty).toEqual(union([0, 3, 9], [10, 11, 12, 13]));
-    expect(firstDifference(await readAll(reader), frozen)).toBe(-1);
-    going = false;
-    await Promise.all(writers);
-    await view.success();
-    expect((await refusalOf(() => reader.read(buffer, 0))).code).not.toBe("none");
-    await guest.flush();
-    expect(scene.runtime.inspect().exports).toHaveLength(1);
-  }));
+      const dirty: number[] = [];
+      for await (const extent of reader.blockStatus("qemu:dirty-bitmap:daily", 0, length)) {
+        if (extent.flags === 1) dirty.push(...granulesIn(extent.offset, extent.length, cluster));
+      }
+      expect(dirty).toEqual(union([0, 3, 9], [10, 11, 12, 13]));
+      expect(firstDifference(await readAll(reader), frozen)).toBe(-1);
+      going = false;
+      await Promise.all(writers);
+      await view.success();
+      expect((await refusalOf(() => reader.read(buffer, 0))).code).not.toBe("none");
+      await guest.flush();
+      expect(scene.runtime.inspect().exports).toHaveLength(1);
+    }),
+);
 
 test("a point in time that was given up answers EIO, and never what came after it", () =>
   inScene(async (scene) => {
@@ -399,7 +404,7 @@ async function run(scene: Scene, body: string): Promise<string> {
   return (await promisify(execFile)(process.execPath, args, { cwd, timeout: 20_000 })).stdout;
 }
 
-test("a process that has closed its runtime ends by itself, also where a device hangs", () =>
+test("a process that has closed its runtime ends by itself, also where a device hangs", { timeout: 60_000 }, () =>
   inScene(async (scene) => {
     scene.image("a.raw", length, 5);
     expect(await run(scene, `await runtime.close(); await client.close(); console.log("closed");`)).toBe("closed\n");
@@ -411,7 +416,8 @@ test("a process that has closed its runtime ends by itself, also where a device 
       await client.close();
       console.log("closed");`;
     expect(await run(scene, hung)).toBe("closed\n");
-  }));
+  }),
+);
 
 test("a process that exits without a word does not wait for threads that wait for clients", () =>
   inScene(async (scene) => {

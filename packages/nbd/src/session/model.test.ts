@@ -1,7 +1,8 @@
 /** Random requests over several connections against a plain model: a buffer, and a set of granules for each bitmap. */
+import type { Recorder } from "@heirloom/engine";
 import { expect, test } from "vitest";
 import { bytesOf, cmd, flag, type Form, type RawNbd } from "../../testing/raw-client.ts";
-import { difference, expectSame, KiB, MiB, pattern, seeded, Served } from "./served.fixture.ts";
+import { difference, expectSame, KiB, MiB, pattern, seeded, Served, type ServedDisk } from "./served.fixture.ts";
 
 const length = 3 * MiB + 1234;
 const granularities = [512, 64 * KiB];
@@ -10,14 +11,24 @@ const stripes = 4;
 const stripe = Math.floor(length / stripes);
 
 /** Mostly small, now and then around the limits. */
-function lengthOf(random: () => number): number {
+function lengthOf(random: () => number, most: number): number {
+  return Math.min(most, anyLength(random));
+}
+function anyLength(random: () => number): number {
   const kind = random();
   if (kind < 0.6) return Math.floor(random() * 9000);
   if (kind < 0.8) return Math.floor(random() * 300 * KiB);
   return Math.min(stripe, [32, 64, 256, 260][Math.floor(random() * 4)] * KiB + Math.floor(random() * 3) - 1);
 }
 
-async function play(client: RawNbd, model: Buffer, dirty: Set<number>[], index: number, seed: number): Promise<void> {
+async function play(
+  client: RawNbd,
+  model: Buffer,
+  dirty: Set<number>[],
+  index: number,
+  seed: number,
+  most: number,
+): Promise<void> {
   const random = seeded(seed * 100 + index);
   for (let batch = 0; batch < 25; batch++) {
     // Pieces of the stripe that do not overlap, in flight at once.
@@ -25,7 +36,7 @@ async function play(client: RawNbd, model: Buffer, dirty: Set<number>[], index: 
     const running: Promise<void>[] = [];
     for (let request = 0; at < (index + 1) * stripe && request < 12; request++) {
       at += Math.floor(random() * 5000);
-      const size = Math.min(lengthOf(random), (index + 1) * stripe - at);
+      const size = Math.min(lengthOf(random, most), (index + 1) * stripe - at);
       if (size < 0) break;
       const offset = at;
       at += size;
@@ -70,30 +81,51 @@ async function play(client: RawNbd, model: Buffer, dirty: Set<number>[], index: 
 
 const seeds = (process.env.HEIRLOOM_NBD_SEEDS ?? "1,2").split(",").map(Number);
 
+/** Plays on four connections, and compares the image and the bitmaps at the end. */
+async function playAll(served: Served, disk: ServedDisk, image: Buffer, seed: number, most = stripe): Promise<void> {
+  const recorders: Recorder[] = [];
+  for (const granularity of granularities) recorders.push(await served.record(disk, granularity));
+  const dirty = granularities.map(() => new Set<number>());
+  const name = served.show(disk);
+  const forms: Form[] = ["simple", "structured", "extended", "structured"];
+  const clients = await Promise.all(forms.map((form) => served.client(name, form)));
+  await Promise.all(clients.map((client, index) => play(client, image, dirty, index, seed, most)));
+  expectSame(served.bytes(disk), image, `the image (seed ${seed})`);
+  for (const [which, granularity] of granularities.entries()) {
+    const found = new Set<number>();
+    for (const extent of recorders[which].bitmap.extents()) {
+      for (let at = extent.offset; at < extent.offset + extent.length; at += granularity) found.add(at / granularity);
+    }
+    expect(
+      [...found].sort((x, y) => x - y),
+      `seed ${seed}, granularity ${granularity}`,
+    ).toEqual([...dirty[which]].sort((x, y) => x - y));
+  }
+}
+
+/** One disk is served by the session itself, of the other every request goes through helpers. */
+async function disks(served: Served, image: Buffer): Promise<[ServedDisk, ServedDisk]> {
+  const rules = [{ kind: "any", armed: false, action: { error: "EIO" } }] as const;
+  return [await served.disk("a", image), await served.disk("b", image, rules)];
+}
+
 test.for(seeds)("whatever valid requests do, the model does, seed %i", async (seed) => {
   const served = await Served.open();
   const model = pattern(length, seed);
-  // One disk is served by the session itself, of the other every request goes through helpers.
-  for (const rules of [undefined, [{ kind: "any", armed: false, action: { error: "EIO" } }] as const]) {
-    const image = Buffer.from(model);
-    const disk = await served.disk(rules === undefined ? "a" : "b", image, rules);
-    const recorders = [];
-    for (const granularity of granularities) recorders.push(await served.record(disk, granularity));
-    const dirty = granularities.map(() => new Set<number>());
-    const name = served.show(disk);
-    const forms: Form[] = ["simple", "structured", "extended", "structured"];
-    const clients = await Promise.all(forms.map((form) => served.client(name, form)));
-    await Promise.all(clients.map((client, index) => play(client, image, dirty, index, seed)));
-    expectSame(served.bytes(disk), image, `the image (seed ${seed})`);
-    for (const [which, granularity] of granularities.entries()) {
-      const found = new Set<number>();
-      for (const extent of recorders[which].bitmap.extents()) {
-        for (let at = extent.offset; at < extent.offset + extent.length; at += granularity) found.add(at / granularity);
-      }
-      expect(
-        [...found].sort((x, y) => x - y),
-        `seed ${seed}, granularity ${granularity}`,
-      ).toEqual([...dirty[which]].sort((x, y) => x - y));
-    }
-  }
+  for (const disk of await disks(served, model)) await playAll(served, disk, Buffer.from(model), seed);
 });
+
+test.for(seeds)(
+  "the same with one thread for two disks, and too few helpers and too little memory, seed %i",
+  async (seed) => {
+    const served = await Served.open({ threadsMax: 1, helpersMax: 1, payloadMemory: 33 * MiB });
+    const model = pattern(length, seed);
+    // Its reply is not read, and there is no other memory: all that the others have are their last places, a piece each.
+    // (A reply of more than a piece that must not be in pieces waits for the deaf one.)
+    const deaf = await served.client(served.show(await served.disk("deaf", 32 * MiB)), "simple");
+    deaf.socket.pause();
+    void deaf.read(0, 32 * MiB);
+    const both = await disks(served, model);
+    await Promise.all(both.map((disk) => playAll(served, disk, Buffer.from(model), seed + 1000, 256 * KiB)));
+  },
+);

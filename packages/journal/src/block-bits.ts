@@ -19,6 +19,7 @@ import { sealBlock } from "./block.ts";
 import { blockBitsAt, blockBytes, blockGranules, blocksOf, blockWords } from "./layout.ts";
 import { release, take, tryTake } from "./lock.ts";
 import { viewOf } from "./record.ts";
+import { readLayer } from "./recover.ts";
 import type { Storage } from "./storage.ts";
 
 export interface LayerAccess {
@@ -38,6 +39,11 @@ export interface LayerAccess {
 
 export function layerMemoryWords(length: number, granularity: number): number {
   return blocksOf(length, granularity) * (blockWords + 1);
+}
+
+/** Where the locks begin in a layer's memory of so many words. */
+export function firstLock(words: number): number {
+  return words - words / (blockWords + 1);
 }
 
 /** A thread that serves several looks so often for a lock that is held for one write to the page cache. */
@@ -132,13 +138,12 @@ export class BlockBits {
     return failed;
   }
 
-  /** What the file has of a block, for whoever loads it. Nobody else uses the layer yet. */
-  load(block: number, bits: Int32Array): void {
-    this.#words.set(bits, block * blockWords);
-  }
-
-  word(index: number): number {
-    return Atomics.load(this.#words, index);
+  /** Takes over what the file has. Nobody else uses the layer yet; a damaged block is one that has nothing. @returns errno */
+  loadFrom(storage: Storage): Errno {
+    const { layer: id, length, granularity } = this;
+    return readLayer(storage, this.#tag, { id, role: "bits", length, offset: this.#offset }, granularity, (block, bits) => {
+      if (bits !== undefined) this.#words.set(bits, block * blockWords);
+    });
   }
 
   #has(base: number, bits: Int32Array): boolean {

@@ -1,1 +1,4 @@
+export { boundDefault, DiskJournal, guardModule, type JournalOptions, type JournalPlace, type RecoveredBitmap } from "./disk-journal.ts";
+export type { Directory, ImageIdentity, LayerRole, RecoveryEntry, StopKind } from "./directory.ts";
+export type { Journal, KeptBitmap, KeptLayer } from "./journal.ts";
 export { JournalError, type JournalErrorCode } from "./journal-error.ts";

@@ -148,18 +148,15 @@ export class Journal {
     this.#recoveries = [...this.#recoveries, entry].slice(-recoveriesMax);
   }
 
-  /** A write elsewhere failed: nothing more is written but, once, that nothing here can be believed. */
-  async fail(error: JournalError): Promise<void> {
-    if (this.#failed !== undefined) return;
-    this.#failed = error;
+  /**
+   * Something could not be written: nothing is any more but, once, that nothing here can be believed.
+   * @throws JournalError where that could not be written either
+   */
+  async condemn(error: JournalError): Promise<void> {
+    this.#failed ??= error;
     await this.#queue;
     for (const bitmap of this.bitmaps.values()) bitmap.inconsistent ??= error.message;
-    try {
-      await this.#write();
-    } catch {
-      // Whoever failed it knows other ways (a file that can be taken away).
-      throw error;
-    }
+    await this.#write();
   }
 
   async #write(): Promise<void> {

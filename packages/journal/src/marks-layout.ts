@@ -8,7 +8,7 @@
  * | `sequence` | of the marks record that was last made durable | holder of `lock` | holder of `lock` |
  * | `hand` | where the search for a region to settle goes on | holder of `lock` | holder of `lock` |
  * | `failed` | errno of the write or sync that failed, 0 while all is well; it stays | any thread, once | every guest, main |
- * | `syncs`, `blocks`, `settled` | counters | any thread | main |
+ * | `syncs`, `settled` | counters | any thread | main |
  * | `marked` | a bit a region: writes may go there | holder of `lock` | every guest, inside the gate |
  * | `onDisk` | a bit a region: the durable record has it | holder of `lock` | holder of `lock` |
  * | `wanted` | a bit a region: somebody waits for it | whoever needs a mark | holder of `lock` |
@@ -24,8 +24,7 @@ export const sequenceWord = 2;
 export const handWord = 3;
 export const failedWord = 16;
 export const syncsWord = 32;
-export const blocksWord = 33;
-export const settledWord = 34;
+export const settledWord = 33;
 export const arraysWord = 48;
 
 const lineWords = 16;

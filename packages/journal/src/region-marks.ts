@@ -16,7 +16,7 @@
  */
 import { EAGAIN, type Errno } from "@heirloom/block";
 import { marksAt, marksSlotBytes } from "./layout.ts";
-import { release, take, tryTake, waitWhileTaken } from "./lock.ts";
+import { release, releaseOfDead, take, tryTake, waitWhileTaken } from "./lock.ts";
 import { encodeMarks } from "./mark-record.ts";
 import * as at from "./marks-layout.ts";
 import { usedPart } from "./record.ts";
@@ -133,6 +133,12 @@ export class RegionMarks {
       this.#set(this.#layout.onDiskWord, region);
       this.#set(this.#layout.markedWord, region);
     }
+  }
+
+  /** After a thread's exit. What it was writing counts as never written: the next record takes the same slot. */
+  releaseOfDead(holder: number): void {
+    releaseOfDead(this.#words, at.lockWord, holder);
+    releaseOfDead(this.#words, at.settlerWord, holder);
   }
 
   /** Regions marked in the file, ascending. */

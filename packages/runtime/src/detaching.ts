@@ -41,6 +41,7 @@ export async function detachDisk(coordinator: Coordinator, disk: DiskState): Pro
   await leaveTable(coordinator, disk);
   engine.revokeUnopened(disk.layer);
   await Promise.all([coordinator.jobs.ending.released(disk), handlesClosed(coordinator, disk)]);
+  await disk.journal?.close();
   await engine.removeLayer(disk.layer);
   await engine.closeNode(disk.node);
   disk.under?.above.delete(disk);

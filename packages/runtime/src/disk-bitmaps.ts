@@ -12,6 +12,8 @@ export interface BitmapAddOptions {
   readonly granularity?: number;
   /** Does not record until it is enabled. */
   readonly disabled?: boolean;
+  /** Survives the process, and power losses: kept in a sidecar beside the image (`attach(..., { journal })` says where). */
+  readonly persistent?: boolean;
 }
 
 /** A bitmap of another disk, or of this one by name. */
@@ -29,9 +31,9 @@ export class DiskBitmaps {
 
   /** @throws RefusalError: the name is taken or no name, the granularity no power of two or too fine for the disk */
   async add(name: string, options: BitmapAddOptions = {}): Promise<void> {
-    const { granularity, disabled = false } = options;
+    const { granularity, disabled = false, persistent = false } = options;
     await this.#coordinator.transaction(
-      [{ kind: "add", disk: this.#disk.name, name, granularity, disabled }],
+      [{ kind: "add", disk: this.#disk.name, name, granularity, disabled, persistent }],
       "individual",
     );
   }

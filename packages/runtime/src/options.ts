@@ -1,6 +1,7 @@
 /** What users give to the runtime, and what it gives back: the words of the public API. */
 import type { NodeSpec } from "@heirloom/block";
 import type { EngineOptions } from "@heirloom/engine";
+import type { JournalOptions } from "@heirloom/journal";
 import type { BitmapMode, Sync } from "./validation/outcome.ts";
 import type { OnError } from "./validation/backup-request.ts";
 import type { Disk } from "./disk.ts";
@@ -41,6 +42,8 @@ export interface SpillOptions {
 export interface AttachOptions {
   /** By default `disk0`, `disk1`, ... */
   readonly name?: string;
+  /** Where its persistent bitmaps are kept, and how many bytes too much they may say after a power loss. */
+  readonly journal?: JournalOptions;
 }
 
 /** An image, a device, a driver module; or, with `file` (or the disk itself under it), a window of an attached disk. */
@@ -117,6 +120,7 @@ export type TransactionAction =
       readonly name: string;
       readonly granularity?: number;
       readonly disabled?: boolean;
+      readonly persistent?: boolean;
     }
   | {
       readonly type: "bitmap-remove" | "bitmap-clear" | "bitmap-enable" | "bitmap-disable";

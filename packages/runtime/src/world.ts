@@ -46,8 +46,22 @@ function nodeFacts(world: World, draft: Draft, disk: DiskState, command: number)
       const bitmap = draft.bitmap(disk, name);
       return bitmap === undefined ? undefined : bitmapFacts(draft, bitmap, command);
     },
-    storeRefusal: () => "Operation not supported",
+    storeRefusal: (_name, granularity) => storeRefusal(disk, granularity),
   };
+}
+
+/** More bits than a sidecar holds for one bitmap. */
+const keptGranulesMax = 2 ** 32;
+
+function storeRefusal({ image, node, layer }: DiskState, granularity: number): string | undefined {
+  if (node.readOnly) return "the node is read-only";
+  if (image === undefined)
+    return "only an image file or a device that is attached itself has a place for them (a window's bitmaps belong to the disk under it)";
+  const { length } = layer.table;
+  if (Math.ceil(length / granularity) <= keptGranulesMax) return undefined;
+  let fits = granularity;
+  while (Math.ceil(length / fits) > keptGranulesMax) fits *= 2;
+  return `granularity ${granularity} makes more than 2^32 granules; use at least ${fits}`;
 }
 
 /**

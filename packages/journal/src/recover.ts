@@ -74,7 +74,7 @@ export interface Judgement {
 }
 
 /**
- * After a clean stop the image must be what it was: itself, its length, its times. After a crash its times say nothing, since
+ * After a clean stop the image must be what it was: itself, its length, the time of its last change. After a crash its times say nothing, since
  * the guest wrote until the end; who it is and how long it is must be right.
  */
 export function judge({ directory, marks }: Sidecar, image: ImageIdentity, bootId: string): Judgement {
@@ -88,8 +88,9 @@ export function judge({ directory, marks }: Sidecar, image: ImageIdentity, bootI
     const distrust = `the image has ${image.length} bytes and had ${known.length}: it was resized behind Heirloom's back`;
     return { kind, distrust };
   }
-  if (kind === "clean" && (image.modified !== known.modified || image.changed !== known.changed)) {
-    const distrust = `the image was changed behind Heirloom's back at ${timeText(image.modified > known.modified ? image.modified : image.changed)}, after it was closed at ${new Date(directory.closedAt).toISOString()}`;
+  // Not by the time of its inode: renaming it, or giving it to another user, writes nothing.
+  if (kind === "clean" && image.modified !== known.modified) {
+    const distrust = `the image was changed behind Heirloom's back at ${timeText(image.modified)}, after it was closed at ${new Date(directory.closedAt).toISOString()}`;
     return { kind, distrust };
   }
   if (kind === "power-loss" && marks === undefined)

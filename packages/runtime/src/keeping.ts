@@ -125,6 +125,7 @@ export class Keeping {
       }
       for (const disk of new Set(kept.map((intent) => intent.disk))) {
         const own = kept.filter((intent) => intent.disk === disk);
+        if (isOver(disk, own)) continue;
         if (own.every(({ change }) => change === "fold" || change === "enable" || change === "add")) continue;
         await disk.journal?.update((journal) => {
           for (const intent of own) announce(intent, made.find((one) => one.intent === intent)?.recorder, journal.bitmaps);
@@ -142,10 +143,8 @@ export class Keeping {
       const { journal } = disk;
       if (journal === undefined) continue;
       const own = kept.filter((intent) => intent.disk === disk);
-      if (journal.failed !== undefined) {
-        if (own.every(({ change }) => change === "remove")) continue; // what is gone needs no record
-        throw journal.failed;
-      }
+      if (isOver(disk, own)) continue;
+      if (journal.failed !== undefined) throw journal.failed;
       // What was written before it began to record, and counts as known, must not fall back by a power loss.
       const begins = own.some(({ change }) => change === "add" || change === "enable" || change === "fresh");
       if (done && begins) await journal.syncImage();
@@ -299,6 +298,11 @@ function isKept({ disk, name, change, granularity }: Intent): boolean {
   if (change === "add") return granularity !== undefined;
   const bitmap = disk.bitmaps.get(name);
   return bitmap !== undefined && bitmap.actor.context.persistent && (bitmap.actor.context.broken === null || change === "remove");
+}
+
+/** A journal that has failed says nothing any more: what is only removed needs no record. */
+function isOver({ journal }: DiskState, intents: readonly Intent[]): boolean {
+  return journal?.failed !== undefined && intents.every(({ change }) => change === "remove");
 }
 
 /** Within an update, before the transition. */

@@ -19,13 +19,16 @@ export function check(storage, model, after) {
       if (bitmap.absent) continue;
       throw new Error(`bitmap ${name.slice(0, 5)} is lost`);
     }
-    if (entry.inconsistent !== null) throw new Error(`bitmap ${name.slice(0, 5)} is inconsistent: ${entry.inconsistent}`);
+    if (entry.inconsistent !== null)
+      throw new Error(`bitmap ${name.slice(0, 5)} is inconsistent: ${entry.inconsistent}`);
     if (bitmap.recording !== undefined && bitmap.recording !== entry.recording && !bitmap.absent)
       throw new Error(`bitmap ${name.slice(0, 5)}: recording is ${entry.recording}`);
     checkBits(storage, sidecar, entry, bitmap, model, after);
   }
-  for (const name of entries.keys()) if (!model.bitmaps.has(name)) throw new Error(`bitmap ${name.slice(0, 5)} is back`);
-  if ((sidecar.marks ?? []).length > after.markedMax) throw new Error(`I4: ${sidecar.marks?.length} regions are not settled`);
+  for (const name of entries.keys())
+    if (!model.bitmaps.has(name)) throw new Error(`bitmap ${name.slice(0, 5)} is back`);
+  if ((sidecar.marks ?? []).length > after.markedMax)
+    throw new Error(`I4: ${sidecar.marks?.length} regions are not settled`);
 }
 
 /** @param {any} storage @param {any} sidecar @param {any} entry @param {import("./model.mjs").BitmapModel} bitmap @param {import("./model.mjs").Model} model @param {Parameters<typeof check>[2]} after */
@@ -39,12 +42,21 @@ function checkBits(storage, sidecar, entry, bitmap, model, after) {
 }
 
 /** @returns {string | undefined} */
-function wrong(/** @type {import("./model.mjs").Life} */ life, /** @type {SharedBitmap} */ bits, /** @type {any} */ entry, /** @type {any} */ sidecar, /** @type {import("./model.mjs").BitmapModel} */ bitmap, /** @type {import("./model.mjs").Model} */ model, /** @type {Parameters<typeof check>[2]} */ after) {
+function wrong(
+  /** @type {import("./model.mjs").Life} */ life,
+  /** @type {SharedBitmap} */ bits,
+  /** @type {any} */ entry,
+  /** @type {any} */ sidecar,
+  /** @type {import("./model.mjs").BitmapModel} */ bitmap,
+  /** @type {import("./model.mjs").Model} */ model,
+  /** @type {Parameters<typeof check>[2]} */ after,
+) {
   const dirty = (/** @type {number} */ granule) => bits.test(granule * granularity);
   for (const granule of life.must) if (!dirty(granule)) return `I5: granule ${granule} was merged and is gone`;
   const counts = entry.recording && bitmap.recording === true;
   if (!after.lost) {
-    if (counts) for (const granule of life.dirty) if (!dirty(granule)) return `I1: granule ${granule} was written and is clean`;
+    if (counts)
+      for (const granule of life.dirty) if (!dirty(granule)) return `I1: granule ${granule} was written and is clean`;
   } else if (counts) {
     for (const [granule, versions] of after.versions) {
       if (dirty(granule)) continue;
@@ -53,7 +65,8 @@ function wrong(/** @type {import("./model.mjs").Life} */ life, /** @type {Shared
           return `I1: granule ${granule} is clean, but the disk may hold ${version} and held ${life.checkpoint[granule]}`;
     }
   } else if (!entry.recording && !entry.unsettled && bitmap.recording === false) {
-    for (const granule of life.dirty) if (!dirty(granule)) return `I1: granule ${granule} was written before it was disabled, and is clean`;
+    for (const granule of life.dirty)
+      if (!dirty(granule)) return `I1: granule ${granule} was written before it was disabled, and is clean`;
   }
   const marks = new Set(after.lost && entry.unsettled ? sidecar.marks : []);
   for (const { offset, length } of bits.extents()) {

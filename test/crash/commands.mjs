@@ -144,6 +144,7 @@ export async function pause(world, name) {
     bitmap.records = false;
     model.recording = false;
   });
+  world.syncImage();
   await world.journal.update(() => {
     entry.unsettled = false;
   });
@@ -184,7 +185,15 @@ export async function remove(world, name) {
 
 /** @param {string} name @param {any[]} layers */
 function kept(name, layers) {
-  return { name, granularity: layers[0].granularity, recording: true, unsettled: true, inconsistent: null, layers, pending: null };
+  return {
+    name,
+    granularity: layers[0].granularity,
+    recording: true,
+    unsettled: true,
+    inconsistent: null,
+    layers,
+    pending: null,
+  };
 }
 
 /** @param {World} world @param {string} name */

@@ -12,9 +12,13 @@ describe("every crash of a recorded run", () => {
 
 describe("a rule left out is seen", () => {
   for (const fault of faults) {
-    it(fault.name, async () => {
-      const { failure, seeds } = await explore({ from: 1, to: fault.seeds ?? 100, fault });
-      expect(failure?.message ?? `nothing in ${seeds} runs`).toMatch(fault.expect);
-    }, 300_000);
+    it(
+      fault.name,
+      async () => {
+        const { failure, seeds } = await explore({ from: 1, to: fault.seeds ?? 100, fault });
+        expect(failure?.message ?? `nothing in ${seeds} runs`).toMatch(fault.expect);
+      },
+      300_000,
+    );
   }
 });

@@ -29,7 +29,8 @@ if (disk.bitmaps.list().length === 0) {
   await disk.bitmaps.add("daily", { persistent: true });
   await backup();
 }
-const [bitmap] = disk.bitmaps.list();
+const bitmap = disk.bitmaps.get("daily");
+const other = disk.bitmaps.list().find(({ name }) => name === "other"); // killed in the middle of its short life
 tell({
   word: "attached",
   attachMs,
@@ -37,6 +38,8 @@ tell({
   extents: [...disk.bitmaps.extents("daily")],
   story: disk.bitmaps.history("daily")[0].reason,
 });
+if (other?.inconsistent === true) throw new Error("the other bitmap is inconsistent");
+if (other !== undefined) await disk.bitmaps.remove("other");
 
 if (options.role === "check") {
   const result = await backup({ bitmap: "daily" });
@@ -67,8 +70,9 @@ if (options.role === "check") {
       await disk.bitmaps.remove("other");
     } else if (what === 1) {
       const job = await runtime.backup({ disk, target, bitmap: "daily", speed: 2 ** 20 });
-      setTimeout(() => job.cancel(), random.int(1, 60));
+      const timer = setTimeout(() => job.cancel(), random.int(1, 60));
       await job.done;
+      clearTimeout(timer);
     } else {
       const { status, error } = await backup({ bitmap: "daily" });
       tell({ word: "backup", status, error });

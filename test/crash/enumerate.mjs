@@ -29,7 +29,9 @@ export function enumerate(world, random, markedMax) {
       try {
         check(storage, model, { lost, markedMax, versions });
       } catch (error) {
-        throw new Error(`${/** @type {Error} */ (error).message} (after ${at} of ${log.length} steps, ${what})`, { cause: error });
+        throw new Error(`${/** @type {Error} */ (error).message} (after ${at} of ${log.length} steps, ${what})`, {
+          cause: error,
+        });
       }
     };
     look(new CrashedStorage(cached, new Map()), false, "killed");
@@ -37,14 +39,29 @@ export function enumerate(world, random, markedMax) {
     const step = log[at];
     if (step?.file === "journal" && step.type === "write" && step.bytes.length > sectorBytes) {
       for (const count of tears(step.bytes.length / sectorBytes)) {
-        look(new CrashedStorage(cached, new Map(sectorsOf(step).slice(0, count).map(({ sector, bytes }) => [sector, bytes]))), false, `killed in a write after ${count} sectors`);
+        look(
+          new CrashedStorage(
+            cached,
+            new Map(
+              sectorsOf(step)
+                .slice(0, count)
+                .map(({ sector, bytes }) => [sector, bytes]),
+            ),
+          ),
+          false,
+          `killed in a write after ${count} sectors`,
+        );
         counts.kills++;
       }
     }
     for (const subset of subsets(unsynced.length, random)) {
       const sectors = new Map();
       unsynced.forEach(({ sector, bytes }, index) => subset[index] && sectors.set(sector, bytes));
-      look(new CrashedStorage(durable, sectors), true, `power loss with ${subset.filter(Boolean).length} of ${unsynced.length} sectors`);
+      look(
+        new CrashedStorage(durable, sectors),
+        true,
+        `power loss with ${subset.filter(Boolean).length} of ${unsynced.length} sectors`,
+      );
       counts.losses++;
     }
     if (step === undefined) break;
@@ -81,7 +98,8 @@ function tears(count) {
 /** @param {number} count @param {import("../stress/random.mjs").Random} random @returns {Generator<boolean[]>} */
 function* subsets(count, random) {
   if (count <= allSubsetsMax) {
-    for (let bits = 0; bits < 2 ** count; bits++) yield Array.from({ length: count }, (_, index) => (bits & (1 << index)) !== 0);
+    for (let bits = 0; bits < 2 ** count; bits++)
+      yield Array.from({ length: count }, (_, index) => (bits & (1 << index)) !== 0);
     return;
   }
   yield Array.from({ length: count }, () => false);
@@ -89,6 +107,8 @@ function* subsets(count, random) {
   for (let sample = 0; sample < sampledSubsets; sample++) {
     const one = random.int(0, count - 1);
     const kind = sample % 3;
-    yield Array.from({ length: count }, (_, index) => (kind === 0 ? index === one : kind === 1 ? index !== one : random.chance(50)));
+    yield Array.from({ length: count }, (_, index) =>
+      kind === 0 ? index === one : kind === 1 ? index !== one : random.chance(50),
+    );
   }
 }

@@ -17,7 +17,13 @@ export const faults = [
   },
   {
     name: "a region's mark is not written",
-    edits: [[journal("region-marks"), "const errno = this\\.#write\\(\\[\\.\\.\\.kept", "const errno = 0 && this.#write([...kept"]],
+    edits: [
+      [
+        journal("region-marks"),
+        "const errno = this\\.#write\\(\\[\\.\\.\\.kept",
+        "const errno = 0 && this.#write([...kept",
+      ],
+    ],
     expect: /I1/,
   },
   {
@@ -33,7 +39,13 @@ export const faults = [
   },
   {
     name: "settling does not sync the exact bits",
-    edits: [[journal("region-marks"), "this\\.#access\\.syncImage\\(\\) \\|\\| this\\.#sync\\(\\)", "this.#access.syncImage()"]],
+    edits: [
+      [
+        journal("region-marks"),
+        "this\\.#access\\.syncImage\\(\\) \\|\\| this\\.#sync\\(\\)",
+        "this.#access.syncImage()",
+      ],
+    ],
     expect: /I1/,
   },
   {
@@ -43,7 +55,13 @@ export const faults = [
   },
   {
     name: "a mark that was taken again leaves the file",
-    edits: [[journal("region-marks"), "quiet\\.filter\\(\\(region\\) => !this\\.#has\\(this\\.#layout\\.markedWord, region\\)\\)", "quiet"]],
+    edits: [
+      [
+        journal("region-marks"),
+        "quiet\\.filter\\(\\(region\\) => !this\\.#has\\(this\\.#layout\\.markedWord, region\\)\\)",
+        "quiet",
+      ],
+    ],
     expect: /I1/,
   },
   {
@@ -58,7 +76,13 @@ export const faults = [
   },
   {
     name: "the directory is written before the bits that it speaks of are synced",
-    edits: [[journal("steps"), "storage\\.sync\\(\\) \\|\\|\\s*storage\\.write\\(usedPart\\(record\\)", "storage.write(usedPart(record)"]],
+    edits: [
+      [
+        journal("steps"),
+        "storage\\.sync\\(\\) \\|\\|\\s*storage\\.write\\(usedPart\\(record\\)",
+        "storage.write(usedPart(record)",
+      ],
+    ],
     expect: /I1|I5|damaged/,
   },
   {
@@ -78,13 +102,29 @@ export const faults = [
   },
   {
     name: "the abdicate is recorded before the success is decided",
-    edits: [[commands, "const old = bitmap\\.bits;\\s*world\\.transition", "entry.layers = [old0.kept]; const old = bitmap.bits; world.transition"],
-      [commands, "world\\.mingle\\(\\);\\s*world\\.mingle\\(\\);\\s*if \\(success\\) \\{", "const old0 = bitmap.bits; await world.journal.update(() => { entry.layers = [successor.kept]; }); world.mingle(); world.mingle(); if (success) {"]],
+    edits: [
+      [
+        commands,
+        "const old = bitmap\\.bits;\\s*world\\.transition",
+        "entry.layers = [old0.kept]; const old = bitmap.bits; world.transition",
+      ],
+      [
+        commands,
+        "world\\.mingle\\(\\);\\s*world\\.mingle\\(\\);\\s*if \\(success\\) \\{",
+        "const old0 = bitmap.bits; await world.journal.update(() => { entry.layers = [successor.kept]; }); world.mingle(); world.mingle(); if (success) {",
+      ],
+    ],
     expect: /I1/,
   },
   {
     name: "a reclaim is recorded before its fold",
-    edits: [[commands, "world\\.fold\\(bitmap\\.bits, successor\\.marks\\);", "await world.journal.update(() => { entry.layers = [bitmap.bits.kept]; }); world.fold(bitmap.bits, successor.marks);"]],
+    edits: [
+      [
+        commands,
+        "world\\.fold\\(bitmap\\.bits, successor\\.marks\\);",
+        "await world.journal.update(() => { entry.layers = [bitmap.bits.kept]; }); world.fold(bitmap.bits, successor.marks);",
+      ],
+    ],
     expect: /I1/,
   },
   {
@@ -104,7 +144,13 @@ export const faults = [
   },
   {
     name: "a bitmap is disabled on disk after it is in memory",
-    edits: [[commands, "await world\\.journal\\.update\\(\\(\\) => \\{\\s*entry\\.recording = false;\\s*\\}\\);", "model.recording = true;"]],
+    edits: [
+      [
+        commands,
+        "await world\\.journal\\.update\\(\\(\\) => \\{\\s*entry\\.recording = false;\\s*\\}\\);",
+        "model.recording = true;",
+      ],
+    ],
     expect: /I1|recording/,
   },
   {

@@ -12,4 +12,9 @@ export interface Explored {
   readonly failure?: { readonly seed: number; readonly message: string };
 }
 export const faults: readonly Fault[];
-export function explore(job: { readonly from: number; readonly to: number; readonly commands?: number; readonly fault?: Fault }): Promise<Explored>;
+export function explore(job: {
+  readonly from: number;
+  readonly to: number;
+  readonly commands?: number;
+  readonly fault?: Fault;
+}): Promise<Explored>;

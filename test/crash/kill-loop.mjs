@@ -7,7 +7,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { closeSync, existsSync, ftruncateSync, mkdtempSync, openSync, readSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { Random } from "../stress/random.mjs";
@@ -49,18 +49,23 @@ export async function killLoop({ rounds, seed, fio, report = () => {} }) {
       sums.inRecovery += early;
       sums.backups += killed.backups;
       const { attached, result } = await check({ ...base, ...range, seed: name, role: "check" });
-      if (attached.state !== "recording") throw new Error(`round ${round}: the bitmap is ${attached.state}: ${attached.story}`);
+      if (attached.state !== "recording")
+        throw new Error(`round ${round}: the bitmap is ${attached.state}: ${attached.story}`);
       for (const { offset, length } of attached.extents) {
         for (let at = offset; at < offset + length; at += granularity)
-          if (!written.has(Math.floor(at / stripeBytes))) throw new Error(`round ${round}: ${at} is dirty, and nobody wrote there`);
+          if (!written.has(Math.floor(at / stripeBytes)))
+            throw new Error(`round ${round}: ${at} is dirty, and nobody wrote there`);
       }
-      if (result.status !== "completed") throw new Error(`round ${round}: the incremental ended ${result.status}: ${result.error}`);
+      if (result.status !== "completed")
+        throw new Error(`round ${round}: the incremental ended ${result.status}: ${result.error}`);
       const difference = firstDifference(image, restored);
       if (difference !== -1) throw new Error(`round ${round}: the restored image differs at ${difference}`);
       written = new Set();
       sums.rounds++;
       sums.attachMsMax = Math.max(sums.attachMsMax, attached.attachMs);
-      report(`round ${round}: ${nbd ? "fio over NBD" : "threads"}${early > 0 ? `, killed ${early} times more while it recovered` : ""}, ${killed.backups} backups; ${attached.story}`);
+      report(
+        `round ${round}: ${nbd ? "fio over NBD" : "threads"}${early > 0 ? `, killed ${early} times more while it recovered` : ""}, ${killed.backups} backups; ${attached.story}`,
+      );
     }
     return sums;
   } finally {
@@ -77,7 +82,7 @@ function start(options) {
   let errors = "";
   child.stderr.on("data", (data) => (errors += data));
   /** @type {(() => void)[]} */
-  let waiting = [];
+  const waiting = [];
   const wake = () => waiting.splice(0).forEach((one) => one());
   lines.on("line", (line) => {
     said.push(JSON.parse(line));
@@ -99,7 +104,13 @@ function start(options) {
       await new Promise((resolve) => waiting.push(() => resolve(undefined)));
     }
   };
-  return { child, said, until, closed, failure: () => (code === "SIGKILL" || code === 0 ? undefined : `${code}: ${errors}`) };
+  return {
+    child,
+    said,
+    until,
+    closed,
+    failure: () => (code === "SIGKILL" || code === 0 ? undefined : `${code}: ${errors}`),
+  };
 }
 
 /** @param {any} options @param {Random} random @param {boolean} early */
@@ -110,10 +121,12 @@ async function runUntilKilled(options, random, early) {
     if (early) await pause(random.int(60, 900));
     else {
       await process.until("ready");
-      if (options.role === "nbd") load = spawn("fio", fioOptions(options), { stdio: "ignore" });
+      if (options.role === "nbd")
+        load = spawn("fio", fioOptions(options), { stdio: "ignore", cwd: dirname(options.socket) });
       await pause(random.spread(5, 4000));
     }
-    if (process.failure() !== undefined && process.child.exitCode !== null) throw new Error(`the daemon ended by itself: ${process.failure()}`);
+    if (process.failure() !== undefined && process.child.exitCode !== null)
+      throw new Error(`the daemon ended by itself: ${process.failure()}`);
   } finally {
     process.child.kill("SIGKILL");
     await process.closed;
@@ -124,15 +137,28 @@ async function runUntilKilled(options, random, early) {
     rmSync(options.socket, { force: true });
   }
   const failed = process.said.find((one) => one.word === "backup" && one.status !== "completed");
-  if (failed !== undefined && !/spill/.test(failed.error)) throw new Error(`a backup ended ${failed.status}: ${failed.error}`);
+  if (failed !== undefined && !/spill/.test(failed.error))
+    throw new Error(`a backup ended ${failed.status}: ${failed.error}`);
   return { backups: process.said.filter((one) => one.word === "backup").length };
 }
 
 /** @param {any} options */
 function fioOptions({ socket, from, length, seed }) {
   return [
-    "--name=guest", "--ioengine=nbd", `--uri=nbd+unix:///?socket=${socket}`, "--rw=randwrite", "--bsrange=512-64k", "--bs_unaligned=0",
-    `--offset=${from}`, `--size=${length}`, "--iodepth=16", "--verify=crc32c", "--verify_backlog=64", "--time_based", "--runtime=60", `--randseed=${seed.length}`,
+    "--name=guest",
+    "--ioengine=nbd",
+    `--uri=nbd+unix:///?socket=${socket}`,
+    "--rw=randwrite",
+    "--bsrange=512-64k",
+    "--bs_unaligned=0",
+    `--offset=${from}`,
+    `--size=${length}`,
+    "--iodepth=16",
+    "--verify=crc32c",
+    "--verify_backlog=64",
+    "--time_based",
+    "--runtime=60",
+    `--randseed=${seed.length}`,
   ];
 }
 

@@ -4,7 +4,11 @@ import { hasFio, killLoop } from "./kill-loop.mjs";
 
 const { values } = parseArgs({
   args: process.argv.slice(2).filter((argument) => argument !== "--"),
-  options: { rounds: { type: "string", default: "100" }, seed: { type: "string", default: String(Date.now()) }, quiet: { type: "boolean", default: false } },
+  options: {
+    rounds: { type: "string", default: "100" },
+    seed: { type: "string", default: String(Date.now()) },
+    quiet: { type: "boolean", default: false },
+  },
 });
 const fio = hasFio();
 console.log(`seed ${values.seed}${fio ? "" : "; fio is not installed: guests on threads only"}`);
@@ -14,6 +18,8 @@ try {
   const sums = await killLoop({ rounds: Number(values.rounds), seed: values.seed, fio, report });
   console.log(`${JSON.stringify(sums)} in ${((performance.now() - begun) / 1000).toFixed(0)} s`);
 } catch (error) {
-  console.log(`FAILED: ${/** @type {Error} */ (error).stack}\nreplay: npm run crash -- --rounds ${values.rounds} --seed ${values.seed}`);
+  console.log(
+    `FAILED: ${/** @type {Error} */ (error).stack}\nreplay: npm run crash -- --rounds ${values.rounds} --seed ${values.seed}`,
+  );
   process.exitCode = 1;
 }

@@ -29,7 +29,9 @@ export function copyLife(life) {
 /** @param {Model} model @returns {Model} */
 export function copyModel(model) {
   return {
-    bitmaps: new Map([...model.bitmaps].map(([name, bitmap]) => [name, { ...bitmap, lives: bitmap.lives.map(copyLife) }])),
+    bitmaps: new Map(
+      [...model.bitmaps].map(([name, bitmap]) => [name, { ...bitmap, lives: bitmap.lives.map(copyLife) }]),
+    ),
     inFlight: new Set(model.inFlight),
   };
 }

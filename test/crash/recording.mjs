@@ -32,7 +32,8 @@ export class Recorder {
         return 0;
       },
       write: (/** @type {Uint8Array} */ buffer, /** @type {number} */ offset) => {
-        if (offset % sectorBytes !== 0 || buffer.length % sectorBytes !== 0) throw new Error(`a write of ${buffer.length} at ${offset}`);
+        if (offset % sectorBytes !== 0 || buffer.length % sectorBytes !== 0)
+          throw new Error(`a write of ${buffer.length} at ${offset}`);
         this.add({ file: "journal", type: "write", offset, bytes: buffer.slice() });
         this.journal.set(buffer, offset);
         return 0;

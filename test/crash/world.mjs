@@ -154,7 +154,8 @@ export class World {
 
   /** Everybody inside the gate comes out. */
   #letOut() {
-    for (const guest of [...this.guests]) while (guest.at === "inside" && this.guests.includes(guest)) this.#advance(guest);
+    for (const guest of [...this.guests])
+      while (guest.at === "inside" && this.guests.includes(guest)) this.#advance(guest);
     return true;
   }
 

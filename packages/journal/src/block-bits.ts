@@ -141,9 +141,15 @@ export class BlockBits {
   /** Takes over what the file has. Nobody else uses the layer yet; a damaged block is one that has nothing. @returns errno */
   loadFrom(storage: Storage): Errno {
     const { layer: id, length, granularity } = this;
-    return readLayer(storage, this.#tag, { id, role: "bits", length, offset: this.#offset }, granularity, (block, bits) => {
-      if (bits !== undefined) this.#words.set(bits, block * blockWords);
-    });
+    return readLayer(
+      storage,
+      this.#tag,
+      { id, role: "bits", length, offset: this.#offset },
+      granularity,
+      (block, bits) => {
+        if (bits !== undefined) this.#words.set(bits, block * blockWords);
+      },
+    );
   }
 
   #has(base: number, bits: Int32Array): boolean {

@@ -1,7 +1,6 @@
 /** A block of bits as it stands in the file. */
 import { crc32 } from "node:zlib";
 import {
-  blockBitsAt,
   blockBytes,
   blockChecksumAt,
   blockIndexAt,
@@ -43,5 +42,3 @@ export function emptyBlocks(tag: number, layer: number, first: number, count: nu
   }
   return bytes;
 }
-
-export { blockBitsAt };

@@ -41,7 +41,10 @@ export class ByteWriter {
   #take(count: number): number {
     const { at } = this;
     if (at + count > this.#bytes.length) {
-      throw new JournalError("ERR_JOURNAL_FULL", "journal: the directory is full; remove bitmaps, or give shorter names");
+      throw new JournalError(
+        "ERR_JOURNAL_FULL",
+        "journal: the directory is full; remove bitmaps, or give shorter names",
+      );
     }
     this.at += count;
     return at;

@@ -217,7 +217,8 @@ function getBitmap(from: ByteReader): BitmapEntry {
 
 function oneOf<Value>(values: readonly Value[], index: number): Value {
   const value = values[index];
-  if (value === undefined) throw new JournalError("ERR_JOURNAL_DAMAGED", `journal: its directory holds a code of ${index}`);
+  if (value === undefined)
+    throw new JournalError("ERR_JOURNAL_DAMAGED", `journal: its directory holds a code of ${index}`);
   return value;
 }
 

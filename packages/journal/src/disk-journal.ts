@@ -5,7 +5,7 @@
 import type { SharedBitmap } from "@heirloom/bitmap";
 import { EAGAIN, EIO, type Errno, errnoName, type NodeHandle } from "@heirloom/block";
 import { type Engine, type Layer, Recorder } from "@heirloom/engine";
-import type { Directory, ImageIdentity, LayerRole, RecoveryEntry, StopKind } from "./directory.ts";
+import type { Directory, LayerRole, RecoveryEntry, StopKind } from "./directory.ts";
 import type { DiskRow, LayerRow } from "./guard.ts";
 import { Journal, type KeptBitmap, type KeptLayer } from "./journal.ts";
 import { JournalError } from "./journal-error.ts";
@@ -85,6 +85,7 @@ export class DiskJournal {
   readonly #leaving = new Set<KeptLayer>();
   readonly #lettingGo = new Set<Promise<void>>();
   #settling: Promise<unknown> = Promise.resolve();
+  #settlingNow = false;
   #timer: NodeJS.Timeout | undefined;
   readonly #stopExits: () => void;
   #closed = false;
@@ -172,7 +173,11 @@ export class DiskJournal {
     }
   }
 
-  static async #open({ engine, options }: JournalPlace, path: string, create: Directory | undefined): Promise<tasks.Opened> {
+  static async #open(
+    { engine, options }: JournalPlace,
+    path: string,
+    create: Directory | undefined,
+  ): Promise<tasks.Opened> {
     const task: tasks.OpenTask = { path, allowTmpfs: options.allowTmpfs === true, create };
     return unwrap(await engine.helpWith<tasks.Answer<tasks.Opened>>(tasksModule, "openTask", task));
   }
@@ -298,6 +303,7 @@ export class DiskJournal {
     await Promise.all(this.#lettingGo);
     await this.#help("closeTask", { fd: this.#fd });
     this.#words.fill(0);
+    Atomics.notify(this.#words, failedWord);
     this.#place.engine.arenas.free(this.#marksRegion);
   }
 
@@ -321,7 +327,9 @@ export class DiskJournal {
     this.#place.layer.guard = this.#row;
     const { settleMs: often = settleMs } = this.#place.options;
     this.#timer = setInterval(() => {
-      if (this.#marks.onDisk.length > 0) void this.settle();
+      if (this.#settlingNow || this.#marks.onDisk.length === 0) return;
+      this.#settlingNow = true;
+      void this.settle().finally(() => (this.#settlingNow = false));
     }, often).unref();
     void this.#watch();
   }
@@ -341,18 +349,18 @@ export class DiskJournal {
    * Whatever it kept is inconsistent from now on, here and for the next run: by a record if one can still be written, else by taking
    * the sidecar away.
    */
-  #fail(error: JournalError): Promise<void> {
-    this.#failing ??= this.#condemn(error);
+  #fail(cause: JournalError): Promise<void> {
+    this.#failing ??= this.#condemn(cause);
     return this.#failing;
   }
-  async #condemn(error: JournalError): Promise<void> {
+  async #condemn(cause: JournalError): Promise<void> {
     this.#marks.fail(EIO); // guests go on without it
-    this.#place.onFailure(error);
-    try {
-      await this.#journal.condemn(error);
-    } catch {
-      await this.#help("takeAwayTask", { path: this.path }).catch(() => {});
-    }
+    this.#place.onFailure(cause);
+    const said = await this.#journal.condemn(cause).then(
+      () => true,
+      () => false,
+    );
+    if (!said) await this.#help("takeAwayTask", { path: this.path }).catch(() => {});
   }
 
   async #settle(all: boolean): Promise<Errno> {
@@ -416,13 +424,28 @@ export class DiskJournal {
     const reference = this.#memory.get(recorder)?.reference;
     if (reference === undefined) throw new Error("journal: a recorder has memory");
     const rules = { decided, lost: kind === "power-loss" };
-    const task: tasks.RecoverTask = { fd: this.#fd, sidecar, entry, rules, layer: reference, marks: recorder.bitmap.handle };
+    const task: tasks.RecoverTask = {
+      fd: this.#fd,
+      sidecar,
+      entry,
+      rules,
+      layer: reference,
+      marks: recorder.bitmap.handle,
+    };
     const result = await this.#help<RecoveredBits>("recoverTask", task);
-    if (result.errno !== 0) throw new JournalError("ERR_JOURNAL_IO", `recover bitmap '${name}': ${errnoName(result.errno)}`);
+    if (result.errno !== 0)
+      throw new JournalError("ERR_JOURNAL_IO", `recover bitmap '${name}': ${errnoName(result.errno)}`);
     for (const other of bitmap.layers) if (other !== layer) this.#leaving.add(other);
     const story = [storyOf(kind, result, this.#place.now()), storyOfLayers(bitmap, decided), note];
     return {
-      back: { name, granularity, recording, inconsistent: undefined, recorder, story: story.filter(Boolean).join("; ") },
+      back: {
+        name,
+        granularity,
+        recording,
+        inconsistent: undefined,
+        recorder,
+        story: story.filter(Boolean).join("; "),
+      },
       unsettled: result.regions,
     };
   }
@@ -434,7 +457,10 @@ export class DiskJournal {
     if (path === this.path) return { decided: this.#journal.directory.decisions.includes(group), note: "" };
     const answer = await this.#help<tasks.Answer<boolean>>("decidedTask", { path, group });
     if ("value" in answer) return { decided: answer.value, note: "" };
-    return { decided: false, note: `its group's decision could not be read, so it was reclaimed (${answer.error.message})` };
+    return {
+      decided: false,
+      note: `its group's decision could not be read, so it was reclaimed (${answer.error.message})`,
+    };
   }
 
   #recorder(kept: KeptLayer): Recorder {
@@ -524,5 +550,3 @@ const noStorage: Storage = {
   write: () => EAGAIN,
   sync: () => EAGAIN,
 };
-
-export type { ImageIdentity };

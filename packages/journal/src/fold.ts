@@ -28,7 +28,11 @@ export function foldInto(bits: BlockBits, marks: SharedBitmap, source: SharedBit
     const extents = extentsWithin(source, first, end);
     added.fill(0);
     for (const { offset, length } of extents) {
-      addRange(added, Math.floor((offset - start) / bits.granularity), Math.floor((offset + length - 1 - start) / bits.granularity));
+      addRange(
+        added,
+        Math.floor((offset - start) / bits.granularity),
+        Math.floor((offset + length - 1 - start) / bits.granularity),
+      );
     }
     const errno = bits.add(block, added, true);
     if (errno !== 0) return errno;

@@ -173,7 +173,11 @@ export class Journal {
   /** What takes a change back. */
   #remember(): () => void {
     const bitmaps = [...this.bitmaps].map(([name, bitmap]) => ({ name, bitmap, fields: { ...bitmap } }));
-    const { head, decisions, recoveries } = { head: this.#head, decisions: this.#decisions, recoveries: this.#recoveries };
+    const { head, decisions, recoveries } = {
+      head: this.#head,
+      decisions: this.#decisions,
+      recoveries: this.#recoveries,
+    };
     return () => {
       this.bitmaps.clear();
       for (const { name, bitmap, fields } of bitmaps) this.bitmaps.set(name, Object.assign(bitmap, fields));

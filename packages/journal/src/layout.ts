@@ -46,11 +46,11 @@ export const layersAt = 147456;
 
 /** Marks in a slot at most: 4096 = 24 + 8 + 1016 x 4. */
 export const marksMax = 1016;
-export const marksCountAt: number = frameBytes;
+export const marksCountAt = 24;
 export const marksListAt: number = frameBytes + 8;
 
 /** A block of bits: 512 = 32 + 480. */
-export const blockBytes: number = sectorBytes;
+export const blockBytes = 512;
 export const blockMagicAt = 0;
 /** crc32 of bytes 8 to 512. */
 export const blockChecksumAt = 4;
@@ -66,7 +66,7 @@ export const blockGranules: number = blockBitBytes * 8;
 export const pageBytes = 4096;
 
 /** More granules than this are refused: half a gigabyte of bits. */
-export const granulesMax: number = 2 ** 32;
+export const keptGranulesMax: number = 2 ** 32;
 
 export function blocksOf(length: number, granularity: number): number {
   return Math.max(1, Math.ceil(Math.ceil(length / granularity) / blockGranules));
@@ -99,6 +99,7 @@ function checkLayout(): void {
   }
   if (end !== layersAt) throw new Error(`journal layout: the layers begin at ${layersAt}, not at ${end}`);
   if (marksListAt + 4 * marksMax !== marksSlotBytes) throw new Error("journal layout: a slot of marks is not full");
+  if (marksCountAt !== frameBytes || blockBytes !== sectorBytes) throw new Error("journal layout: a border");
   if (blockBitsAt + blockBitBytes !== blockBytes || blockGranules !== 3840) throw new Error("journal layout: a block");
   if (layerBytes(2 ** 40, 65536) !== 2_240_512) throw new Error("journal layout: a layer of 1 TiB");
 }

@@ -16,6 +16,7 @@ export function encodeMarks(record: Uint8Array, regions: readonly number[], tag:
 export function decodeMarks(record: Uint8Array, frame: Frame): number[] | undefined {
   const view = viewOf(record);
   const count = view.getUint32(marksCountAt, true);
-  if (frame.length !== marksListAt + 4 * count || frame.length < frameBytes || frame.length > marksSlotBytes) return undefined;
+  if (frame.length !== marksListAt + 4 * count || frame.length < frameBytes || frame.length > marksSlotBytes)
+    return undefined;
   return Array.from({ length: count }, (_, index) => view.getUint32(marksListAt + 4 * index, true));
 }

@@ -5,7 +5,15 @@ import { closeFile, O_CREAT, O_RDWR, openFile } from "@heirloom/block";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { isBlock, emptyBlocks } from "./block.ts";
 import type { Directory } from "./directory.ts";
-import { blockBytes, directoryAt, directorySlotBytes, marksAt, marksMax, marksSlotBytes, superblockCopyAt } from "./layout.ts";
+import {
+  blockBytes,
+  directoryAt,
+  directorySlotBytes,
+  marksAt,
+  marksMax,
+  marksSlotBytes,
+  superblockCopyAt,
+} from "./layout.ts";
 import { encodeMarks } from "./mark-record.ts";
 import { judge, readSidecar } from "./recover.ts";
 import { Space } from "./space.ts";
@@ -40,7 +48,15 @@ const directory: Directory = {
       ],
       pending: { group: "ff".repeat(16), sidecar: "/images/other.journal" },
     },
-    { name: "old", granularity: 512, recording: false, unsettled: false, inconsistent: "a reason", layers: [], pending: null },
+    {
+      name: "old",
+      granularity: 512,
+      recording: false,
+      unsettled: false,
+      inconsistent: "a reason",
+      layers: [],
+      pending: null,
+    },
   ],
   decisions: ["ab".repeat(16)],
   recoveries: [{ at: 77, kind: "power-loss", regions: 3 }],

@@ -48,7 +48,8 @@ export function newerOf(
 ): { readonly frame: Frame; readonly record: Uint8Array } | undefined {
   const [first, second] = slots.map((record) => ({ record, frame: openRecord(record, magic, tag) }));
   if (first.frame === undefined) return second.frame === undefined ? undefined : { ...second, frame: second.frame };
-  if (second.frame === undefined || second.frame.sequence < first.frame.sequence) return { ...first, frame: first.frame };
+  if (second.frame === undefined || second.frame.sequence < first.frame.sequence)
+    return { ...first, frame: first.frame };
   return { ...second, frame: second.frame };
 }
 

@@ -1,5 +1,5 @@
 /** What a bitmap says after a stop: the join of its layers, and the regions that were not settled. */
-import { SharedBitmap } from "@heirloom/bitmap";
+import type { SharedBitmap } from "@heirloom/bitmap";
 import type { Errno } from "@heirloom/block";
 import type { BitmapEntry, LayerEntry } from "./directory.ts";
 import { blockGranules, blockWords } from "./layout.ts";

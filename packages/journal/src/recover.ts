@@ -3,7 +3,14 @@
  * nothing is changed here.
  */
 import { isBlock } from "./block.ts";
-import { type BitmapEntry, decodeDirectory, type Directory, type ImageIdentity, type LayerEntry, type StopKind } from "./directory.ts";
+import {
+  type BitmapEntry,
+  decodeDirectory,
+  type Directory,
+  type ImageIdentity,
+  type LayerEntry,
+  type StopKind,
+} from "./directory.ts";
 import { JournalError } from "./journal-error.ts";
 import {
   blockBitsAt,

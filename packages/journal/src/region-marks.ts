@@ -211,7 +211,8 @@ export class RegionMarks {
     for (const region of inUse) this.#clear(this.#touched, region);
     victims.push(...inUse.slice(0, count - victims.length));
     // All that is left is wanted: somebody has to wait once more.
-    if (victims.length < excess) victims.push(...inTurn.filter((one) => wanted.has(one)).slice(0, excess - victims.length));
+    if (victims.length < excess)
+      victims.push(...inTurn.filter((one) => wanted.has(one)).slice(0, excess - victims.length));
     Atomics.store(this.#words, at.handWord, victims.at(-1) ?? 0);
     return victims;
   }

@@ -7,7 +7,6 @@ import {
   blocksOf,
   directoryAt,
   directorySlotBytes,
-  layerBytes,
   marksAt,
   marksSlotBytes,
   superblockAt,
@@ -64,9 +63,4 @@ export function createLayer(storage: Storage, tag: number, layer: NewLayer): Err
     if (errno !== 0) return errno;
   }
   return 0;
-}
-
-/** Bytes that the file needs for a layer to have room: allocated beforehand, so that no guest's write finds a full disk. */
-export function layerEnd(layer: NewLayer): number {
-  return layer.offset + layerBytes(layer.length, layer.granularity);
 }

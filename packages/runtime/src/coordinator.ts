@@ -242,12 +242,8 @@ export class Coordinator {
     let later: Promise<void> | undefined;
     if (from !== "uncopied") {
       const journal = [...this.world.disks.values()].find((disk) => disk.journal?.keeps(into))?.journal;
-      later =
-        journal === undefined
-          ? this.engine.fold(into.bitmap, from.bitmap)
-          : journal.fold(into, from.bitmap); // block by block, through the journal
-    }
-    else if (bitmap !== undefined) {
+      later = journal === undefined ? this.engine.fold(into.bitmap, from.bitmap) : journal.fold(into, from.bitmap); // block by block, through the journal
+    } else if (bitmap !== undefined) {
       invariant(uncopied !== undefined, "only the end of a job joins what was not copied");
       uncopied(bitmap);
     }
@@ -268,7 +264,8 @@ export class Coordinator {
         case "abort":
           break;
         case "add":
-          if (action.persistent && this.#canAdd(action)) intend(action.disk, action.name, "add", this.#granularity(action));
+          if (action.persistent && this.#canAdd(action))
+            intend(action.disk, action.name, "add", this.#granularity(action));
           break;
         case "clear":
           intend(action.disk, action.name, "fresh");
@@ -301,7 +298,11 @@ export class Coordinator {
   }
 
   /** What a disk's journal kept cannot be kept any more. The guest goes on; its bitmaps say nothing from now on. */
-  async journalFailed(disk: DiskState, error: JournalError): Promise<void> {
+  journalFailed(disk: DiskState, cause: JournalError): void {
+    this.#breakKept(disk, cause).catch(() => {}); // it is being detached
+  }
+
+  async #breakKept(disk: DiskState, cause: JournalError): Promise<void> {
     const draft = this.draft(this.nextCommand(), "journal");
     const broken: string[] = [];
     await this.engine.transitions.run({
@@ -310,13 +311,13 @@ export class Coordinator {
       prepare: () => {
         for (const bitmap of disk.bitmaps.values()) {
           if (!bitmap.actor.context.persistent || bitmap.actor.context.broken !== null) continue;
-          draft.plan(bitmap, { type: "break", reason: error.message });
+          draft.plan(bitmap, { type: "break", reason: cause.message });
           broken.push(bitmap.name);
         }
         return { tables: draft.tables(), committed: () => draft.commit() };
       },
     });
-    const data = { disk: disk.name, error: error.message, bitmaps: broken };
+    const data = { disk: disk.name, error: cause.message, bitmaps: broken };
     this.#events.emit({ at: this.now(), name: "JOURNAL_FAILED", data });
   }
 

@@ -162,7 +162,10 @@ export class JobEnding {
               for (const job of jobs) this.#settle(job, outcome);
             };
             if (later === undefined && kept.length === 0) settle();
-            else over = Promise.resolve(later).then(() => this.#coordinator.keeping.settled(kept)).then(settle);
+            else
+              over = Promise.resolve(later)
+                .then(() => this.#coordinator.keeping.settled(kept))
+                .then(settle);
           },
         };
       },

@@ -128,12 +128,17 @@ export class Keeping {
         if (isOver(disk, own)) continue;
         if (own.every(({ change }) => change === "fold" || change === "enable" || change === "add")) continue;
         await disk.journal?.update((journal) => {
-          for (const intent of own) announce(intent, made.find((one) => one.intent === intent)?.recorder, journal.bitmaps);
+          for (const intent of own)
+            announce(intent, made.find((one) => one.intent === intent)?.recorder, journal.bitmaps);
         });
       }
     } catch (error) {
       staged.dropRest();
-      throw asHeirloomError(error, operation, kept.find(({ change }) => change === "add"));
+      throw asHeirloomError(
+        error,
+        operation,
+        kept.find(({ change }) => change === "add"),
+      );
     }
   }
 
@@ -145,9 +150,10 @@ export class Keeping {
       const own = kept.filter((intent) => intent.disk === disk);
       if (isOver(disk, own)) continue;
       if (journal.failed !== undefined) throw journal.failed;
-      // What was written before it began to record, and counts as known, must not fall back by a power loss.
-      const begins = own.some(({ change }) => change === "add" || change === "enable" || change === "fresh");
-      if (done && begins) await journal.syncImage();
+      // What was written before it began to record, or while its regions counted, must not fall back by a power loss: nothing
+      // would say so from here on.
+      const counts = own.some(({ change }) => change !== "freeze" && change !== "fold" && change !== "remove");
+      if (done && counts) await journal.syncImage();
       await journal.update(() => {
         for (const { name } of own) this.say(disk, name);
       });
@@ -226,7 +232,8 @@ export class Keeping {
         .catch(() => {});
     }
     const allSaid = others.every(([disk]) => disk.journal?.failed === undefined);
-    if (others.length > 0 && allSaid) await firstDisk.journal?.update((journal) => journal.forget(group)).catch(() => {});
+    if (others.length > 0 && allSaid)
+      await firstDisk.journal?.update((journal) => journal.forget(group)).catch(() => {});
   }
 
   /** Runs with no command at work on these disks. */
@@ -255,7 +262,7 @@ export class Keeping {
       filename: image.filename,
       options: image.journal,
       now: this.#coordinator.now,
-      onFailure: (error) => void this.#coordinator.journalFailed(disk, error),
+      onFailure: (error) => this.#coordinator.journalFailed(disk, error),
     };
   }
 
@@ -297,7 +304,11 @@ export interface DiskImage {
 function isKept({ disk, name, change, granularity }: Intent): boolean {
   if (change === "add") return granularity !== undefined;
   const bitmap = disk.bitmaps.get(name);
-  return bitmap !== undefined && bitmap.actor.context.persistent && (bitmap.actor.context.broken === null || change === "remove");
+  return (
+    bitmap !== undefined &&
+    bitmap.actor.context.persistent &&
+    (bitmap.actor.context.broken === null || change === "remove")
+  );
 }
 
 /** A journal that has failed says nothing any more: what is only removed needs no record. */
@@ -319,7 +330,10 @@ function announce(
   if (change === "remove") entries.delete(name);
   if (change === "disable") entry.recording = false;
   if (recorder !== undefined)
-    entry.layers = [...entry.layers, ...disk.journal.layersOf([[recorder, change === "freeze" ? "successor" : "bits"]])];
+    entry.layers = [
+      ...entry.layers,
+      ...disk.journal.layersOf([[recorder, change === "freeze" ? "successor" : "bits"]]),
+    ];
 }
 
 /** Within an update: the successor is the bitmap. */

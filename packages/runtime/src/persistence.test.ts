@@ -1,6 +1,16 @@
 /** Persistent bitmaps through the API, on real files. Kills are in test/crash. */
 import { execFileSync } from "node:child_process";
-import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createRuntime, type Disk, type Runtime } from "@heirloom/runtime";
@@ -78,7 +88,12 @@ describe("a persistent bitmap after a clean stop", () => {
     await write(disk, length / cluster);
     await close();
     const again = (await attach()).disk;
-    expect(again.bitmaps.list().map(({ name }) => name).sort()).toEqual(["cleared", "merged", "off", "source"]);
+    expect(
+      again.bitmaps
+        .list()
+        .map(({ name }) => name)
+        .sort(),
+    ).toEqual(["cleared", "merged", "off", "source"]);
     expect(dirty(again, "cleared")).toEqual([3, 128]);
     expect(dirty(again, "source")).toEqual([1, 2, 3, 128]);
     const fine = [1, 2, 3].flatMap((one) => Array.from({ length: 16 }, (_, index) => one * 16 + index));
@@ -168,7 +183,9 @@ describe("changes behind our back", () => {
       const again = await attach();
       expect(again.disk.bitmaps.get("daily")).toMatchObject({ inconsistent: true, recording: false });
       expect(again.disk.bitmaps.history("daily")[0].reason).toMatch(reason);
-      await expect(again.runtime.backup({ disk: again.disk, bitmap: "daily", target: { driver: "memory", size: length } })).rejects.toThrow(/inconsistent/);
+      await expect(
+        again.runtime.backup({ disk: again.disk, bitmap: "daily", target: { driver: "memory", size: length } }),
+      ).rejects.toThrow(/inconsistent/);
       await again.disk.bitmaps.remove("daily");
       await again.disk.bitmaps.add("daily", { persistent: true });
       await write(again.disk, 2);
@@ -187,7 +204,9 @@ describe("a sidecar that cannot be used is told in a sentence, and passed over b
 
   it("damaged", async () => {
     writeFileSync(`${image}.heirloom`, "no sidecar");
-    await expect(attach()).rejects.toThrow(/attach: open journal '.*vm.img.heirloom': expected a sidecar of Heirloom's/);
+    await expect(attach()).rejects.toThrow(
+      /attach: open journal '.*vm.img.heirloom': expected a sidecar of Heirloom's/,
+    );
   });
 
   it("open elsewhere", async () => {
@@ -197,7 +216,9 @@ describe("a sidecar that cannot be used is told in a sentence, and passed over b
     const runtime = createRuntime();
     open.add(runtime);
     const path = `${image}.heirloom`;
-    await expect(runtime.attach({ driver: "file", filename: other }, { journal: { path } })).rejects.toThrow(/has it open/);
+    await expect(runtime.attach({ driver: "file", filename: other }, { journal: { path } })).rejects.toThrow(
+      /has it open/,
+    );
     await first.close();
     const { bitmaps } = await runtime.attach({ driver: "file", filename: other }, { journal: { path } });
     expect(bitmaps.history("daily")[0].reason).toMatch(/belongs to another image/);
@@ -213,7 +234,9 @@ describe("what has no place for a persistent bitmap refuses it in a sentence", (
   it("a disk in memory, a window, too fine a granularity, a tmpfs", async () => {
     const { runtime, disk } = await attach();
     const memory = await runtime.attach({ driver: "memory", size: length });
-    await expect(memory.bitmaps.add("daily", { persistent: true })).rejects.toThrow(/Can't make bitmap 'daily' persistent in 'disk1'/);
+    await expect(memory.bitmaps.add("daily", { persistent: true })).rejects.toThrow(
+      /Can't make bitmap 'daily' persistent in 'disk1'/,
+    );
     const window = await runtime.attach({ driver: "raw", file: disk, offset: 0, size: MiB });
     await expect(window.bitmaps.add("daily", { persistent: true })).rejects.toThrow(/belong to the disk under it/);
     if (existsSync("/dev/shm")) {
@@ -252,8 +275,16 @@ describe("what has no place for a persistent bitmap refuses it in a sentence", (
 
 it("a journal that fails: the guest goes on, the bitmap is inconsistent here and at the next start", async () => {
   const program = fileURLToPath(new URL("../testing/failing-journal.mjs", import.meta.url));
-  const output = JSON.parse(execFileSync(process.execPath, [program, image], { encoding: "utf8" })) as Record<string, unknown>;
-  expect(output).toMatchObject({ written: true, state: "inconsistent", event: { disk: "disk0", bitmaps: ["daily"] }, readded: "recording" });
+  const output = JSON.parse(execFileSync(process.execPath, [program, image], { encoding: "utf8" })) as Record<
+    string,
+    unknown
+  >;
+  expect(output).toMatchObject({
+    written: true,
+    state: "inconsistent",
+    event: { disk: "disk0", bitmaps: ["daily"] },
+    readded: "recording",
+  });
   expect(output.reason).toMatch(/EBADF/);
   expect(readFileSync(image).subarray(5 * cluster, 5 * cluster + 4)).toEqual(Buffer.alloc(4, 9));
 });

@@ -1,5 +1,6 @@
 /** What exists: disks, jobs, and targets that a job has not let go of. The facts that checks ask for are read from it. */
 import type { NodeHandle } from "@heirloom/block";
+import { keptGranulesMax } from "@heirloom/journal";
 import type { BitmapState } from "./bitmap-memory.ts";
 import type { DiskState } from "./disk-state.ts";
 import type { Draft } from "./draft.ts";
@@ -49,9 +50,6 @@ function nodeFacts(world: World, draft: Draft, disk: DiskState, command: number)
     storeRefusal: (_name, granularity) => storeRefusal(disk, granularity),
   };
 }
-
-/** More bits than a sidecar holds for one bitmap. */
-const keptGranulesMax = 2 ** 32;
 
 function storeRefusal({ image, node, layer }: DiskState, granularity: number): string | undefined {
   if (node.readOnly) return "the node is read-only";

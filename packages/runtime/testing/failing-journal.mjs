@@ -29,7 +29,7 @@ for await (const one of events) {
   break;
 }
 const { state } = disk.bitmaps.get("daily");
-const reason = disk.bitmaps.history("daily").map((entry) => entry.reason).filter(Boolean).at(-1);
+const { reason } = disk.bitmaps.history("daily").findLast((entry) => entry.reason !== undefined) ?? {};
 await disk.write(new Uint8Array(4).fill(9), 6 * 65536);
 await disk.bitmaps.remove("daily");
 await disk.bitmaps.add("daily", { persistent: true });

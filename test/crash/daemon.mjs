@@ -70,9 +70,14 @@ if (options.role === "check") {
       await disk.bitmaps.remove("other");
     } else if (what === 1) {
       const job = await runtime.backup({ disk, target, bitmap: "daily", speed: 2 ** 20 });
-      const timer = setTimeout(() => job.cancel(), random.int(1, 60));
+      setTimeout(() => {
+        try {
+          job.cancel();
+        } catch {
+          // it has ended
+        }
+      }, random.int(1, 60));
       await job.done;
-      clearTimeout(timer);
     } else {
       const { status, error } = await backup({ bitmap: "daily" });
       tell({ word: "backup", status, error });

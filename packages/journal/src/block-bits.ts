@@ -61,6 +61,7 @@ export class BlockBits {
   readonly #locks: number;
   readonly #holder: number;
   readonly #perByte: number;
+  readonly #wordsPerByte: number;
   readonly #block: Uint8Array = new Uint8Array(blockBytes);
   readonly #blockView: DataView = viewOf(this.#block);
   readonly #added: Int32Array = new Int32Array(blockWords);
@@ -77,15 +78,23 @@ export class BlockBits {
     this.#locks = this.blocks * blockWords;
     this.#holder = access.holder;
     this.#perByte = 1 / access.granularity;
+    this.#wordsPerByte = this.#perByte / 32; // words are fewer than 2^27: small integers
   }
 
-  /** Inside the gate: whether every granule that the bytes touch is in the journal. */
+  /** Inside the gate: whether every granule that the bytes touch is in the journal. Most writes are within one word. */
   covers(offset: number, length: number): boolean {
+    const last = offset + length - 1;
+    const word = (offset * this.#wordsPerByte) | 0;
+    if (word !== ((last * this.#wordsPerByte) | 0)) return this.#coversWords(offset, last);
+    const mask = (-1 << ((offset * this.#perByte) & 31)) & (-1 >>> (31 - ((last * this.#perByte) & 31)));
+    return (Atomics.load(this.#words, word) & mask) === mask;
+  }
+
+  #coversWords(offset: number, end: number): boolean {
     const first = Math.floor(offset * this.#perByte);
-    const last = Math.floor((offset + length - 1) * this.#perByte);
-    const firstWord = Math.floor(first / 32);
+    const last = Math.floor(end * this.#perByte);
     const lastWord = Math.floor(last / 32);
-    for (let word = firstWord; word <= lastWord; word++) {
+    for (let word = Math.floor(first / 32); word <= lastWord; word++) {
       const mask = maskOf(word, first, last);
       if ((Atomics.load(this.#words, word) & mask) !== mask) return false;
     }

@@ -70,14 +70,16 @@ export class RegionMarks {
 
   /** Inside the gate: whether writes to these bytes may go on. Says that the regions are in use. */
   covers(offset: number, length: number): boolean {
-    const last = Math.floor((offset + length - 1) * this.#perByte);
-    for (let region = Math.floor(offset * this.#perByte); region <= last; region++) {
-      const word = region >>> 5;
-      const bit = 1 << (region & 31);
-      if ((Atomics.load(this.#words, this.#marked + word) & bit) === 0) return false;
-      if ((Atomics.load(this.#words, this.#touched + word) & bit) === 0)
-        Atomics.or(this.#words, this.#touched + word, bit);
-    }
+    const first = (offset * this.#perByte) | 0;
+    const last = ((offset + length - 1) * this.#perByte) | 0;
+    return this.#admits(first) && (first === last || this.#admits(last)); // a write is at most a region long
+  }
+
+  #admits(region: number): boolean {
+    const word = region >>> 5;
+    const bit = 1 << (region & 31);
+    if ((Atomics.load(this.#words, this.#marked + word) & bit) === 0) return false;
+    if ((Atomics.load(this.#words, this.#touched + word) & bit) === 0) Atomics.or(this.#words, this.#touched + word, bit);
     return true;
   }
 

@@ -70,13 +70,16 @@ if (options.role === "check") {
       await disk.bitmaps.remove("other");
     } else if (what === 1) {
       const job = await runtime.backup({ disk, target, bitmap: "daily", speed: 2 ** 20 });
-      setTimeout(() => {
-        try {
-          job.cancel();
-        } catch {
-          // it has ended
-        }
-      }, random.int(1, 60));
+      setTimeout(
+        () => {
+          try {
+            job.cancel();
+          } catch {
+            // it has ended
+          }
+        },
+        random.int(1, 60),
+      );
       await job.done;
     } else {
       const { status, error } = await backup({ bitmap: "daily" });

@@ -25,6 +25,8 @@ export const tableOffsetWord = 18;
 export const tableLengthWord = 19;
 export const progressWord = 32;
 export const parkedWord = 33;
+/** Always 0: to sleep on for a moment, where nobody is going to wake anybody. */
+export const pauseWord = 34;
 export const slotsWord = 48;
 export const slotWords = 16;
 export const operationField = 0;

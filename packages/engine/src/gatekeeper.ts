@@ -4,7 +4,15 @@
  * A try closes all gates, waits a bounded time for their slots to empty, commits, and opens; if a slot is still held it
  * opens again and says who held it. Nothing here awaits, so no gate stays closed across a turn of the event loop.
  */
-import { asideField, closedWord, operationField, operationNames, servedField, slotWord } from "./gate-layout.ts";
+import {
+  asideField,
+  closedWord,
+  operationField,
+  operationNames,
+  pauseWord,
+  servedField,
+  slotWord,
+} from "./gate-layout.ts";
 
 export interface TryResult {
   /** Whether the commit ran. */
@@ -112,7 +120,7 @@ export function waitOutside(words: Int32Array, participantMax: number, timeoutMs
       if (spin < spinCount) continue;
       if (performance.now() >= deadline) return false;
       // Who leaves an open gate wakes nobody.
-      Atomics.wait(words, slot, Atomics.load(words, slot), 1);
+      Atomics.wait(words, pauseWord, 0, 1);
     }
   }
   return true;

@@ -79,7 +79,8 @@ export class RegionMarks {
     const word = region >>> 5;
     const bit = 1 << (region & 31);
     if ((Atomics.load(this.#words, this.#marked + word) & bit) === 0) return false;
-    if ((Atomics.load(this.#words, this.#touched + word) & bit) === 0) Atomics.or(this.#words, this.#touched + word, bit);
+    if ((Atomics.load(this.#words, this.#touched + word) & bit) === 0)
+      Atomics.or(this.#words, this.#touched + word, bit);
     return true;
   }
 

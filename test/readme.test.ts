@@ -20,6 +20,7 @@ function block(readme: string, fence: string): string {
 /** Where the packages that an example imports are found by name. */
 const readmes = [
   { name: "root", file: `${root}README.md`, cwd: `${root}test` },
+  { name: "nbd", file: `${root}packages/nbd/README.md`, cwd: `${root}test` },
   { name: "engine", file: `${root}packages/engine/README.md`, cwd: `${root}packages/engine` },
   { name: "journal", file: `${root}packages/journal/README.md`, cwd: `${root}test` },
 ];

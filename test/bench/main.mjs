@@ -1,8 +1,8 @@
 /**
  * The benchmark: figures of ours beside their bars, and beside the peers' in the same run where they are installed.
  *
- *   npm run bench                      all rows, some ten minutes
- *   npm run bench -- --only guest      rows whose name contains a word
+ *   npm run bench                      all rows, some twenty minutes
+ *   npm run bench -- nbd               rows whose name contains a word (or: --only nbd)
  *   npm run bench -- --quick           smaller disks, fewer samples: to see that it runs
  *   npm run bench -- --json            a line of JSON a figure
  *
@@ -15,16 +15,30 @@ import { coreWait } from "./core-wait.mjs";
 import { missing, versionOf } from "./peers/installed.mjs";
 import { printFigure, printHead } from "./report.mjs";
 
-const modules = ["copy", "guest", "gate", "marking", "empty", "memory", "micro"];
+const modules = [
+  "copy",
+  "guest",
+  "gate",
+  "marking",
+  "empty",
+  "memory",
+  "micro",
+  "nbd",
+  "nbd-backup",
+  "nbd-connections",
+  "nbd-cold",
+];
 
-const { values: options } = parseArgs({
+const { values: options, positionals } = parseArgs({
   args: process.argv.slice(2).filter((argument) => argument !== "--"),
   options: {
     only: { type: "string", multiple: true },
     json: { type: "boolean", default: false },
     quick: { type: "boolean", default: false },
   },
+  allowPositionals: true,
 });
+const words = [...positionals, ...(options.only ?? [])];
 
 // Stopped in the middle it leaves no gigabytes behind: files go when the process exits, and a peer goes with it.
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
@@ -32,12 +46,10 @@ for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.e
 const write = (text) => process.stdout.write(`${text}\n`);
 const rows = [];
 for (const module of modules) rows.push(await import(`./rows/${module}.mjs`));
-const chosen = rows.filter(
-  ({ name }) => options.only === undefined || options.only.some((word) => name.includes(word)),
-);
+const chosen = rows.filter(({ name }) => words.length === 0 || words.some((word) => name.includes(word)));
 if (chosen.length === 0) {
   process.stderr.write(
-    `bench: no row is called '${options.only}'; there are ${rows.map(({ name }) => name).join(", ")}\n`,
+    `bench: no row is called '${words.join("' or '")}'; there are ${rows.map(({ name }) => name).join(", ")}\n`,
   );
   process.exit(2);
 }
@@ -45,7 +57,7 @@ if (chosen.length === 0) {
 if (!options.json) {
   write(`Node ${process.version}, ${availableParallelism()} cores (${cpus()[0]?.model.trim()}), Linux ${release()}`);
   write(
-    `Peers: ${["qemu-storage-daemon", "qemu-io", "fio"].map((program) => versionOf(program) ?? missing(program)).join("; ")}`,
+    `Peers: ${["qemu-storage-daemon", "qemu-io", "nbdkit", "fio"].map((program) => versionOf(program) ?? missing(program)).join("; ")}`,
   );
   if (options.quick) write("--quick: small disks and few samples; do not quote these figures");
 }

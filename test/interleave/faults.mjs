@@ -26,7 +26,7 @@ export const faults = [
   {
     name: "a gate opens without waking who waits",
     scenario: "gate",
-    edits: [[engine("gatekeeper"), "Atomics\\.notify\\(words, closedWord\\);", ""]],
+    edits: [[engine("gatekeeper"), "Atomics\\.notify\\(words, closedWord\\);", ";"]],
     expect: /deadlock/,
   },
   {

@@ -167,6 +167,8 @@ export class Crew {
     Atomics.store(this.control, board.stoppedWord, 1);
     Atomics.notify(this.control, board.stoppedWord);
     this.resume();
+    // One that still starts cannot look yet, for seconds where the machine is busy; and it must not be terminated (see `kill`).
+    await Promise.all([...this.members.values()].map((member) => member.runs));
     const all = Promise.all([...this.members.values()].map((member) => member.exited));
     const late = new Promise((resolve) => setTimeout(resolve, 3000, "late").unref());
     if ((await Promise.race([all, late])) === "late") this.fail("a writer does not stop", { stuck: this.stuck() });

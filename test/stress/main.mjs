@@ -45,7 +45,9 @@ if (values.help) {
 const threshold = "MALLOC_MMAP_THRESHOLD_";
 if (process.env[threshold] === undefined) {
   const env = { ...process.env, [threshold]: "65536" };
-  const { status } = spawnSync(process.execPath, process.argv.slice(1), { env, stdio: "inherit" });
+  const { status, signal } = spawnSync(process.execPath, process.argv.slice(1), { env, stdio: "inherit" });
+  // A native abort says nothing by itself, or a line that names no program.
+  if (signal !== null) process.stderr.write(`stress: its process was ended by ${signal}\n`);
   process.exit(status ?? 1);
 }
 const number = (

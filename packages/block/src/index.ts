@@ -27,4 +27,5 @@ export type { FaultRule } from "./drivers/fault-rule.ts";
 export { setThrottle } from "./drivers/throttle.ts";
 export type { ThrottleLimits } from "./drivers/throttle.ts";
 export * from "./libc.ts";
+export { ReadRing } from "./read-ring.ts";
 export * from "./sockets.ts";

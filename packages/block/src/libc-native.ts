@@ -38,6 +38,7 @@ export function loadNativeCalls(): SystemCalls {
   const fstatfs = library.func("fstatfs", "int", ["int", "void *"]);
   const fcntl = library.func("fcntl", "int", ["int", "int", "void *"]);
   const ioctl = library.func("ioctl", "int", ["int", "unsigned long", "void *"]);
+  const exit = library.func("_exit", "void", ["int"]);
 
   // koffi's functions have no types of their own.
   const answer = (result: unknown): number => ((result as number) < 0 ? -koffi.errno() : (result as number));
@@ -78,6 +79,7 @@ export function loadNativeCalls(): SystemCalls {
     fstatfs: (fd, record) => answer(fstatfs(fd, record)),
     fcntl: (fd, command, record) => answer(fcntl(fd, command, record)),
     ioctl: (fd, request, record) => answer(ioctl(fd, request, record)),
+    exit: (code) => void exit(code),
   };
 }
 

@@ -27,6 +27,8 @@ export interface SystemCalls {
   fstatfs(fd: number, record: Uint8Array): number;
   fcntl(fd: number, command: number, record: Uint8Array): number;
   ioctl(fd: number, request: number, record: Uint8Array): number;
+  /** Does not return. */
+  exit(code: number): void;
 }
 
 export const O_RDONLY = 0;
@@ -321,6 +323,18 @@ export function zeroDevice(fd: number, offset: number, length: number): Errno {
 function deviceRange(fd: number, request: number, offset: number, length: number): Errno {
   const record = new Uint8Array(BigUint64Array.of(BigInt(offset), BigInt(length)).buffer);
   return loopErrno(() => system().ioctl(fd, request, record));
+}
+
+/**
+ * Ends the process now: no exit handler runs, nothing that is buffered is written, and no thread is waited for.
+ * `process.exit` waits for threads, and one that sits in a system call of a device that hangs keeps it for ever; so this
+ * is the last step of a stop. Without koffi the process ends by SIGKILL instead, and its status says so.
+ *
+ * @param code 0 to 255
+ */
+export function exitNow(code: number): never {
+  system().exit(code);
+  throw new Error("exit: the system did not end the process");
 }
 
 /** Whether an errno says "not here" rather than "it failed": the caller has another way. */

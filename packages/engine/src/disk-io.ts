@@ -10,6 +10,7 @@ import {
   type BlockNode,
   checkRequest,
   connectNode,
+  type DirectFile,
   EAGAIN,
   EINVAL,
   ENOTSUP,
@@ -112,6 +113,11 @@ export class DiskIo implements BlockNode {
   /** The node under it answers at once, or says that it would not (`readNow`): no verb hangs but in its own device. */
   get prompt(): boolean {
     return this.#node.readNow !== undefined;
+  }
+
+  /** Where the disk is a range of a plain file: for reads, which pass no gate. */
+  get readsFrom(): DirectFile | undefined {
+    return this.#node.direct;
   }
 
   length(): number {

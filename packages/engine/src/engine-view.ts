@@ -72,7 +72,7 @@ export class EngineView {
   ) {
     this.#parts = parts;
     this.layer = layer;
-    this.memory = new ViewMemory(parts.arenas, { ...options, gate: layer.stack.gateRegion }, set);
+    this.memory = new ViewMemory(parts.arenas, { gate: layer.stack.gateRegion, ...options }, set);
     this.#jobRegion = parts.arenas.allocate(jobLayout.jobWords * 4);
     this.#jobWords = new Int32Array(this.#jobRegion.buffer, this.#jobRegion.byteOffset, jobLayout.jobWords);
     this.#keeper = new SpillKeeper(parts.pool, this.memory, spill, onSpillRefused);

@@ -10,6 +10,7 @@ import {
   operationField,
   operationNames,
   pauseWord,
+  requestsField,
   servedField,
   slotWord,
 } from "./gate-layout.ts";
@@ -17,7 +18,7 @@ import {
 export interface TryResult {
   /** Whether the commit ran. */
   readonly done: boolean;
-  /** How long guests were kept out, milliseconds; without what `observe` took. */
+  /** From the first gate's closing to the last one's opening, milliseconds; without what `observe` took. */
   readonly closedMs: number;
   /** What `observe` threw; the commit stands. */
   readonly observeError?: unknown;
@@ -27,6 +28,36 @@ export interface TryResult {
 
 /** Looks this often before it sleeps: a 4 KiB write is over in less than what a sleep and a wake-up cost. */
 const spinCount = 2000;
+
+/** A sleep of this thread gives its core to a guest that stands in line for it; the kernel makes twice as much of it. */
+const lookSleepMs = 0.05;
+
+/**
+ * Whether everybody who is inside gets on with it, gates open: each was seen outside, or at another request than before.
+ * Whoever does not has lost its core inside the gate, or waits for its device; a gate that closes now would stand closed
+ * for as long as that takes. Only a look: what it says may be over in the next moment, and a try does not rely on it.
+ */
+export function guestsMove(gates: readonly Int32Array[], participantMax: number): boolean {
+  const still: (() => boolean)[] = [];
+  let spinsLeft = spinCount; // for all of them together
+  for (const words of gates) {
+    for (let participant = 0; participant < participantMax; participant++) {
+      const operation = slotWord(participant, operationField);
+      if (Atomics.load(words, operation) === 0) continue;
+      const requests = slotWord(participant, requestsField);
+      const seen = Atomics.load(words, requests);
+      let inside = true;
+      while (inside && spinsLeft-- > 0) inside = Atomics.load(words, operation) !== 0;
+      if (!inside) continue;
+      const moved = (): boolean => Atomics.load(words, operation) === 0 || Atomics.load(words, requests) !== seen;
+      if (!moved()) still.push(moved);
+    }
+  }
+  if (still.length === 0) return true;
+  // On a word that nobody but this thread changes: nothing wakes it early.
+  Atomics.wait(gates[0], closedWord, 0, lookSleepMs);
+  return still.every((moved) => moved());
+}
 
 /**
  * @param gates words of each gate
@@ -54,6 +85,7 @@ export function tryTransition(
     }
   }
   let observedMs = 0;
+  let openedAt = 0;
   let thrown: Pick<TryResult, "observeError"> = {};
   try {
     if (holder === undefined) {
@@ -69,12 +101,12 @@ export function tryTransition(
       }
     }
   } finally {
-    for (const words of gates) {
-      Atomics.store(words, closedWord, 0);
-      Atomics.notify(words, closedWord);
-    }
+    for (const words of gates) Atomics.store(words, closedWord, 0);
+    // Before the wake-ups: a guest that is woken may take this thread's core, and write for milliseconds until it is back.
+    openedAt = performance.now();
+    for (const words of gates) Atomics.notify(words, closedWord);
   }
-  const closedMs = performance.now() - begin - observedMs;
+  const closedMs = openedAt - begin - observedMs;
   return holder === undefined ? { done: true, closedMs, ...thrown } : { done: false, closedMs, holder };
 }
 

@@ -1,3 +1,5 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -143,6 +145,26 @@ describe("the pool", () => {
     process.off("unhandledRejection", note);
     expect(unhandled).toEqual([]);
   });
+
+  it("waits for threads that still start when it closes: one that is ended meanwhile takes the process with it", async () => {
+    // Four threads start, and the pool is closed as soon as one of them has answered.
+    const program = `
+      import { Engine } from ${JSON.stringify(new URL("../dist/index.js", import.meta.url).href)};
+      for (let round = 0; round < 10; round++) {
+        const engine = new Engine();
+        const opened = Array.from({ length: 4 }, () => engine.openNode({ driver: "null-co", size: 65536 }));
+        await Promise.race(opened);
+        await engine.close(1);
+        await Promise.allSettled(opened);
+      }
+      console.log("alive");
+    `;
+    const child = spawn(process.execPath, ["--input-type=module", "--eval", program]);
+    let said = "";
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (data: Buffer) => (said += data.toString()));
+    await once(child, "close");
+    expect(said).toBe("alive\n");
+  }, 60_000);
 
   it("closes in bounded time with a thread that hangs in its target, and says so", async () => {
     const lab = new Lab();

@@ -51,6 +51,9 @@ export interface LongTask<Result> {
   readonly ended: Promise<Result>;
 }
 
+/** Loading takes some 50 ms, and seconds where every core is taken many times over. */
+const loadMsMax = 30_000;
+
 const workerFile: string = new URL("./worker.js", import.meta.url).href;
 
 export class Pool {
@@ -62,6 +65,8 @@ export class Pool {
   #threads: Piscina | undefined;
   #helpers: Piscina | undefined;
   readonly #exits = new Map<number, Promise<void>>();
+  /** Threads that have loaded their code, native modules included. */
+  readonly #loaded = new Set<number>();
   #longTasks = 0;
   #closed = false;
 
@@ -154,13 +159,15 @@ export class Pool {
     }
   }
 
-  /** All long tasks must have been told to end. Waits for threads; one in a system call that hangs is left behind. */
+  /**
+   * All long tasks must have been told to end. Waits for threads; one in a system call that hangs is left behind after
+   * `timeoutMs`, which counts from when all have loaded.
+   */
   async close(timeoutMs: number): Promise<boolean> {
     this.#closed = true;
     const pools = [this.#threads, this.#helpers].filter((pool) => pool !== undefined);
-    const ended = this.#allLoaded(pools, timeoutMs)
-      .then(() => Promise.all(pools.map((pool) => pool.destroy())))
-      .then(() => true);
+    await this.#allLoaded(pools);
+    const ended = Promise.all(pools.map((pool) => pool.destroy())).then(() => true);
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(false), timeoutMs)));
     const inTime = await Promise.race([ended, late]);
@@ -168,11 +175,14 @@ export class Pool {
     return inTime;
   }
 
-  /** A thread that is ended while it loads a native module takes the process with it: those that start are waited for. */
-  async #allLoaded(pools: readonly Piscina[], timeoutMs: number): Promise<void> {
-    const deadline = performance.now() + timeoutMs;
+  /**
+   * A thread that is ended while it loads a native module takes the process with it: those that start are waited for, for as
+   * long as a machine may take that has no core to spare. One that fails to load ends by itself, and is no thread any more.
+   */
+  async #allLoaded(pools: readonly Piscina[]): Promise<void> {
+    const deadline = performance.now() + loadMsMax;
     const loading = (): boolean =>
-      pools.some((pool) => pool.threads.some((worker) => worker.threadId > 0 && !this.#exits.has(worker.threadId)));
+      pools.some((pool) => pool.threads.some((worker) => worker.threadId > 0 && !this.#loaded.has(worker.threadId)));
     while (loading() && performance.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 2));
   }
 
@@ -187,7 +197,10 @@ export class Pool {
       // Threads hardly allocate: without this each keeps up to 48 MiB for what is garbage soon.
       resourceLimits: { maxYoungGenerationSizeMb: 2 },
     });
-    pool.on("workerCreate", () => this.#noteExits(pool));
+    pool.on("workerCreate", ({ id }: { readonly id: number }) => {
+      this.#noteExits(pool); // of all of them, those that still load included
+      this.#loaded.add(id);
+    });
     pool.on("error", () => {}); // a thread that dies without a task has nobody to tell
     return pool;
   }
@@ -201,6 +214,7 @@ export class Pool {
         worker.once("exit", () => {
           this.#exits.delete(id);
           this.#onExit(id);
+          this.#loaded.delete(id);
           resolve();
         });
       });

@@ -1,7 +1,18 @@
+import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Worker } from "node:worker_threads";
 import { describe, expect, it, vi } from "vitest";
 import { type PreparedTransition, TransitionTimeout } from "@heirloom/engine";
-import { closedWord, operationDiscard, operationField, operationWrite, slotWord } from "../dist/gate-layout.js";
+import {
+  closedWord,
+  gateBytes,
+  operationDiscard,
+  operationField,
+  operationWrite,
+  requestsField,
+  slotWord,
+} from "../dist/gate-layout.js";
+import { guestsMove } from "../dist/gatekeeper.js";
 import type { Stack } from "../dist/stack.js";
 import { Lab, type LabDisk } from "./lab.fixture.ts";
 
@@ -19,6 +30,47 @@ function hold(disk: LabDisk, lab: Lab, operation = operationWrite): () => void {
 }
 
 const isClosed = (stack: Stack): boolean => Atomics.load(stack.words, closedWord) !== 0;
+
+/** Words of a gate whose participant 3 is in the middle of a write. */
+function gateWithGuest(): Int32Array {
+  const words = new Int32Array(new SharedArrayBuffer(gateBytes));
+  Atomics.store(words, slotWord(3, operationField), operationWrite);
+  return words;
+}
+
+describe("a look before a transition", () => {
+  it("finds that nobody is inside", () => {
+    expect(guestsMove([new Int32Array(new SharedArrayBuffer(gateBytes))], 8)).toBe(true);
+  });
+
+  it("finds a guest that stands, at whichever of the gates", () => {
+    const empty = new Int32Array(new SharedArrayBuffer(gateBytes));
+    expect(guestsMove([empty, gateWithGuest()], 8)).toBe(false);
+    expect(guestsMove([gateWithGuest(), empty], 8)).toBe(false);
+  });
+
+  for (const [what, field] of [
+    ["is at one request after the other", requestsField],
+    ["leaves", operationField],
+  ] as const) {
+    it(`finds that a guest ${what}`, async () => {
+      const words = gateWithGuest();
+      const source = `
+        const { parentPort, workerData: { words, word, leaves } } = require("node:worker_threads");
+        parentPort.postMessage("ready");
+        for (let count = 0; Atomics.load(words, 0) === 0; count++) Atomics.store(words, word, leaves ? count & 1 : count);
+      `;
+      const workerData = { words, word: slotWord(3, field), leaves: field === operationField };
+      const worker = new Worker(source, { eval: true, workerData });
+      await once(worker, "message");
+      // One look may come while this thread's core is all there is; a guest that moves is seen by one of them.
+      await vi.waitUntil(() => guestsMove([words], 8), { interval: 0, timeout: 10_000 });
+      const exit = once(worker, "exit");
+      Atomics.store(words, closedWord, 1); // ends it
+      await exit;
+    });
+  }
+});
 
 describe("a transition", () => {
   it("of an idle disk is over in the call that asked", async () => {
@@ -151,6 +203,15 @@ describe("a transition", () => {
     const open = waits.reduce((sum, ms) => sum + ms, 0);
     expect(open).toBeGreaterThanOrEqual(2 * (closedMs - 5));
     expect(waits[4]).toBeGreaterThan(waits[0]); // holds grow, or they starve
+  });
+
+  it("is put off, its gate open, while somebody inside does not move", async () => {
+    await using lab = new Lab();
+    const disk = await lab.memory(65536);
+    const letGo = hold(disk, lab);
+    const done = lab.engine.transitions.run({ name: "freeze", stacks: [disk.layer.stack], prepare: () => nothing });
+    setTimeout(letGo, 0); // due before the first look after the one that was made in the call above
+    expect((await done).tries).toBe(1);
   });
 
   it("that is refused by its own preparation frees its stacks for the next", async () => {

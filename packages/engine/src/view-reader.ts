@@ -66,7 +66,8 @@ export class ViewReader {
     const end = offset + zeroes;
     let cluster = Math.floor(offset / view.clusterSize);
     while (cluster * view.clusterSize < end && !view.isPreserved(cluster)) cluster++;
-    return Math.max(0, Math.min(end, cluster * view.clusterSize) - offset);
+    // Once it is over nothing is preserved any more, and the node holds what came after it.
+    return view.over() ? 0 : Math.max(0, Math.min(end, cluster * view.clusterSize) - offset);
   }
 
   /** Leaves a length of 0 where a guest was faster. */

@@ -146,7 +146,7 @@ function reasonOf(sync: string, bitmap: string | undefined): string {
  * Exclusive creation decides whose files these are: only who made the raw file writes the map, or removes either.
  * @throws HeirloomError
  */
-async function createRaw(path: string, rawPath: string, length: number): Promise<void> {
+export async function createRaw(path: string, rawPath: string, length: number): Promise<void> {
   try {
     await using raw = await open(rawPath, "wx", 0o644);
     try {
@@ -165,7 +165,7 @@ async function createRaw(path: string, rawPath: string, length: number): Promise
 }
 
 /** The map is whole and durable under its name, or not there. */
-async function writeMap(path: string, map: ArtefactMap): Promise<void> {
+export async function writeMap(path: string, map: ArtefactMap): Promise<void> {
   const temporary = `${path}.${map.id}.tmp`;
   try {
     const file = await open(temporary, "wx", 0o644);

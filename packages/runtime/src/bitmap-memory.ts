@@ -11,10 +11,18 @@ export type BitmapActor = MachineActor<BitmapInput, BitmapContext, BitmapEvent, 
 export interface BitmapMemory {
   /** P: what `count` counts. */
   readonly bits: Recorder;
+  /** Queries show what came last first. A bitmap that abdicates takes its heir's place. */
+  readonly order: number;
   /** The heir: what guests mark while the bitmap is frozen. */
   readonly successor: Recorder | undefined;
+  readonly successorOrder: number;
   /** Whether guests mark at all. */
   readonly records: boolean;
+}
+
+let orders = 0;
+export function nextOrder(): number {
+  return ++orders;
 }
 
 export interface BitmapState {

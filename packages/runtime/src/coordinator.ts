@@ -4,7 +4,7 @@
  */
 import { type Engine, NoThread, type Recorder, TransitionTimeout } from "@heirloom/engine";
 import type { JournalError } from "@heirloom/journal";
-import type { BitmapState } from "./bitmap-memory.ts";
+import { type BitmapState, nextOrder } from "./bitmap-memory.ts";
 import type { DiskExport } from "./disk-export.ts";
 import type { DiskState } from "./disk-state.ts";
 import { Draft, type DraftFold } from "./draft.ts";
@@ -18,7 +18,13 @@ import type { DiskUser } from "./machines/disk-machine.ts";
 import type { BitmapReference } from "./machines/bitmap-types.ts";
 import { type Inspection, MachineActor } from "./machines/machine-actor.ts";
 import { refuseAction, type TransactionActionKind } from "./machines/transaction-action.ts";
-import { transactionMachine } from "./machines/transaction-machine.ts";
+import {
+  type TransactionContext,
+  type TransactionEffect,
+  type TransactionEvent,
+  type TransactionInput,
+  transactionMachine,
+} from "./machines/transaction-machine.ts";
 import { checkBitmapAdd, checkMerge, defaultGranularity, findBitmap } from "./validation/bitmap-request.ts";
 import { factsOf, type World } from "./world.ts";
 import type { FreezeObservation } from "./options.ts";
@@ -27,7 +33,7 @@ import type { View } from "./view.ts";
 
 /** An action with its disks looked up and its targets open. */
 export type Action =
-  | { readonly kind: "abort" }
+  | { readonly kind: "abort"; readonly because: Error | undefined }
   | {
       readonly kind: "add";
       readonly disk: string;
@@ -68,17 +74,13 @@ const operationName: Readonly<Record<Action["kind"], string>> = {
   backup: "backup",
 };
 
+type TransactionActor = MachineActor<TransactionInput, TransactionContext, TransactionEvent, TransactionEffect>;
+
 const transactionsKept = 32;
 
 export class Coordinator {
   readonly engine: Engine;
-  readonly world: World = {
-    disks: new Map(),
-    jobs: new Map(),
-    starting: new Map(),
-    groups: new Map(),
-    lettingGo: new Map(),
-  };
+  readonly world: World;
   readonly jobs: JobControl;
   readonly keeping: Keeping;
   readonly #events: EventStream;
@@ -91,8 +93,8 @@ export class Coordinator {
   readonly freezeDeadlineMs: number;
   readonly #observeFreeze: ((freeze: FreezeObservation) => void) | undefined;
   #commands = 0;
-  /** The last transactions, for inspection. */
-  readonly #transactions: { inspect(): Inspection<unknown> }[] = [];
+  /** The last transactions, for inspection: those under way as actors, those that have ended as what inspection says of them. */
+  readonly #transactions: (TransactionActor | Inspection<unknown>)[] = [];
 
   constructor(
     engine: Engine,
@@ -100,10 +102,19 @@ export class Coordinator {
     options: {
       now: () => number;
       freezeDeadlineMs: number;
+      targetsAreNoSources: boolean;
       observeFreeze?: (freeze: FreezeObservation) => void;
     },
   ) {
     this.engine = engine;
+    this.world = {
+      disks: new Map(),
+      jobs: new Map(),
+      starting: new Map(),
+      groups: new Map(),
+      lettingGo: new Map(),
+      targetsAreNoSources: options.targetsAreNoSources,
+    };
     this.now = options.now;
     this.freezeDeadlineMs = options.freezeDeadlineMs;
     this.#observeFreeze = options.observeFreeze;
@@ -113,7 +124,7 @@ export class Coordinator {
   }
 
   inspectTransactions(): readonly Inspection<unknown>[] {
-    return this.#transactions.map((transaction) => transaction.inspect());
+    return this.#transactions.map((kept) => (kept instanceof MachineActor ? kept.inspect() : kept));
   }
 
   /** A number for a new command; events of one command carry it. */
@@ -190,6 +201,9 @@ export class Coordinator {
     } catch (error) {
       const operation = actions.length === 1 ? operationName[actions[0].kind] : "transaction";
       throw this.asRefusal(error, operation);
+    } finally {
+      const kept = this.#transactions.indexOf(tx);
+      if (kept !== -1) this.#transactions[kept] = tx.inspect();
     }
     await folded; // whoever asked finds the bitmaps free
     return started;
@@ -362,13 +376,16 @@ export class Coordinator {
     const jobs: JobState[] = [];
     const operation = actions.length === 1 ? operationName[actions[0].kind] : "transaction";
     const draft = this.draft(command, operation, staged);
+    let index = 0;
     try {
       for (const action of actions) {
+        if (action.kind === "abort" && action.because !== undefined) throw action.because;
         const forbidden = refuseAction(qmpKind[action.kind], group === null ? "individual" : "grouped");
         if (forbidden !== undefined) throw new RefusalError("transaction", forbidden);
         for (const disk of this.#disksOf(action)) this.refuseClosing(disk, held.has(disk), operationName[action.kind]);
         this.#plan(draft, action, jobs, group);
         tell(undefined);
+        index++;
       }
       draft.finishRemovals();
       if (!this.engine.pool.canStart(jobs.reduce((sum, job) => sum + job.movers.threads, 0))) {
@@ -379,6 +396,7 @@ export class Coordinator {
         );
       }
     } catch (error) {
+      if (error instanceof HeirloomError) error.action = index;
       if (error instanceof RefusalError) tell(refusal(error.code, error.desc, error.fields));
       draft.abandon();
       for (const job of jobs) this.jobs.discard(job);
@@ -435,7 +453,7 @@ export class Coordinator {
       name: action.name,
       disk: action.disk,
       actor,
-      memory: { bits, successor: undefined, records: recording },
+      memory: { bits, order: nextOrder(), successor: undefined, successorOrder: 0, records: recording },
     });
   }
 

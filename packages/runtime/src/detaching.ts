@@ -2,6 +2,7 @@
  * How a disk goes: its users end, its recorders leave the table, and when every thread has let go, its node is closed. What
  * a thread that hangs keeps from happening goes on happening behind the scenes; the disk's name stays taken until then.
  */
+import { interruptNbd } from "@heirloom/nbd";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import { refusal, RefusalError } from "./errors.ts";
@@ -40,6 +41,7 @@ export async function detachDisk(coordinator: Coordinator, disk: DiskState): Pro
   });
   await leaveTable(coordinator, disk);
   engine.revokeUnopened(disk.layer);
+  interruptNbd(disk.node); // a request that a server never answers would keep its thread
   await Promise.all([coordinator.jobs.ending.released(disk), handlesClosed(coordinator, disk)]);
   await disk.journal?.close();
   await engine.removeLayer(disk.layer);

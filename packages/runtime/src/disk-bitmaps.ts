@@ -2,7 +2,7 @@
 import type { Coordinator } from "./coordinator.ts";
 import { refusal, RefusalError } from "./errors.ts";
 import type { BitmapState } from "./bitmap-memory.ts";
-import { bitmapInfo } from "./bitmap-info.ts";
+import { bitmapInfo, successorInfo } from "./bitmap-info.ts";
 import type { DiskState } from "./disk-state.ts";
 import type { HistoryEntry } from "./machines/machine-actor.ts";
 import type { BitmapInfo } from "./options.ts";
@@ -64,9 +64,16 @@ export class DiskBitmaps {
     await this.#coordinator.transaction([action], "individual");
   }
 
-  /** All of them, newest first. */
-  list(): BitmapInfo[] {
-    return [...this.#disk.bitmaps.values()].map((bitmap) => bitmapInfo(bitmap)).reverse();
+  /** All of them, newest first. @param options.successors those too that record for frozen bitmaps; they have no names */
+  list(options: { readonly successors?: boolean } = {}): BitmapInfo[] {
+    const listed: { order: number; info: BitmapInfo }[] = [];
+    for (const bitmap of this.#disk.bitmaps.values()) {
+      const { order, successorOrder } = bitmap.memory;
+      listed.push({ order, info: bitmapInfo(bitmap) });
+      const successor = options.successors === true ? successorInfo(bitmap) : undefined;
+      if (successor !== undefined) listed.push({ order: successorOrder, info: successor });
+    }
+    return listed.sort((one, other) => other.order - one.order).map(({ info }) => info);
   }
 
   /** @throws RefusalError if there is none of this name */

@@ -1,6 +1,6 @@
 /** A disk or a point in time that NBD clients see, until it is removed. */
 import type { Recorder } from "@heirloom/engine";
-import type { NbdExportSpec, NbdServer } from "@heirloom/nbd";
+import type { NbdExportSpec, NbdServer, TrafficCounts } from "@heirloom/nbd";
 import type { BitmapState } from "./bitmap-memory.ts";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
@@ -18,6 +18,8 @@ export interface ExportParts {
   readonly coordinator: Coordinator;
   readonly server: NbdServer;
   readonly disk: DiskState;
+  /** Whose bitmaps it shows as well. */
+  readonly others: ReadonlySet<DiskState>;
   readonly spec: NbdExportSpec;
   /** Bitmaps that the export took; those of a view are the view's. */
   readonly taken: readonly BitmapState[];
@@ -35,7 +37,8 @@ export class DiskExport {
   readonly #parts: ExportParts;
   readonly #actor: MachineActor<ExportInput, ExportContext, ExportEvent, ExportEffect>;
   readonly #uris: () => readonly string[];
-  #gone: Promise<void> | undefined;
+  #gone: Promise<boolean> | undefined;
+  readonly #traffic: () => TrafficCounts;
   readonly #whenGone: (() => void)[] = [];
 
   /** @internal */
@@ -45,6 +48,7 @@ export class DiskExport {
     this.name = spec.name;
     this.#parts = parts;
     this.#uris = uris;
+    this.#traffic = parts.server.trafficOf(spec.name);
     const input = { id, of, bitmaps: spec.bitmaps.map(({ name }) => name) };
     this.#actor = new MachineActor(`export ${id}`, exportMachine, input, { now: coordinator.now });
   }
@@ -63,6 +67,10 @@ export class DiskExport {
   get bitmaps(): readonly string[] {
     return this.#actor.context.bitmaps;
   }
+  /** What clients have asked for since it is there; for people: no figure of it is exact while they are at it. */
+  get traffic(): TrafficCounts {
+    return this.#traffic();
+  }
 
   /**
    * Takes it away. Resolves when no thread uses the disk for it any more; its bitmaps are free then.
@@ -72,9 +80,15 @@ export class DiskExport {
     await this.end(options.force === true ? "hard" : "safe");
   }
 
-  /** @internal `soft`: clients are answered what they have in flight, and cut off then. */
-  end(mode: "safe" | "soft" | "hard"): Promise<void> {
-    if (this.#gone !== undefined) return this.#gone;
+  /**
+   * @internal `soft`: clients are answered what they have in flight, and cut off then.
+   * @returns whether they were
+   */
+  end(mode: "safe" | "soft" | "hard"): Promise<boolean> {
+    if (this.#gone !== undefined) {
+      if (mode === "hard") this.#parts.server.cutOff(this.name);
+      return this.#gone;
+    }
     const plan = this.#actor.plan({ type: "remove", mode });
     if (!plan.ok) return Promise.reject(new RefusalError("export remove", plan.refusal));
     this.#actor.commit(plan);
@@ -97,24 +111,33 @@ export class DiskExport {
     return this.#actor.inspect();
   }
 
-  async #takeAway(hard: boolean): Promise<void> {
-    const { coordinator, server, disk, taken, held } = this.#parts;
-    await server.remove(this.name, { hard });
+  async #takeAway(hard: boolean): Promise<boolean> {
+    const { coordinator, server, disk, others, taken, held } = this.#parts;
+    const answered = await server.remove(this.name, { hard });
     for (const bits of held) bits.letGo();
-    if (taken.length > 0) {
-      const draft = coordinator.draft(coordinator.nextCommand(), "export remove");
-      await coordinator.engine.transitions.run({
-        name: "export remove",
-        stacks: [disk.layer.stack],
-        prepare: () => {
-          for (const bitmap of taken) draft.plan(bitmap, { type: "release" });
-          return { tables: draft.tables(), committed: () => draft.commit(), abandoned: () => draft.abandon() };
-        },
-      });
-    }
+    await releaseBitmaps(coordinator, [disk, ...others], taken);
     this.#actor.send({ type: "letGo" });
     coordinator.exports.delete(this.id);
-    coordinator.unuse(disk, { kind: "export", id: this.id });
+    for (const used of [disk, ...others]) coordinator.unuse(used, { kind: "export", id: this.id });
     for (const listener of this.#whenGone) listener();
+    return answered;
   }
+}
+
+/** Bitmaps that an export took, and nobody looks at any more. */
+export async function releaseBitmaps(
+  coordinator: Coordinator,
+  disks: readonly DiskState[],
+  taken: readonly BitmapState[],
+): Promise<void> {
+  if (taken.length === 0) return;
+  const draft = coordinator.draft(coordinator.nextCommand(), "export remove");
+  await coordinator.engine.transitions.run({
+    name: "export remove",
+    stacks: [...new Set(disks.map((disk) => disk.layer.stack))],
+    prepare: () => {
+      for (const bitmap of taken) draft.plan(bitmap, { type: "release" });
+      return { tables: draft.tables(), committed: () => draft.commit(), abandoned: () => draft.abandon() };
+    },
+  });
 }

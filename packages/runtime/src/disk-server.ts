@@ -17,11 +17,13 @@ import {
   NbdServer,
   type NbdServerEvent,
   type NbdServerOptions,
+  type NbdUri,
 } from "@heirloom/nbd";
 import type { BitmapState } from "./bitmap-memory.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { Disk } from "./disk.ts";
-import { DiskExport } from "./disk-export.ts";
+import type { BitmapSource } from "./disk-bitmaps.ts";
+import { DiskExport, releaseBitmaps } from "./disk-export.ts";
 import type { DiskState } from "./disk-state.ts";
 import { HeirloomError, refusal, RefusalError } from "./errors.ts";
 import type { EventStream } from "./event-stream.ts";
@@ -29,7 +31,7 @@ import { findBitmap } from "./validation/bitmap-request.ts";
 import type { View } from "./view.ts";
 import { factsOf } from "./world.ts";
 
-export interface ServeOptions extends Omit<NbdServerOptions, "onEvent" | "startTls"> {
+export interface ServeOptions extends Omit<NbdServerOptions, "onEvent"> {
   /** Where clients connect; more can be added later. */
   readonly listen?: readonly ListenAddress[];
 }
@@ -48,8 +50,12 @@ export type ExportOptions = {
       readonly disk: Disk | string;
       /** Clients are guests of the disk; false by default. */
       readonly writable?: boolean;
-      /** Shown as contexts `qemu:dirty-bitmap:NAME`; busy until the export is removed. They go on recording. */
-      readonly bitmaps?: readonly string[];
+      /**
+       * Shown as contexts `qemu:dirty-bitmap:NAME`; busy until the export is removed. They go on recording. One of another
+       * disk of the same length is meant to say something of this one, whatever it is doing: it is not asked whether it
+       * records.
+       */
+      readonly bitmaps?: readonly BitmapSource[];
     }
   /** A point in time, read-only, of which all can be read (`all: true`); its bitmap is its dirty context. */
   | { readonly view: View }
@@ -60,15 +66,20 @@ export class DiskServer {
   readonly #events: EventStream;
   readonly #server: NbdServer;
   readonly #exports = new Map<string, DiskExport>();
+  /** Which export a connection has open. */
+  readonly #exportOf = new Map<number, DiskExport>();
   readonly #onClosed: () => void;
+  /** URIs say that there is TLS; which credentials to show is the client's to know. */
+  readonly #uriTls: Pick<NbdUri, "tls">;
   #nextExport = 0;
-  #closing: Promise<void> | undefined;
+  #closing: Promise<boolean> | undefined;
 
   /** @internal Use `runtime.serveNbd`. */
   constructor(coordinator: Coordinator, events: EventStream, options: ServeOptions, onClosed: () => void) {
     this.#coordinator = coordinator;
     this.#events = events;
     this.#onClosed = onClosed;
+    this.#uriTls = options.tls === undefined ? {} : { tls: {} };
     const { listen: _, ...serverOptions } = options;
     this.#server = new NbdServer(coordinator.engine, {
       ...serverOptions,
@@ -99,9 +110,12 @@ export class DiskServer {
 
   /**
    * Ends it: clients are answered what they have in flight, and bitmaps are free again. With `force` clients are cut off.
-   * Where a device hangs, it waits for a bounded time, and what hangs is left behind.
+   * Where a device hangs, it waits for a bounded time, and what hangs is left behind. With `force`, a close that is under way
+   * is hastened.
+   * @returns whether clients were answered all that they had in flight
    */
-  close(options: { readonly force?: boolean } = {}): Promise<void> {
+  close(options: { readonly force?: boolean } = {}): Promise<boolean> {
+    if (this.#closing !== undefined && options.force === true) void this.#server.stop({ hard: true });
     this.#closing ??= this.#close(options.force === true);
     return this.#closing;
   }
@@ -109,22 +123,26 @@ export class DiskServer {
     await this.close();
   }
 
-  async #close(force: boolean): Promise<void> {
+  async #close(force: boolean): Promise<boolean> {
     const ends = this.exports.map((exported) => exported.end(force ? "hard" : "soft"));
-    const stopped = Promise.allSettled(ends).then(() => this.#server.stop({ hard: force }));
+    const stopped = Promise.allSettled(ends).then(async (answers) => {
+      await this.#server.stop({ hard: force });
+      return answers.every((answer) => answer.status === "fulfilled" && answer.value);
+    });
     let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((done) => {
+    const late = new Promise<boolean>((done) => {
       timer = setTimeout(
         () => {
           void this.#server.stop({ hard: true }); // it listens no more, whatever hangs
-          done();
+          done(false);
         },
         force ? forcedCloseMs : closeMs,
       );
     });
-    await Promise.race([stopped, late]);
+    const answered = await Promise.race([stopped, late]);
     clearTimeout(timer);
     this.#onClosed();
+    return answered;
   }
 
   async #addDisk(options: Extract<ExportOptions, { disk: unknown }>): Promise<DiskExport> {
@@ -132,23 +150,25 @@ export class DiskServer {
     const disk = coordinator.disk(options.disk instanceof Disk ? options.disk.name : options.disk, "export");
     const { writable = false, name = disk.name } = options;
     const id = this.#idFor(options.id, name);
-    const names = [...new Set(options.bitmaps)];
+    const wanted = this.#bitmapsOf(disk, options.bitmaps ?? []);
+    const others = new Set(wanted.map((one) => one.disk).filter((one) => one !== disk));
     const { engine } = coordinator;
     const draft = coordinator.draft(coordinator.nextCommand(), "export");
     let exported: DiskExport | undefined;
+    let unpublished: { readonly bitmaps: readonly BitmapState[]; readonly error: unknown } | undefined;
     const user = { kind: "export", id } as const;
     const added = engine.transitions.run({
       name: "export",
-      stacks: [disk.layer.stack],
+      stacks: [...new Set([disk, ...others].map((one) => one.layer.stack))],
       deadlineMs: coordinator.freezeDeadlineMs,
       prepare: () => {
-        coordinator.refuseClosing(disk, true, "export");
-        this.#refuseExport(id, name);
+        for (const one of [disk, ...others]) coordinator.refuseClosing(one, true, "export");
+        this.#refuseExport(id, name, options.description);
         if (writable && disk.node.readOnly) {
           const desc = "Cannot export read-only node as writable";
           throw new RefusalError("export", refusal("ERR_NODE_READ_ONLY", desc, { node: disk.name }));
         }
-        const bitmaps = names.map((bitmap) => this.#takeBitmap(draft, disk, bitmap, writable, user));
+        const bitmaps = wanted.map((one) => this.#takeBitmap(draft, disk, one, writable, user));
         return {
           tables: draft.tables(),
           committed: () => {
@@ -156,7 +176,12 @@ export class DiskServer {
             const shown = bitmaps.map((one) => ({ name: one.name, bitmap: one.memory.bits.bitmap.handle }));
             const spec = this.#spec(disk, name, options, { disk: engine.postedDisk(disk.layer) }, shown, writable);
             const held = bitmaps.map((one) => one.memory.bits);
-            exported = this.#publish(disk, id, disk.name, spec, bitmaps, held);
+            try {
+              this.#refuseExport(id, name, options.description); // the gate may have been held for long
+              exported = this.#publish(disk, id, disk.name, spec, bitmaps, held, others);
+            } catch (error) {
+              unpublished = { bitmaps, error };
+            }
           },
           abandoned: () => draft.abandon(),
         };
@@ -166,25 +191,48 @@ export class DiskServer {
       draft.abandon();
       throw coordinator.asRefusal(error, "export");
     });
+    if (unpublished !== undefined) {
+      await releaseBitmaps(coordinator, [disk, ...others], unpublished.bitmaps);
+      throw unpublished.error;
+    }
     if (exported === undefined) throw new HeirloomError("ERR_INVARIANT", "export", "a transition without its commit");
     return exported;
+  }
+
+  /** Each once, in the order in which they came. */
+  #bitmapsOf(disk: DiskState, sources: readonly BitmapSource[]): WantedBitmap[] {
+    const wanted = new Map<string, WantedBitmap>();
+    for (const source of sources) {
+      const own = typeof source === "string";
+      const of = own ? disk : this.#coordinator.disk(source.disk.name, "export");
+      const name = own ? source : source.name;
+      const key = `${of.name}/${name}`;
+      if (!wanted.has(key)) wanted.set(key, { disk: of, name, own });
+    }
+    return [...wanted.values()];
   }
 
   #takeBitmap(
     draft: ReturnType<Coordinator["draft"]>,
     disk: DiskState,
-    name: string,
+    wanted: WantedBitmap,
     writable: boolean,
     user: { readonly kind: "export"; readonly id: string },
   ): BitmapState {
-    const found = findBitmap(factsOf(this.#coordinator.world, draft, [], draft.command), disk.name, name);
-    const bitmap = draft.bitmap(disk, name);
+    const { name, own } = wanted;
+    const found = findBitmap(factsOf(this.#coordinator.world, draft, [], draft.command), wanted.disk.name, name);
+    const bitmap = draft.bitmap(wanted.disk, name);
     if (!found.ok || bitmap === undefined) {
-      const fields = { node: disk.name, bitmap: name };
-      throw new RefusalError("export", refusal("ERR_BITMAP_NOT_FOUND", `Bitmap '${name}' is not found`, fields));
+      const fields = { node: wanted.disk.name, bitmap: name };
+      const desc = own ? `Bitmap '${name}' is not found` : `Dirty bitmap '${name}' not found`;
+      throw new RefusalError("export", refusal("ERR_BITMAP_NOT_FOUND", desc, fields));
+    }
+    if (found.value.size !== disk.layer.table.length) {
+      const desc = `Bitmap '${name}' describes ${found.value.size} bytes, and disk '${disk.name}' has ${disk.layer.table.length}`;
+      throw new RefusalError("export", refusal("ERR_BITMAP_SIZES", desc, { node: wanted.disk.name, bitmap: name }));
     }
     draft.plan(bitmap, { type: "take", user, command: draft.command });
-    if (!writable && !disk.node.readOnly && draft.snapshotOf(bitmap).context.recording) {
+    if (own && !writable && !disk.node.readOnly && draft.snapshotOf(bitmap).context.recording) {
       const desc = `Enabled bitmap '${name}' incompatible with readonly export`;
       throw new RefusalError("export", refusal("ERR_BITMAP_STATE", desc, { bitmap: name }));
     }
@@ -200,7 +248,8 @@ export class DiskServer {
     }
     const name = options.name ?? view.id;
     const id = this.#idFor(options.id, name);
-    this.#refuseExport(id, name);
+    this.#refuseExport(id, name, options.description);
+    view.refuseEnded("export");
     const bits = bitmap?.memory.bits;
     const shown = bitmap === undefined || bits === undefined ? [] : [{ name: bitmap.name, bitmap: bits.bitmap.handle }];
     const source = { view: this.#coordinator.engine.postedView(engineView) };
@@ -240,12 +289,13 @@ export class DiskServer {
     spec: NbdExportSpec,
     taken: readonly BitmapState[],
     held: DiskExportHeld,
+    others: ReadonlySet<DiskState> = new Set(),
   ): DiskExport {
     const coordinator = this.#coordinator;
     this.#server.add(spec);
     for (const bits of held) bits.hold();
-    disk.actor.send({ type: "use", user: { kind: "export", id } });
-    const parts = { coordinator, server: this.#server, disk, spec, taken, held, id, of };
+    for (const used of [disk, ...others]) used.actor.send({ type: "use", user: { kind: "export", id } });
+    const parts = { coordinator, server: this.#server, disk, others, spec, taken, held, id, of };
     const exported = new DiskExport(parts, () => this.#urisOf(spec.name));
     this.#exports.set(id, exported);
     coordinator.exports.set(id, exported);
@@ -257,10 +307,13 @@ export class DiskServer {
   }
 
   #urisOf(name: string): readonly string[] {
-    return this.addresses.map((bound) => formatNbdUri({ address: reachable(bound), exportName: name }));
+    return this.addresses.map((bound) =>
+      formatNbdUri({ address: reachable(bound), exportName: name, ...this.#uriTls }),
+    );
   }
 
-  #refuseExport(id: string, name: string): void {
+  #refuseExport(id: string, name: string, description: string | undefined): void {
+    if (this.#closing !== undefined) throw new HeirloomError("ERR_SERVER_CLOSED", "export", "the server is closed");
     if (this.#coordinator.exports.has(id)) {
       const desc = `Block export id '${id}' is already in use`;
       throw new RefusalError("export", refusal("ERR_EXPORT_EXISTS", desc, { export: id }));
@@ -269,6 +322,7 @@ export class DiskServer {
       const desc = `NBD server already has export named '${name}'`;
       throw new RefusalError("export", refusal("ERR_EXPORT_EXISTS", desc, { name }));
     }
+    this.#server.check({ name, description });
   }
 
   #idFor(given: string | undefined, name: string): string {
@@ -283,15 +337,24 @@ export class DiskServer {
   #onEvent(event: NbdServerEvent): void {
     const at = this.#coordinator.now();
     const { type, ...data } = event;
-    if (type !== "refused") {
-      for (const exported of this.#exports.values()) {
-        if (exported.name !== event.export) continue;
-        if (type === "connected") exported.note({ type, peer: event.peer });
-        else exported.note({ type, peer: event.peer, reason: event.reason });
-      }
+    if (type === "connected") {
+      // The last of that name: one before it is being removed, and takes nobody.
+      const exported = this.exports.findLast(({ name }) => name === event.export);
+      if (exported !== undefined) this.#exportOf.set(event.connection, exported);
+      exported?.note({ type, peer: event.peer });
+    } else if (type === "disconnected") {
+      this.#exportOf.get(event.connection)?.note({ type, peer: event.peer, reason: event.reason });
+      this.#exportOf.delete(event.connection);
     }
     this.#events.emit({ at, name: eventNames[type], data });
   }
+}
+
+interface WantedBitmap {
+  readonly disk: DiskState;
+  readonly name: string;
+  /** Asked for by its name alone. */
+  readonly own: boolean;
 }
 
 type DiskExportHeld = ConstructorParameters<typeof DiskExport>[0]["held"];

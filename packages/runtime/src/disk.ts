@@ -52,24 +52,24 @@ export class Disk {
   }
 
   /** Fills `buffer` from `offset` (bytes). @throws BlockError */
-  async read(buffer: Uint8Array, offset: number): Promise<void> {
-    await this.#pieces(operationRead, "read", buffer, offset);
+  read(buffer: Uint8Array, offset: number): Promise<void> {
+    return this.#pieces(operationRead, "read", buffer, offset);
   }
   /** Writes all of `buffer`; it must not change until the promise is settled. @throws BlockError */
-  async write(buffer: Uint8Array, offset: number): Promise<void> {
-    await this.#pieces(operationWrite, "write", buffer, offset);
+  write(buffer: Uint8Array, offset: number): Promise<void> {
+    return this.#pieces(operationWrite, "write", buffer, offset);
   }
   /** @throws BlockError */
-  async discard(offset: number, length: number): Promise<void> {
-    await this.#one(operationDiscard, "discard", offset, length);
+  discard(offset: number, length: number): Promise<void> {
+    return this.#one(operationDiscard, "discard", offset, length);
   }
   /** @param options.unmap allows to give the room back @throws BlockError */
-  async writeZeroes(offset: number, length: number, options: { readonly unmap?: boolean } = {}): Promise<void> {
-    await this.#one(operationWriteZeroes, "write zeroes", offset, length, options.unmap === true ? 1 : 0);
+  writeZeroes(offset: number, length: number, options: { readonly unmap?: boolean } = {}): Promise<void> {
+    return this.#one(operationWriteZeroes, "write zeroes", offset, length, options.unmap === true ? 1 : 0);
   }
   /** Every write that was acknowledged before is on stable storage. @throws BlockError */
-  async flush(): Promise<void> {
-    await this.#one(operationFlush, "flush", 0, 0);
+  flush(): Promise<void> {
+    return this.#one(operationFlush, "flush", 0, 0);
   }
 
   /** Bytes; grown space reads as zeroes and is not dirty. @throws RefusalError while jobs, views or handles use the disk */
@@ -106,6 +106,23 @@ export class Disk {
     return { path: journal.path, ...journal.figures, generation, recoveries, failed: journal.failed?.message ?? null };
   }
 
+  /** Who uses the disk now: jobs, views and exports by id, disks that are windows of it by name. */
+  get users(): {
+    readonly jobs: readonly string[];
+    readonly views: readonly string[];
+    readonly exports: readonly string[];
+    readonly windows: readonly string[];
+  } {
+    const { users } = this.state.actor.context;
+    const ids = (kind: string): string[] => users.filter((user) => user.kind === kind).map((user) => user.id);
+    return {
+      jobs: ids("job"),
+      views: ids("view"),
+      exports: ids("export"),
+      windows: [...this.state.above].map((disk) => disk.name),
+    };
+  }
+
   /** Guest requests and bytes so far. */
   get traffic(): { readonly requests: number; readonly bytes: number } {
     return this.#coordinator.engine.traffic(this.state.layer);
@@ -120,8 +137,13 @@ export class Disk {
     await this.#detach(options.force === true);
   }
 
-  async #pieces(operation: number, name: string, buffer: Uint8Array, offset: number): Promise<void> {
+  // A promise of its own at each layer of these calls would be most of the garbage of a request: only the last one makes one.
+  #pieces(operation: number, name: string, buffer: Uint8Array, offset: number): Promise<void> {
     if (buffer.length <= requestBytesMax) return this.#one(operation, name, offset, buffer.length, 0, buffer);
+    return this.#cut(operation, name, buffer, offset);
+  }
+
+  async #cut(operation: number, name: string, buffer: Uint8Array, offset: number): Promise<void> {
     this.#check(name, offset, buffer.length);
     const pieces: Promise<void>[] = [];
     for (let done = 0; done < buffer.length; done += requestBytesMax) {
@@ -142,13 +164,16 @@ export class Disk {
     this.#check(name, offset, length);
     const { layer } = this.state;
     const request = this.#coordinator.engine.io(layer).request(operation, layer.id, offset, length, buffer, flag);
-    const errno = await request.catch((cause: unknown) => {
+    let errno: number;
+    try {
+      errno = await request;
+    } catch (cause) {
       throw new BlockError("ERR_IO", `${name} on '${this.name}' at offset ${offset}: the thread that did it ended`, {
         offset,
         errno: 5,
         cause,
       });
-    });
+    }
     if (errno === 0) return;
     throw new BlockError("ERR_IO", `${name} on '${this.name}' at offset ${offset}: ${errnoName(errno)}`, {
       offset,

@@ -5,7 +5,7 @@
  */
 import type { EngineView, Layer, LayerTable, Recorder } from "@heirloom/engine";
 import type { BitmapMemory, BitmapState } from "./bitmap-memory.ts";
-import { recorderOf } from "./bitmap-memory.ts";
+import { nextOrder, recorderOf } from "./bitmap-memory.ts";
 import type { DiskState } from "./disk-state.ts";
 import type { Staged } from "./keeping.ts";
 import { invariant, RefusalError } from "./errors.ts";
@@ -209,12 +209,17 @@ export class Draft {
         entry.memory = { ...memory, bits: this.#like(bitmap, memory.bits) };
         return;
       case "freeze":
-        entry.memory = { ...memory, successor: this.#like(bitmap, memory.bits), records: effect.successorRecording };
+        entry.memory = {
+          ...memory,
+          successor: this.#like(bitmap, memory.bits),
+          successorOrder: nextOrder(),
+          records: effect.successorRecording,
+        };
         return;
       case "abdicate":
         invariant(memory.successor !== undefined, "only a frozen bitmap abdicates");
         this.#dropped.push(memory.bits);
-        entry.memory = { ...memory, bits: memory.successor, successor: undefined };
+        entry.memory = { ...memory, bits: memory.successor, order: memory.successorOrder, successor: undefined };
         return;
       case "reclaim":
         invariant(memory.successor !== undefined, "only a frozen bitmap is reclaimed");
@@ -233,7 +238,7 @@ export class Draft {
       case "discard-bits":
         this.#dropped.push(memory.bits);
         if (memory.successor !== undefined) this.#dropped.push(memory.successor);
-        entry.memory = { bits: this.#plain(bitmap, memory.bits), successor: undefined, records: false };
+        entry.memory = { ...memory, bits: this.#plain(bitmap, memory.bits), successor: undefined, records: false };
         return;
       case "hold":
       case "unhold":

@@ -98,6 +98,8 @@ export class HeirloomError extends Error {
   /** The sentence without the operation; QEMU's exact text where it has one. */
   readonly desc: string;
   readonly fields: RefusalFields;
+  /** Of a transaction: index of the action that was refused. */
+  action: number | undefined;
 
   constructor(
     code: string,

@@ -1,5 +1,5 @@
 /**
- * Events, two ways: an async iterable for whoever holds the runtime, and the diagnostics channel `heirloom:event` for
+ * Events, three ways: an async iterable and calls for whoever holds the runtime, and the diagnostics channel `heirloom:event` for
  * whoever watches the process. A reader that does not read loses the oldest events, and is told how many.
  */
 import { channel } from "node:diagnostics_channel";
@@ -10,11 +10,18 @@ const waitingMax = 10_000;
 
 export class EventStream {
   readonly #readers = new Set<Reader>();
+  readonly #listeners = new Set<(event: RuntimeEvent) => void>();
   #closed = false;
 
   emit(event: RuntimeEvent): void {
     if (diagnostics.hasSubscribers) diagnostics.publish(event);
+    for (const listener of this.#listeners) listener(event);
     for (const reader of this.#readers) reader.push(event);
+  }
+
+  listen(listener: (event: RuntimeEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
   }
 
   /** Events from now on, until the runtime closes, the signal is aborted or the loop is left. */

@@ -38,6 +38,7 @@ export type {
   TransactionOptions,
   ViewRequest,
 } from "./options.ts";
+export { pullToArtefact, type PullToArtefactOptions } from "./pull-artefact.ts";
 export { rebuild, type Rebuilt, type RebuildOptions } from "./rebuild.ts";
 export { createRuntime, Runtime, type RuntimeInspection } from "./runtime.ts";
 export type { View } from "./view.ts";

@@ -168,13 +168,16 @@ export class JobControl {
   }
 
   #notice(job: JobState, effect: Extract<JobEffect, { type: "event" }>): void {
-    const { type: _, name, jobType, ...data } = { jobType: undefined, ...effect };
-    const counts = name === "BLOCK_JOB_COMPLETED" || name === "BLOCK_JOB_CANCELLED";
-    this.#emit(name, {
-      ...(jobType === undefined ? {} : { type: jobType }),
-      ...data,
-      ...(counts ? { offset: jobOffset(job), len: jobLength(job) } : {}),
-    });
+    const data: Record<string, unknown> = {};
+    for (const [key, value] of Object.entries(effect)) {
+      if (key === "jobType") data["type"] = value;
+      else if (key !== "type" && key !== "name") data[key] = value;
+    }
+    if (effect.name === "BLOCK_JOB_COMPLETED" || effect.name === "BLOCK_JOB_CANCELLED") {
+      data["offset"] = jobOffset(job);
+      data["len"] = jobLength(job);
+    }
+    this.#emit(effect.name, data);
   }
 
   #startCopying(job: JobState, paused: boolean, speed: number): void {
@@ -189,7 +192,7 @@ export class JobControl {
     const at =
       target.disk === undefined ? { node: target.node } : { disk: target.disk.layer.stack.address(target.disk.layer) };
     try {
-      const ended = job.view.startMovers({ ...job.movers, target: at, scan, speed }, (error) =>
+      const ended = job.view.startMovers({ target: at, scan, speed, ...job.movers }, (error) =>
         this.#onError(job, error),
       );
       void ended.then((end) => this.#threadsEnded(job, end));

@@ -5,6 +5,7 @@
 import { SharedBitmap } from "@heirloom/bitmap";
 import { foldUncopied } from "@heirloom/engine";
 import type { BitmapState } from "./bitmap-memory.ts";
+import { interruptNbd } from "@heirloom/nbd";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import { invariant } from "./errors.ts";
@@ -12,7 +13,7 @@ import { disksOf, type JobState, jobLength, jobOffset } from "./job-state.ts";
 import type { JobDecision } from "./machines/job-types.ts";
 import type { JobResult } from "./options.ts";
 import { bitmapOutcome, outcomeEvent } from "./validation/outcome.ts";
-import { delay, withResolvers } from "./waiting.ts";
+import { within, withResolvers } from "./waiting.ts";
 
 const errnoIo = 5;
 /** A last flush, so that what is on the target counts for bitmap-mode always, may take this long. */
@@ -49,7 +50,7 @@ export class JobEnding {
   /** Resolves when no ended job's thread has this target any more, or after the time: threads that do not hang take a moment. */
   async targetFree(identity: string, timeoutMs: number): Promise<void> {
     const letGo = this.#letGoOf.get(identity);
-    if (letGo !== undefined) await Promise.race([letGo, delay(timeoutMs)]);
+    if (letGo !== undefined) await within(timeoutMs, letGo, { keepsAlive: false });
   }
 
   /**
@@ -140,7 +141,7 @@ export class JobEnding {
           // U is in a persistent successor already.
           const folded = event?.type === "abdicate" && job.bitmap?.actor.context.persistent === true;
           if (job.bitmap !== undefined && event !== undefined)
-            draft.plan(job.bitmap, { ...event, ...(folded ? { uncopied: false } : {}), command: draft.command });
+            draft.plan(job.bitmap, { command: draft.command, ...event, ...(folded ? { uncopied: false } : {}) });
         }
         return {
           tables: draft.tables(),
@@ -202,6 +203,8 @@ export class JobEnding {
     const { identity } = job.target.node;
     job.ended = { offset: jobOffset(job), length: jobLength(job) };
     world.lettingGo.set(identity, job.id);
+    // What is on its way to a server is of no use any more, and may never be answered.
+    if (outcome !== "success" && job.target.disk === undefined) interruptNbd(job.target.node);
     const letGo = Promise.all([job.view.release(), job.flushing]).then(async () => {
       if (job.target.disk === undefined) await engine.closeNode(job.target.node).catch(() => {});
       world.lettingGo.delete(identity);
@@ -222,7 +225,7 @@ export class JobEnding {
       endMs: job.endMs,
     };
     // Whoever waits for the end finds the target free, unless a thread hangs there.
-    void Promise.race([letGo, delay(lettingGoMs)]).then(() => job.finish(result));
+    void within(lettingGoMs, letGo, { keepsAlive: false }).then(() => job.finish(result));
   }
 }
 

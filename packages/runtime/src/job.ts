@@ -5,6 +5,7 @@ import { type JobState, jobLength, jobOffset } from "./job-state.ts";
 import { jobStatus } from "./machines/job-refusal.ts";
 import type { HistoryEntry } from "./machines/machine-actor.ts";
 import type { JobInfo, JobResult } from "./options.ts";
+import { within } from "./waiting.ts";
 
 export class Job {
   readonly id: string;
@@ -50,9 +51,16 @@ export class Job {
     return this.#state.actor.history;
   }
 
-  /** Drops everything; the bitmap is reclaimed. @throws RefusalError once the success is decided */
-  cancel(): void {
-    this.#coordinator.jobs.verb(this.id, "job cancel", { type: "cancel", force: true });
+  /**
+   * Drops everything; the bitmap is reclaimed.
+   * @param options.force false: refused while a user has it paused @throws RefusalError once the success is decided
+   */
+  cancel(options: { readonly force?: boolean } = {}): void {
+    this.#coordinator.jobs.verb(this.id, "job cancel", { type: "cancel", force: options.force ?? true });
+  }
+  /** For tools that try: a backup is never ready to be completed. @throws RefusalError always */
+  complete(): void {
+    this.#coordinator.jobs.verb(this.id, "job complete", { type: "complete" });
   }
   /** The copier stops; what guests overwrite is still carried over. @throws RefusalError */
   pause(): void {
@@ -84,7 +92,7 @@ export class Job {
     void this.done.then(() => (ended = true));
     while (!ended) {
       yield this.info;
-      await Promise.race([this.done, new Promise((resolve) => setTimeout(resolve, everyMs))]);
+      await within(everyMs, this.done);
     }
     yield this.info;
   }

@@ -14,6 +14,11 @@ export interface RuntimeOptions {
   readonly guestDelayMax?: number;
   /** How long a freeze may try before it is refused, milliseconds; 5000 by default. */
   readonly freezeDeadlineMs?: number;
+  /**
+   * Whether what a job writes can be backed up at the same time; true by default: the job is one of its guests. QEMU refuses
+   * it, and tools that know QEMU may rely on that.
+   */
+  readonly backupOfTargets?: boolean;
   /** Milliseconds since the epoch; for tests. */
   readonly now?: () => number;
   /** For tests: called with the gates closed, at the instant of each freeze. Its time is not counted as the gate's. */
@@ -44,9 +49,11 @@ export interface AttachOptions {
   readonly name?: string;
   /** Where its persistent bitmaps are kept, and how many bytes too much they may say after a power loss. */
   readonly journal?: JournalOptions;
+  /** The name was made up by a program, and may be one that no person can give: `#block17`. */
+  readonly generated?: boolean;
 }
 
-/** An image, a device, a driver module; or, with `file` (or the disk itself under it), a window of an attached disk. */
+/** An image, a device, an NBD export (`driver: "nbd"`, see @heirloom/nbd), a driver module; or, with `file` (or the disk itself under it), a window of an attached disk. */
 export type DiskSpec = NodeSpec;
 
 export interface BackupOptions {
@@ -64,6 +71,10 @@ export interface BackupOptions {
   readonly speed?: number;
   readonly onSourceError?: OnError;
   readonly onTargetError?: OnError;
+  /** Compressed clusters on the target; refused where it cannot have them. */
+  readonly compress?: boolean;
+  /** For tools that name the filter node, which is not there: it is checked as they expect. */
+  readonly filterNodeName?: string;
   readonly autoFinalize?: boolean;
   readonly autoDismiss?: boolean;
   /** Bytes of a transfer at most; 0: the default, 1 MiB. */
@@ -113,7 +124,8 @@ export interface ViewRequest {
 }
 
 export type TransactionAction =
-  | { readonly type: "abort" }
+  /** Refuses the transaction when its turn comes; with `because`, for this reason. */
+  | { readonly type: "abort"; readonly because?: Error }
   | {
       readonly type: "bitmap-add";
       readonly disk: Disk | string;
@@ -160,6 +172,7 @@ export interface JournalInfo {
 }
 
 export interface BitmapInfo {
+  /** Empty for the successor of a frozen bitmap, which has none. */
   readonly name: string;
   /** Bytes: dirty granules times granularity; the frozen count while it is frozen. */
   readonly count: number;

@@ -235,10 +235,10 @@ describe("what has no place for a persistent bitmap refuses it in a sentence", (
     const { runtime, disk } = await attach();
     const memory = await runtime.attach({ driver: "memory", size: length });
     await expect(memory.bitmaps.add("daily", { persistent: true })).rejects.toThrow(
-      /Can't make bitmap 'daily' persistent in 'disk1'/,
+      /Can't store persistent bitmaps to disk1: Operation not supported/,
     );
     const window = await runtime.attach({ driver: "raw", file: disk, offset: 0, size: MiB });
-    await expect(window.bitmaps.add("daily", { persistent: true })).rejects.toThrow(/belong to the disk under it/);
+    await expect(window.bitmaps.add("daily", { persistent: true })).rejects.toThrow(/it is a window of 'disk0'/);
     if (existsSync("/dev/shm")) {
       const small = new Scene({}, "memory");
       const filename = join(small.directory, "a.img");

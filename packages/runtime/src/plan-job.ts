@@ -69,11 +69,11 @@ export function planJob(
     target: backup.target,
     view,
     movers: {
-      ...backup.movers,
       runBytesMax: request.maxChunk === 0 ? runBytesDefault : request.maxChunk,
       copies: request.copies,
       onSourceError: policyOf(request.onSourceError),
       onTargetError: policyOf(request.onTargetError),
+      ...backup.movers,
     },
     onCopied: backup.onCopied,
     done: promise,

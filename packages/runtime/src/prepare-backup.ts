@@ -30,6 +30,8 @@ export function prepareBackup(
       ...(minClusterSize === undefined ? {} : { minClusterSize }),
       ...(maxWorkers === undefined ? {} : { maxWorkers }),
       speed: options.speed ?? 0,
+      compress: options.compress ?? false,
+      ...(options.filterNodeName === undefined ? {} : { filterNodeName: options.filterNodeName }),
       onSourceError: options.onSourceError ?? "report",
       onTargetError: options.onTargetError ?? "report",
       autoFinalize: options.autoFinalize ?? true,

@@ -1,6 +1,6 @@
 /** The bitmaps that a disk's sidecar has kept: they record again before anybody writes the disk. */
 import { DiskJournal, JournalError, type RecoveredBitmap } from "@heirloom/journal";
-import type { BitmapState } from "./bitmap-memory.ts";
+import { type BitmapState, nextOrder } from "./bitmap-memory.ts";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import { HeirloomError } from "./errors.ts";
@@ -53,5 +53,10 @@ function stateOf(coordinator: Coordinator, disk: DiskState, recovered: Recovered
   );
   const bits = recorder ?? coordinator.engine.recorder(disk.layer.table.length, granularity);
   const records = recording && inconsistent === undefined;
-  return { name, disk: disk.name, actor, memory: { bits, successor: undefined, records } };
+  return {
+    name,
+    disk: disk.name,
+    actor,
+    memory: { bits, order: nextOrder(), successor: undefined, successorOrder: 0, records },
+  };
 }

@@ -22,7 +22,7 @@ import { type Action, Coordinator } from "./coordinator.ts";
 import { detachDisk, refuseDetach } from "./detaching.ts";
 import { Disk } from "./disk.ts";
 import type { DiskState } from "./disk-state.ts";
-import { HeirloomError, refusal, RefusalError } from "./errors.ts";
+import { HeirloomError, type Refusal, refusal, RefusalError } from "./errors.ts";
 import { EventStream } from "./event-stream.ts";
 import { Job } from "./job.ts";
 import type { JobTarget } from "./job-state.ts";
@@ -40,10 +40,12 @@ import type {
   TransactionOptions,
 } from "./options.ts";
 import type { DiskImage } from "./keeping.ts";
+import { withDriverModules } from "./node-specs.ts";
 import { prepareBackup } from "./prepare-backup.ts";
 import { recoverBitmaps } from "./recovering.ts";
 import { windowOf } from "./window.ts";
 import { refuseNodeName } from "./validation/identifier.ts";
+import { within } from "./waiting.ts";
 
 export interface RuntimeInspection {
   readonly disks: ReadonlyArray<Inspection<unknown> & { readonly bitmaps: ReadonlyArray<Inspection<unknown>> }>;
@@ -91,6 +93,7 @@ export class Runtime {
     this.#coordinator = new Coordinator(this.#engine, this.#events, {
       now,
       freezeDeadlineMs: options.freezeDeadlineMs ?? 5000,
+      targetsAreNoSources: options.backupOfTargets === false,
       ...(observe === undefined ? {} : { observeFreeze: observe }),
     });
   }
@@ -107,14 +110,14 @@ export class Runtime {
   async #attach(spec: DiskSpec, options: AttachOptions): Promise<Disk> {
     this.#refuseClosed("attach");
     const name = options.name ?? this.#freeDiskName();
-    const taken = refuseNodeName(name, (other) => this.#disks.has(other));
+    const taken = this.#refuseName(name, options);
     if (taken !== undefined) throw new RefusalError("attach", taken);
     const window = windowOf(spec);
     if (window.under !== undefined) this.#coordinator.refuseClosing(window.under.state, true, "attach");
     const opened = await this.#open(window.spec, "attach");
     try {
       this.#refuseClosed("attach");
-      const takenMeanwhile = refuseNodeName(name, (other) => this.#disks.has(other));
+      const takenMeanwhile = this.#refuseName(name, options);
       if (takenMeanwhile !== undefined) throw new RefusalError("attach", takenMeanwhile);
       if (window.under !== undefined) this.#coordinator.refuseClosing(window.under.state, true, "attach");
     } catch (error) {
@@ -235,6 +238,14 @@ export class Runtime {
     return this.#events.read(options.signal);
   }
 
+  /**
+   * Calls `listener` with what happens, while it happens: before the call that brings it about returns. It must not throw.
+   * @returns what takes the listener away
+   */
+  onEvent(listener: (event: RuntimeEvent) => void): () => void {
+    return this.#events.listen(listener);
+  }
+
   /** State and history of every actor. */
   inspect(): RuntimeInspection {
     const { world } = this.#coordinator;
@@ -344,7 +355,7 @@ export class Runtime {
   async #prepare(action: TransactionAction, opened: NodeHandle[]): Promise<Action> {
     switch (action.type) {
       case "abort":
-        return { kind: "abort" };
+        return { kind: "abort", because: action.because };
       case "bitmap-add": {
         const { name, granularity, disabled = false, persistent = false } = action;
         return { kind: "add", disk: nameOf(action.disk), name, granularity, disabled, persistent };
@@ -384,7 +395,7 @@ export class Runtime {
     const identity = imageIdentity(spec) ?? "";
     await this.#coordinator.jobs.ending.targetFree(identity, lettingGoMs);
     try {
-      return await this.#engine.openNode(spec);
+      return await this.#engine.openNode(withDriverModules(spec));
     } catch (error) {
       const locked = error instanceof BlockError && error.code === "ERR_IMAGE_LOCKED";
       const job = locked ? this.#coordinator.world.lettingGo.get(identity) : undefined;
@@ -394,6 +405,12 @@ export class Runtime {
     }
   }
 
+  #refuseName(name: string, { generated = false }: AttachOptions): Refusal | undefined {
+    // What a program made up is no identifier, but must be as free as any other.
+    return refuseNodeName(generated && name.startsWith("#") ? `generated${name.slice(1)}` : name, () =>
+      this.#disks.has(name),
+    );
+  }
   #freeDiskName(): string {
     for (;;) {
       const name = `disk${this.#nextDisk++}`;
@@ -418,15 +435,6 @@ const lettingGoMs = 1000;
 const closeMs = 3000;
 /** A detach waits this long for threads to let go. */
 const detachMs = 1000;
-
-async function within(milliseconds: number, work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  try {
-    await Promise.race([work, new Promise((resolve) => (timer = setTimeout(resolve, milliseconds)))]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
 
 function nameOf(disk: Disk | string): string {
   return typeof disk === "string" ? disk : disk.name;

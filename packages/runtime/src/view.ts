@@ -99,9 +99,13 @@ export class View {
     readonly all: boolean;
   }> {
     const { view, bitmap } = await this.#stand();
-    if (this.#ending !== undefined) throw new HeirloomError("ERR_VIEW_ENDED", operation, `${this.id} has ended`);
+    this.refuseEnded(operation);
     const all = bitmap === undefined || this.#request.all === true;
     return { disk: this.#disk, engineView: view, bitmap, all };
+  }
+  /** @internal @throws HeirloomError once it has ended */
+  refuseEnded(operation: string): void {
+    if (this.#ending !== undefined) throw new HeirloomError("ERR_VIEW_ENDED", operation, `${this.id} has ended`);
   }
   /** @internal It goes when the view does. */
   exportedAs(exported: DiskExport): void {

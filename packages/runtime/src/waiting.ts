@@ -6,7 +6,22 @@ export function withResolvers<Value>(): { promise: Promise<Value>; resolve: (val
   return { promise, resolve };
 }
 
-/** Does not keep the process alive. */
-export function delay(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds).unref());
+/**
+ * Waits for the work, but no longer than that. The timer goes with the wait: one that ran on would keep everything that
+ * waited alive until it is due, some 30 ended jobs where jobs are short.
+ * @param options.keepsAlive whether the process stays alive for the timer's sake
+ */
+export async function within(
+  milliseconds: number,
+  work: Promise<unknown>,
+  { keepsAlive = true }: { readonly keepsAlive?: boolean } = {},
+): Promise<void> {
+  const { promise: late, resolve } = withResolvers<void>();
+  const timer = setTimeout(resolve, milliseconds);
+  if (!keepsAlive) timer.unref();
+  try {
+    await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }

@@ -46,37 +46,56 @@ export class QemuStorageDaemon {
   }
 
   /** A raw file as a node. Nobody locks: ours has the same files open. */
-  async addFile(name, filename) {
-    const file = { driver: "file", filename, locking: "off" };
-    await this.execute("blockdev-add", { driver: "raw", "node-name": name, file });
+  async addFile(name, filename, options = {}) {
+    const file = { driver: "file", filename, locking: "off", ...options };
+    await this.execute("blockdev-add", { driver: "raw", "node-name": name, file, ...options });
   }
 
   /** @returns the URI of the node's writable export */
-  async export(node) {
+  async export(node, options = {}) {
     await this.execute("block-export-add", {
       type: "nbd",
       id: `export-${node}`,
       "node-name": node,
       name: node,
       writable: true,
+      ...options,
     });
     return `nbd+unix:///${node}?socket=${this.nbdSocket}`;
   }
 
-  /** Runs a backup to its end. @returns milliseconds from the command to BLOCK_JOB_COMPLETED */
-  async backup(args) {
+  /** Begins a backup. @returns when it was begun, its name, and milliseconds from the command to BLOCK_JOB_COMPLETED */
+  async begin(args, alongside = []) {
     const id = `backup-${++this.#commands}`;
     const ended = this.#event((event) => event.event === "BLOCK_JOB_COMPLETED" && event.data.device === id);
     const begin = performance.now();
-    await this.execute("blockdev-backup", { "job-id": id, ...args });
-    const { data } = await ended;
-    const elapsedMs = performance.now() - begin;
-    if (data.error !== undefined || data.offset !== data.len)
-      throw new Error(`blockdev-backup: ${data.error ?? "not everything was copied"}`);
-    return elapsedMs;
+    const action = { type: "blockdev-backup", data: { "job-id": id, ...args } };
+    if (alongside.length === 0) await this.execute(action.type, action.data);
+    else await this.execute("transaction", { actions: [...alongside, action] });
+    const done = ended.then(({ data }) => {
+      const elapsedMs = performance.now() - begin;
+      if (data.error !== undefined || data.offset !== data.len)
+        throw new Error(`blockdev-backup: ${data.error ?? "not everything was copied"}`);
+      return elapsedMs;
+    });
+    return { id, done };
   }
 
+  /** Runs a backup to its end. @returns milliseconds from the command to BLOCK_JOB_COMPLETED */
+  async backup(args) {
+    const { done } = await this.begin(args);
+    return done;
+  }
+
+  get pid() {
+    return this.#process.pid;
+  }
+
+  /** @throws Error if it has ended before */
   async stop() {
+    const { exitCode, signalCode } = this.#process;
+    if ((exitCode ?? signalCode) !== null)
+      throw new Error(`qemu-storage-daemon has ended before (${exitCode ?? signalCode}): ${this.#stderr}`);
     const exit = once(this.#process, "exit");
     this.#socket.on("error", () => {}); // it may end before the last answer is read
     this.#socket.write(`${JSON.stringify({ execute: "quit" })}\n`);

@@ -29,6 +29,7 @@ interface RawOptions {
   readonly file: NodeSpec;
   readonly offset: number;
   readonly size?: number;
+  readonly readOnly: boolean;
 }
 
 export const raw: Driver = {
@@ -36,6 +37,7 @@ export const raw: Driver = {
     file: { type: "node", required: true, doc: "the node that the window is on" },
     offset: { type: "integer", default: 0, doc: "bytes of the child before the window" },
     size: { type: "integer", doc: "bytes of the window; up to the child's end where not given" },
+    readOnly: { type: "boolean", default: false, doc: "refuse changes, whatever the child allows" },
   },
   open: openRaw,
   connect: (handle, context) => connectRaw(handle, context),
@@ -52,7 +54,8 @@ function openRaw(options: Record<string, unknown>, context: OpenContext): NodeHa
     context.close(child);
     throw error;
   }
-  const { readOnly, alignment, clusterSize, identity } = child;
+  const { alignment, clusterSize, identity } = child;
+  const readOnly = child.readOnly || (options as unknown as RawOptions).readOnly;
   return { driver: "raw", readOnly, alignment, clusterSize, identity, state, children: [child] };
 }
 

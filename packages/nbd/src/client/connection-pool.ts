@@ -8,7 +8,8 @@
  *   connection; one that begins without a connection is good for one attempt at a new one.
  * - Another connection must find the same export: one whose length changed is another disk.
  * - What the server had acknowledged and no flush had covered is lost if it was the server that went. Nobody here can
- *   know, so the next flush fails (`flushCovered`), once, as fsync does on Linux.
+ *   know, so the next flush fails (`takeLoss`), once, as fsync does on Linux. And a flush goes over every connection that
+ *   carried changes: only its own answer proves that the server which acknowledged them is still the same.
  */
 import {
   CMD_FLAG_FUA,
@@ -57,9 +58,6 @@ export class ConnectionPool implements ConnectionOwner {
   #closed: NbdError | undefined;
   #retryTimer: { readonly timer: NodeJS.Timeout; readonly wake: () => void } | undefined;
   readonly #whenIdle: (() => void)[] = [];
-  /** Changes that were acknowledged without FUA, and how many of those a flush has covered. */
-  #changes = 0;
-  #changesCovered = 0;
   #changesLost = false;
 
   private constructor(agreement: Agreement, options: PoolOptions) {
@@ -89,6 +87,33 @@ export class ConnectionPool implements ConnectionOwner {
 
   /** Sends a request when its turn comes; resolves with its answer, which may be an error of the server's. */
   submit(request: PendingRequest, signal: AbortSignal | undefined): Promise<void> {
+    return this.#submit(request, signal, undefined);
+  }
+
+  /** Sends what `make` makes over every connection that has changes to cover, or over any; resolves with the answers. */
+  async flush(make: () => PendingRequest, signal: AbortSignal | undefined): Promise<readonly PendingRequest[]> {
+    const dirty = [...this.#live].filter(({ usable, changes, changesCovered }) => usable && changes !== changesCovered);
+    const each = dirty.length === 0 ? [undefined] : dirty;
+    return await Promise.all(
+      each.map(async (connection) => {
+        const request = make();
+        const covered = connection?.changes ?? 0;
+        await this.#submit(request, signal, connection);
+        if (connection !== undefined && request.errno === 0) connection.changesCovered = covered;
+        return request;
+      }),
+    );
+  }
+
+  /** Whether changes went with a connection since the last time; then no flush may be told as a success. */
+  takeLoss(): boolean {
+    const lost = this.#changesLost;
+    this.#changesLost = false;
+    return lost;
+  }
+
+  /** `first`: the connection that it goes over at once, unless that breaks. */
+  #submit(request: PendingRequest, signal: AbortSignal | undefined, first: Connection | undefined): Promise<void> {
     return new Promise<void>((resolve, reject) => {
       if (this.#closed !== undefined) {
         reject(this.#closed);
@@ -109,25 +134,13 @@ export class ConnectionPool implements ConnectionOwner {
         aborted: false,
       };
       signal?.addEventListener("abort", abort, { once: true });
+      if (first !== undefined) {
+        this.#send(waiting, first);
+        return;
+      }
       this.#waiting.push(waiting);
       this.#pump();
     });
-  }
-
-  /** Number of the acknowledged changes, for `flushCovered`. */
-  get changes(): number {
-    return this.#changes;
-  }
-
-  /**
-   * A flush that was sent when `changes` had that value was answered without an error.
-   * @returns false where changes were lost before it: it must not be told as a success
-   */
-  flushCovered(changes: number): boolean {
-    this.#changesCovered = Math.max(this.#changesCovered, changes);
-    const lost = this.#changesLost;
-    this.#changesLost = false;
-    return !lost;
   }
 
   /** No new requests; resolves when those that are there are answered and the server was told, within `goodbyeMs`. */
@@ -160,7 +173,7 @@ export class ConnectionPool implements ConnectionOwner {
     }
     this.#running.delete(request);
     request.contexts = connection.agreement.contexts;
-    if (request.errno === 0 && isChange(request)) this.#changes++;
+    if (request.errno === 0 && isChange(request)) connection.changes++;
     waiting.resolve();
     this.#pump();
     this.#lookWhetherIdle();
@@ -168,10 +181,7 @@ export class ConnectionPool implements ConnectionOwner {
 
   broken(connection: Connection, error: NbdError, unanswered: readonly PendingRequest[]): void {
     this.#live.delete(connection);
-    if (this.#changes > this.#changesCovered) {
-      this.#changesCovered = this.#changes;
-      this.#changesLost = true;
-    }
+    if (connection.changes !== connection.changesCovered) this.#changesLost = true;
     const deadline = performance.now() + this.#options.reconnectDelayMs;
     const again: Waiting[] = [];
     for (const request of unanswered) {
@@ -229,15 +239,18 @@ export class ConnectionPool implements ConnectionOwner {
     while (this.#waiting.length > 0) {
       const connection = this.#leastBusy();
       if (connection === undefined) break;
-      const waiting = this.#waiting.shift() as Waiting;
-      waiting.connection = connection;
-      this.#running.set(waiting.request, waiting);
-      // Its own callback of `sent` is set before the socket could call it.
-      if (waiting.request.type === CMD_WRITE) waiting.request.sent = () => undefined;
-      connection.send(waiting.request);
+      this.#send(this.#waiting.shift() as Waiting, connection);
     }
     // All that are there are busy, or there are none.
     if (this.#waiting.length > 0) this.#connectIfMissing();
+  }
+
+  #send(waiting: Waiting, connection: Connection): void {
+    waiting.connection = connection;
+    this.#running.set(waiting.request, waiting);
+    // A write's buffer is the socket's until it calls this.
+    if (waiting.request.type === CMD_WRITE) waiting.request.sent = () => undefined;
+    connection.send(waiting.request);
   }
 
   #leastBusy(): Connection | undefined {

@@ -26,6 +26,9 @@ export class Connection {
   readonly agreement: Agreement;
   /** Resolves when it has ended, for whatever reason. */
   readonly ended: Promise<void>;
+  /** Changes that it acknowledged without FUA, and how many of those a flush over it has covered. */
+  changes = 0;
+  changesCovered = 0;
   readonly #owner: ConnectionOwner;
   readonly #socket: Socket;
   readonly #reader: ReplyReader;

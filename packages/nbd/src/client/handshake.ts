@@ -17,7 +17,7 @@
  * - Every length has a limit (limits.ts). An answer to another question, or of another shape, is the end.
  */
 import * as nbd from "../protocol/constants.ts";
-import { NbdError } from "../protocol/nbd-error.ts";
+import { NbdError, type NbdErrorCode } from "../protocol/nbd-error.ts";
 import type { BlockSize, SelectedContext } from "../server/export-offer.ts";
 import { Negotiation } from "./negotiation.ts";
 import { encodeOption } from "./option-codec.ts";
@@ -101,6 +101,15 @@ export class ClientHandshake {
     return this.#negotiation.wire.stage;
   }
 
+  /**
+   * TLS has begun and nothing has come through it yet: what goes wrong now is about TLS. In TLS 1.3 a client is done before
+   * the server has looked at what it shows, so it may hear of it only at the first reply.
+   */
+  get securing(): boolean {
+    if (this.#wait === "tls") return true;
+    return this.#wait !== undefined && this.#negotiation.tls && this.stage.endsWith("EXTENDED_HEADERS");
+  }
+
   /** Bytes came from the server. They are copied. */
   receive(bytes: Uint8Array): HandshakeAction[] {
     if (this.#wait === undefined) return [];
@@ -130,12 +139,18 @@ export class ClientHandshake {
   /** The server closed the connection. */
   ended(): HandshakeAction[] {
     if (this.#wait === undefined) return [];
-    // All that the protocol lets a server say to EXPORT_NAME.
-    const refused = this.stage.endsWith("EXPORT_NAME");
-    const why = refused ? ": it has no such export, or wants TLS" : "";
-    const what = `the server closed the connection while ${this.stage}${why}`;
-    this.#fail(this.#negotiation.wire.error(refused ? "ERR_NBD_REFUSED" : "ERR_NBD_PROTOCOL", what));
+    const { code, why } = this.#reasonToClose();
+    this.#fail(this.#negotiation.wire.error(code, `the server closed the connection while ${this.stage}${why}`));
     return this.#takeActions();
+  }
+
+  /** Where closing is all that the protocol lets a server say. */
+  #reasonToClose(): { readonly code: NbdErrorCode; readonly why: string } {
+    if (this.stage.endsWith("EXPORT_NAME")) {
+      return { code: "ERR_NBD_REFUSED", why: ": it has no such export, or wants TLS" };
+    }
+    if (this.securing) return { code: "ERR_NBD_TLS", why: ": it does not accept what it was shown" };
+    return { code: "ERR_NBD_PROTOCOL", why: "" };
   }
 
   #resume(bytes: Uint8Array): void {

@@ -210,9 +210,9 @@ export class NbdClient implements AsyncDisposable {
    */
   async flush(options: RequestOptions = {}): Promise<void> {
     this.#check("flush", nbd.CMD_FLUSH, 0, 0, 0);
-    const { changes } = this.#pool;
-    await this.#run("flush", new PendingRequest(nbd.CMD_FLUSH, 0, 0, 0), options.signal);
-    if (this.#pool.flushCovered(changes) || this.#assumeWritesSurvive) return;
+    const answers = await this.#pool.flush(() => new PendingRequest(nbd.CMD_FLUSH, 0, 0, 0), options.signal);
+    for (const answer of answers) if (answer.errno !== 0) throw replyError("flush", answer);
+    if (!this.#pool.takeLoss() || this.#assumeWritesSurvive) return;
     const message =
       "flush: a connection broke after changes that no flush had covered; the server may have lost them (write them again)";
     throw new NbdError("ERR_NBD_DISCONNECTED", message, { errno: EIO });

@@ -30,6 +30,10 @@ export class Negotiation {
     this.#wish = wish;
   }
 
+  get tls(): boolean {
+    return this.#wish.tls;
+  }
+
   *steps(): Steps<HandshakeResult> {
     const { goal, tls } = this.#wish;
     const greeting = viewOf(yield { bytes: 16 });

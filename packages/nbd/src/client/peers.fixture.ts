@@ -28,8 +28,8 @@ export interface Peer {
   readonly socket: string;
   /** Of the default export, or of one of that name. */
   uri(name?: string): string;
-  /** Ends the server, as a crash would. */
-  kill(): void;
+  /** Ends the server, as a crash would; resolves when it is gone. */
+  kill(): Promise<void>;
 }
 
 /** nbdkit with these arguments, once it listens. */
@@ -42,9 +42,9 @@ export function nbdkit(context: TestContext, args: readonly string[], socket?: s
   return start("nbdkit", all, socket);
 }
 
-export function qemuNbd(context: TestContext, args: readonly string[]): Promise<Peer> {
+export function qemuNbd(context: TestContext, args: readonly string[], socket?: string): Promise<Peer> {
   needTool(context, "qemu-nbd");
-  return start("qemu-nbd", (path, pidFile) => ["-k", path, "--pid-file", pidFile, "-t", ...args]);
+  return start("qemu-nbd", (path, pidFile) => ["-k", path, "--pid-file", pidFile, "-t", ...args], socket);
 }
 
 async function start(tool: string, args: (socket: string, pidFile: string) => string[], at?: string): Promise<Peer> {
@@ -54,7 +54,11 @@ async function start(tool: string, args: (socket: string, pidFile: string) => st
   const child = spawn(tool, args(socket, pidFile), { stdio: ["ignore", "ignore", "pipe"] });
   let words = "";
   child.stderr.on("data", (bytes: Buffer) => (words += String(bytes)));
-  const kill = (): void => void child.kill("SIGKILL");
+  const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  const kill = async (): Promise<void> => {
+    child.kill("SIGKILL");
+    await exited;
+  };
   onTestFinished(kill);
   await new Promise<void>((resolve, reject) => {
     const look = (): void => {

@@ -64,8 +64,11 @@ export function tlsOptions(tls: NbdTls, address: NbdAddress): ConnectionOptions 
       ciphers: PSK_SUITES,
       minVersion: "TLSv1.2",
       pskCallback: () => ({ identity: psk.identity, psk: psk.key }),
-      // The key is the proof; there is no certificate with a name.
-      checkServerIdentity: () => undefined,
+      // The key is the proof. A server that shows a certificate instead has not got it, whoever has signed that.
+      checkServerIdentity: (_name, certificate) =>
+        Object.keys(certificate ?? {}).length === 0
+          ? undefined
+          : new Error("the server shows a certificate where both sides should have a key"),
     };
   }
   return {

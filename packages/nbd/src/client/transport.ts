@@ -141,7 +141,7 @@ class Negotiating {
     const { code } = error as NodeJS.ErrnoException;
     const errno = (constants.errno as Readonly<Record<string, number>>)[code ?? ""];
     const what = describeAddress(this.#target.address);
-    if (this.stage === "starting TLS") {
+    if (this.#connected && this.#handshake.securing) {
       return new NbdError("ERR_NBD_TLS", `start TLS with ${what}: ${error.message}`, { cause: error, errno });
     }
     const verb = this.#connected ? "negotiate with" : "connect to";

@@ -1,9 +1,8 @@
 /** The same options to qemu-nbd and to us: the same answers, but for what is listed here. */
-import { spawn } from "node:child_process";
-import { existsSync, watch } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { expect, onTestFinished, test } from "vitest";
+import { expect, test } from "vitest";
+import { startPeer } from "../peer.fixture.ts";
 import { needTool, runOrThrow, scratchDirectory } from "../tool.fixture.ts";
 import { Directory, offerOf, Scene } from "./handshake.fixture.ts";
 import { haggle, many, randomFrom } from "./option-sequence.fixture.ts";
@@ -16,17 +15,7 @@ async function startQemuNbd(directory: string): Promise<string> {
   runOrThrow("qemu-img", "create", "-q", "-f", "qcow2", image, "1M");
   runOrThrow("qemu-img", "bitmap", "--add", image, "daily");
   const socket = join(directory, "qemu.sock");
-  const server = spawn("qemu-nbd", ["-k", socket, "-x", "disk", "-t", "-A", "-B", "daily", "--shared=0", image], {
-    stdio: "ignore",
-  });
-  onTestFinished(() => void server.kill());
-  await new Promise<void>((resolve, reject) => {
-    const watcher = watch(directory, () => existsSync(socket) && resolve());
-    onTestFinished(() => watcher.close());
-    server.once("error", reject);
-    server.once("exit", (status) => reject(new Error(`qemu-nbd ended with ${status}`)));
-    if (existsSync(socket)) resolve();
-  });
+  await startPeer(socket, "qemu-nbd", "-k", socket, "-x", "disk", "-t", "-A", "-B", "daily", "--shared=0", image);
   return socket;
 }
 

@@ -23,23 +23,29 @@ import {
 } from "../protocol/constants.ts";
 import type { PostedContext, PostedExport } from "../session/messages.ts";
 import { SLAB_BYTES } from "../session/payload-memory.ts";
+import type { TrafficCounts } from "../session/traffic.ts";
 import type { ExportOffer } from "./export-offer.ts";
 import type { BoundAddress, ListenAddress } from "./listener.ts";
 import { NbdServerError } from "./nbd-server-error.ts";
-import type { NewSession, TlsStarter } from "./negotiation.ts";
-import { Reception, type Refused } from "./reception.ts";
+import type { NewSession, TlsPeer } from "./negotiation.ts";
+import { CONNECTIONS_MAX_DEFAULT, Reception, type Refused } from "./reception.ts";
+import { type ServerTls, tlsStarter } from "./tls-starter.ts";
+import { TunnelThread } from "../tls/tunnel.ts";
 import { type ClosedConnection, SessionThreads } from "./session-threads.ts";
 
 export interface NbdServerOptions {
-  /** Required of every client, where it is given. */
-  readonly startTls?: TlsStarter | undefined;
+  /** Required of every client, where it is given. Never "if the client wants it": whoever sits in between could say that it does not. */
+  readonly tls?: ServerTls | undefined;
   /** Connections at once, those that still negotiate included; 100 by default. */
   readonly connectionsMax?: number | undefined;
   /** From the accept to the transmission, milliseconds; 10 s by default. */
   readonly handshakeTimeoutMs?: number | undefined;
   /** Threads that serve connections at most; a disk has one of its own while there are enough. 16 by default. */
   readonly threadsMax?: number | undefined;
-  /** Threads at most that do what would make those wait (reads of cold data, flushes); 64 by default. */
+  /**
+   * Threads at most that do what would make those wait (reads of cold data, flushes); 64 by default. Where devices that hang
+   * keep all of them, each export has two more of its own.
+   */
   readonly helpersMax?: number | undefined;
   /** Bytes of payload that helpers work on, for all connections; 64 MiB by default, never touched before it is needed. */
   readonly payloadMemory?: number | undefined;
@@ -47,7 +53,13 @@ export interface NbdServerOptions {
 }
 
 export type NbdServerEvent =
-  | { readonly type: "connected"; readonly connection: number; readonly export: string; readonly peer: string }
+  | {
+      readonly type: "connected";
+      readonly connection: number;
+      readonly export: string;
+      readonly peer: string;
+      readonly tls: TlsPeer | undefined;
+    }
   | ({ readonly type: "disconnected"; readonly export: string; readonly peer: string } & Omit<
       ClosedConnection,
       "id"
@@ -83,13 +95,26 @@ interface Exported {
   readonly offer: ExportOffer;
 }
 
+interface Leaving {
+  /** Clients are cut off, whatever they have in flight. */
+  hard: boolean;
+  readonly name: string;
+  readonly id: number;
+  /** Until it is hard. */
+  grace: NodeJS.Timeout | undefined;
+  readonly gone: Promise<void>;
+}
+
 /** A removal, or a stop, waits so long for what is in flight before it is hard. */
 const GRACE_MS = 5000;
 
 export class NbdServer {
   readonly #threads: SessionThreads;
+  readonly #tunnels = new TunnelThread();
   readonly #reception: Reception;
   readonly #exports = new Map<string, Exported>();
+  /** Those that threads have not let go of. */
+  readonly #leaving = new Set<Leaving>();
   readonly #sessions = new Map<
     number,
     { readonly name: string; readonly peer: string; readonly release: () => void }
@@ -100,21 +125,22 @@ export class NbdServer {
 
   constructor(engine: Engine, options: NbdServerOptions = {}) {
     const { threadsMax = 16, helpersMax = 64, payloadMemory = PAYLOAD_MEMORY_DEFAULT } = options;
+    const { connectionsMax = CONNECTIONS_MAX_DEFAULT } = options;
     if (payloadMemory < PAYLOAD_MEMORY_MIN) {
       const message = `NBD server: payloadMemory must be at least ${PAYLOAD_MEMORY_MIN} bytes, for one request of the longest kind; got ${payloadMemory}`;
       throw new NbdServerError("ERR_NBD_OPTION", message);
     }
     this.#onEvent = options.onEvent ?? (() => {});
-    this.#connectionsMax = options.connectionsMax ?? Number.POSITIVE_INFINITY;
+    this.#connectionsMax = connectionsMax;
     const onClosed = (closed: ClosedConnection): void => this.#closed(closed);
-    this.#threads = new SessionThreads(engine, { threadsMax, helpersMax, payloadMemory }, onClosed);
+    this.#threads = new SessionThreads(engine, { threadsMax, helpersMax, payloadMemory, connectionsMax }, onClosed);
     this.#reception = new Reception({
       directory: {
         list: () => [...this.#exports.values()].map(({ offer }) => offer),
         find: (name) => this.#exports.get(name)?.offer,
       },
-      startTls: options.startTls,
-      connectionsMax: options.connectionsMax,
+      startTls: options.tls === undefined ? undefined : tlsStarter(options.tls, this.#tunnels),
+      connectionsMax,
       handshakeTimeoutMs: options.handshakeTimeoutMs,
       onSession: (session, release) => this.#begin(session, release),
       onRefused: (refused) => this.#onEvent({ type: "refused", ...refused }),
@@ -140,15 +166,24 @@ export class NbdServer {
   clientsOf(name: string): number {
     return this.#threads.connectionsOf(this.#exportOf(name).id);
   }
+  /** Tells what went through an export since it was added, also when it is gone. */
+  trafficOf(name: string): () => TrafficCounts {
+    return this.#threads.trafficOf(this.#exportOf(name).id);
+  }
 
-  /** From now on clients find it. @throws NbdServerError */
-  add(spec: NbdExportSpec): void {
+  /** Whether it could be added now. @throws NbdServerError */
+  check(spec: Pick<NbdExportSpec, "name" | "description">): void {
     if (this.#stopped) throw new NbdServerError("ERR_NBD_STOPPED", "add export: the server was stopped");
     checkText(spec.name, "export name");
     if (spec.description !== undefined) checkText(spec.description, "description");
     if (this.#exports.has(spec.name)) {
       throw new NbdServerError("ERR_NBD_EXPORT_EXISTS", `NBD server already has export named '${spec.name}'`);
     }
+  }
+
+  /** From now on clients find it. @throws NbdServerError */
+  add(spec: NbdExportSpec): void {
+    this.check(spec);
     const contexts: { name: string; posted: PostedContext }[] = [
       { name: CONTEXT_ALLOCATION, posted: { kind: "allocation" } },
       ...(spec.allocationDepth === true ? [{ name: CONTEXT_DEPTH, posted: { kind: "depth" } as const }] : []),
@@ -184,22 +219,45 @@ export class NbdServer {
   /**
    * Nobody finds it any more; its clients are ended: after what they have in flight was answered, or `hard`, at once.
    * Resolves when no thread uses what it showed; with a device that hangs, that is never.
+   * @returns whether clients were answered all that they had in flight; false where it was hard, or became so
    */
-  async remove(name: string, options: { readonly hard?: boolean } = {}): Promise<void> {
+  async remove(name: string, options: { readonly hard?: boolean } = {}): Promise<boolean> {
     const { id } = this.#exportOf(name);
     this.#exports.delete(name);
     const gone = this.#threads.removeExport(id, options.hard === true);
-    if (options.hard === true) return gone;
-    const grace = setTimeout(() => void this.#threads.removeExport(id, true), GRACE_MS);
-    await gone.finally(() => clearTimeout(grace));
+    const leaving: Leaving = { name, id, grace: undefined, gone, hard: options.hard === true };
+    this.#leaving.add(leaving);
+    if (!leaving.hard) leaving.grace = setTimeout(() => this.#cutOff(leaving), GRACE_MS);
+    await gone;
+    clearTimeout(leaving.grace);
+    this.#leaving.delete(leaving);
+    return !leaving.hard;
   }
 
-  /** Ends everything: softly as `remove` does, or hard. Resolves when all threads have ended. */
+  /** Exports of this name that are being removed softly: now it is hard. */
+  cutOff(name: string): void {
+    for (const leaving of this.#leaving) if (leaving.name === name) this.#cutOff(leaving);
+  }
+
+  /**
+   * Ends everything: softly as `remove` does, or hard, which a soft stop that is under way becomes too. Resolves when all
+   * threads have ended.
+   */
   async stop(options: { readonly hard?: boolean } = {}): Promise<void> {
     this.#stopped = true;
     const closed = this.#reception.close();
-    await Promise.all([closed, ...this.exports.map((name) => this.remove(name, options))]);
+    for (const name of this.exports) void this.remove(name, options);
+    if (options.hard === true) for (const leaving of this.#leaving) this.#cutOff(leaving);
+    await Promise.all([closed, ...[...this.#leaving].map(({ gone }) => gone)]);
     await this.#threads.close();
+    await this.#tunnels.close();
+  }
+
+  #cutOff(leaving: Leaving): void {
+    if (leaving.hard) return;
+    leaving.hard = true;
+    clearTimeout(leaving.grace);
+    void this.#threads.removeExport(leaving.id, true);
   }
 
   /** Session threads and helpers that exist. */
@@ -219,7 +277,7 @@ export class NbdServer {
       contexts: contexts.map((context) => ({ id: context.id, index: offer.contexts.indexOf(context.name) })),
     });
     this.#sessions.set(id, { name: offer.name, peer: session.peer, release });
-    this.#onEvent({ type: "connected", connection: id, export: offer.name, peer: session.peer });
+    this.#onEvent({ type: "connected", connection: id, export: offer.name, peer: session.peer, tls: session.tls });
   }
 
   #closed({ id, reason, requests }: ClosedConnection): void {

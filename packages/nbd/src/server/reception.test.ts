@@ -6,7 +6,9 @@ import { closeFile } from "@heirloom/block";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { BoundAddress } from "../../dist/server/listener.js";
 import { Reception } from "../../dist/server/reception.js";
-import { usualDirectory } from "./handshake.fixture.ts";
+import { startPeer } from "../peer.fixture.ts";
+import { scratchDirectory } from "../tool.fixture.ts";
+import { Directory, offerOf, usualDirectory } from "./handshake.fixture.ts";
 import { clientFlags, exportName, greetingText, info, opt, option, parseReplies, tell } from "./option-wire.fixture.ts";
 import { descriptors, open, type Place, RawClient } from "./reception.fixture.ts";
 
@@ -145,6 +147,21 @@ describe("the way to a session", () => {
     }
   });
 
+  test("nor one that comes while the client does not read our answers", async () => {
+    const place = await open({ directory: new Directory(offerOf("disk", { description: "x".repeat(4000) })) });
+    const client = new RawClient({ path: place.path });
+    // 2 MB of answers, more than the kernel holds, so that the one to GO still waits when the requests come.
+    client.send(clientFlags(), ...Array.from({ length: 500 }, () => option(opt.list)), info(opt.go, "disk"));
+    await client.read(18 + 20);
+    client.socket.pause();
+    await new Promise<void>((resolve) => client.socket.write("first request, ", () => resolve()));
+    for (let turns = 0; turns < 10; turns++) await new Promise((resolve) => setImmediate(resolve));
+    client.socket.end("second request");
+    client.socket.resume();
+    const { fd, unread } = await place.sessions.next();
+    expect(Buffer.from(unread).toString() + (await readToEnd(fd))).toBe("first request, second request");
+  });
+
   test("a session that cannot be taken is closed, and its place is free", async () => {
     const refused: string[] = [];
     const { path, reception } = await open({
@@ -249,6 +266,33 @@ describe("clients that are no good cost nobody anything", () => {
     expect(await place.refused.next()).toMatchObject({ code: "ERR_NBD_TIMEOUT" });
     expect(sent).toBeGreaterThan(65536);
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(2 * 1024 * 1024);
+  });
+
+  test("more of them than there are descriptors, and the next one is served", async () => {
+    const directory = scratchDirectory();
+    const path = join(directory, "s");
+    const module = new URL("../../dist/server/reception.js", import.meta.url).href;
+    const program = `
+      const { Reception } = await import(${JSON.stringify(module)});
+      const directory = { list: () => [], find: () => undefined };
+      const reception = new Reception({ directory, onSession() {} });
+      await reception.listen({ path: ${JSON.stringify(path)} });`;
+    const command = `ulimit -n 50; exec "$0" --input-type=module -e "$1"`;
+    const server = await startPeer(path, "sh", "-c", command, process.execPath, program);
+    const clients = Array.from({ length: 80 }, () => new RawClient({ path }));
+    const greeted = await Promise.all(
+      clients.map((client) =>
+        client.read(18).then(
+          () => true,
+          () => false,
+        ),
+      ),
+    );
+    expect(greeted).toContain(true);
+    expect(greeted).toContain(false);
+    for (const client of clients) client.socket.destroy();
+    expect((await new RawClient({ path }).read(18)).toString("latin1")).toBe(greetingText);
+    expect(server.exitCode).toBeNull();
   });
 
   test("among a hundred bad ones a good one is served", async () => {

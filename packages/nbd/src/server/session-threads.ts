@@ -7,8 +7,8 @@
  * connections are closed here and nowhere else, when their thread has said that it is done with them, or is dead.
  */
 import { availableParallelism } from "node:os";
-import type { MessagePort } from "node:worker_threads";
-import { closeFile, EIO, openDoorbell, ringDoorbell } from "@heirloom/block";
+import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
+import { closeFile, EIO, errnoText, openDoorbell, ringDoorbell } from "@heirloom/block";
 import { type Engine, type LongTask, NoThread } from "@heirloom/engine";
 import type {
   FromHelper,
@@ -21,8 +21,16 @@ import type {
   ToHelper,
   ToSession,
 } from "../session/messages.ts";
-import { makePayloadBudget, type PayloadBudget, releaseSlabs } from "../session/payload-memory.ts";
-import { SLOTS_A_THREAD, slotFree, slotDone, workBytes } from "../session/work-layout.ts";
+import { LAST_PLACE_BYTES, makePayloadBudget, type PayloadBudget, releaseSlabs } from "../session/payload-memory.ts";
+import { makeTraffic, readTraffic, type TrafficCounts } from "../session/traffic.ts";
+import {
+  exportField,
+  SLOTS_A_THREAD,
+  SLOTS_FOR_ITSELF,
+  slotFree,
+  slotDone,
+  workBytes,
+} from "../session/work-layout.ts";
 import { WorkQueue } from "../session/work-queue.ts";
 
 const sessionModule = new URL("../session/session.js", import.meta.url).href;
@@ -35,6 +43,8 @@ export interface SessionThreadsOptions {
   readonly helpersMax: number;
   /** Bytes of payload that helpers work on, and of long replies. */
   readonly payloadMemory: number;
+  /** Connections at once. */
+  readonly connectionsMax: number;
 }
 
 /** A connection that has left its handshake. */
@@ -60,6 +70,8 @@ interface SessionThread {
   readonly doorbell: number;
   readonly exports: Set<number>;
   readonly connections: Map<number, { readonly fd: number; readonly export: number }>;
+  /** Descriptors that it made for itself. */
+  readonly opened: number[];
 }
 
 interface HelperThread {
@@ -74,10 +86,14 @@ interface ExportRecord {
   readonly posted: PostedExport;
   /** Session threads that have it. */
   readonly threads: Set<SessionThread>;
-  /** Helpers that have not let go of it, once it is being removed. */
-  readonly helpers: Set<HelperThread>;
   removing: (() => void) | undefined;
 }
+
+/** Last places of payload memory, of all threads: address space only, for as long as there is memory enough. */
+const LAST_PLACES_BYTES_MAX = 1024 * 1024 * 1024;
+
+/** How often it is looked whether helpers are done with what a thread left that died. */
+const ORPHANS_MS = 20;
 
 /** Threads that start at the same time: each takes as long as the work that it is for. */
 const helpersStartingMax = 2;
@@ -90,13 +106,16 @@ export class SessionThreads {
   #queue: WorkQueue | undefined;
   readonly #threads: (SessionThread | undefined)[] = [];
   /** Of each index, for as long as the server lives: a helper may still ring for a thread that has ended. */
-  readonly #doorbells: number[] = [];
+  readonly #doorbells: (number | undefined)[] = [];
+  /** Session threads that are dead: what they had is taken back when no helper works on it any more. */
+  readonly #dead = new Set<number>();
   readonly #helpers = new Set<HelperThread>();
   #helpersStarting = 0;
   readonly #exports = new Map<number, ExportRecord>();
   #nextExport = 1;
   #nextConnection = 1;
-  readonly #ends: Promise<unknown>[] = [];
+  /** Threads that have not ended. */
+  readonly #ends = new Set<Promise<void>>();
 
   constructor(engine: Engine, options: SessionThreadsOptions, onClosed: (closed: ClosedConnection) => void) {
     this.#engine = engine;
@@ -105,10 +124,10 @@ export class SessionThreads {
   }
 
   /** @returns its number */
-  addExport(exported: Omit<PostedExport, "id">): number {
+  addExport(exported: Omit<PostedExport, "id" | "traffic">): number {
     const id = this.#nextExport++;
-    const posted = { ...exported, id };
-    this.#exports.set(id, { posted, threads: new Set(), helpers: new Set(), removing: undefined });
+    const posted = { ...exported, id, traffic: makeTraffic(this.#options.threadsMax) };
+    this.#exports.set(id, { posted, threads: new Set(), removing: undefined });
     this.#tellHelpers({ type: "export", export: posted });
     return id;
   }
@@ -137,6 +156,12 @@ export class SessionThreads {
     return count;
   }
 
+  /** Tells what went through an export so far, also when it is gone. */
+  trafficOf(exportId: number): () => TrafficCounts {
+    const { traffic } = this.#recordOf(exportId).posted;
+    return () => readTraffic(traffic);
+  }
+
   /** Ends a connection at once. */
   disconnect(id: number): void {
     for (const thread of this.#threads) {
@@ -146,7 +171,8 @@ export class SessionThreads {
 
   /** Ends an export's connections, `hard` or after what is in flight. Resolves when no thread uses it: with a device that hangs, never. */
   removeExport(id: number, hard: boolean): Promise<void> {
-    const record = this.#recordOf(id);
+    const record = this.#exports.get(id);
+    if (record === undefined) return Promise.resolve();
     for (const thread of record.threads) this.#tell(thread, { type: "endExport", export: id, hard });
     const before = record.removing;
     return new Promise((resolve) => {
@@ -162,8 +188,9 @@ export class SessionThreads {
   async close(): Promise<void> {
     for (const thread of this.#threads) if (thread !== undefined) this.#tell(thread, { type: "end" });
     this.#queue?.stop();
-    await Promise.all(this.#ends);
-    for (const doorbell of this.#doorbells) closeFile(doorbell);
+    // A helper that started meanwhile may still ring: no descriptor is closed before.
+    while (this.#ends.size > 0) await Promise.all(this.#ends);
+    for (const doorbell of this.#doorbells) if (doorbell !== undefined) closeFile(doorbell);
     this.#doorbells.length = 0;
   }
 
@@ -182,7 +209,14 @@ export class SessionThreads {
     const idle = threads.find(({ exports }) => exports.size === 0);
     if (idle !== undefined) return idle;
     const free = this.#freeIndex();
-    if (free !== undefined) return this.#startThread(free);
+    if (free !== undefined) {
+      try {
+        return this.#startThread(free);
+      } catch (error) {
+        // Better one that serves others as well than none.
+        if (!(error instanceof NoThread) || threads.length === 0) throw error;
+      }
+    }
     const shared = leastBusy ?? fewest(threads, ({ connections, exports }) => connections.size * 1000 + exports.size);
     if (shared === undefined) throw new NoThread("nbd session", this.#options.threadsMax);
     return shared;
@@ -213,31 +247,33 @@ export class SessionThreads {
 
   #startThread(index: number): SessionThread {
     const shared = this.#sharedOf();
-    releaseSlabs(shared.budget, index + 1);
-    for (let slot = index * SLOTS_A_THREAD; slot < (index + 1) * SLOTS_A_THREAD; slot++) this.#queue?.free(slot);
-    const doorbell = (this.#doorbells[index] ??= openDoorbell());
-    const options: SessionOptions = { ...shared, index, doorbell };
+    this.#takeBack(index);
+    const doorbell = this.#doorbells[index] ?? openDoorbell();
+    if (doorbell < 0) throw new Error(`no descriptor for a session thread: ${errnoText(-doorbell)}`);
+    this.#doorbells[index] = doorbell;
+    const options: SessionOptions = { ...shared, index, doorbell, helpersMax: this.#options.helpersMax };
     const { task, port } = this.#engine.startService(`nbd session ${index}`, sessionModule, options);
-    const thread: SessionThread = { index, port, doorbell, exports: new Set(), connections: new Map() };
+    const connections: SessionThread["connections"] = new Map();
+    const thread: SessionThread = { index, port, doorbell, exports: new Set(), connections, opened: [] };
     this.#threads[index] = thread;
     port.on("message", (message: FromSession) => this.#onSession(thread, message));
     port.unref();
-    this.#ends.push(
-      task.ended.then(
-        () => this.#threadEnded(thread),
-        () => this.#threadEnded(thread),
-      ),
-    );
+    this.#follow(task, () => this.#threadEnded(thread));
     return thread;
   }
 
   #onSession(thread: SessionThread, message: FromSession): void {
     switch (message.type) {
+      case "opened":
+        thread.opened.push(message.fd);
+        return;
       case "helpWanted":
+        this.#takeBackFromDead();
         this.#startHelper();
         return;
       case "closed":
         this.#closed(thread, message.connection, message.reason, message.requests);
+        this.#takeBackFromDead();
         return;
       case "letGo":
         this.#threadLetGo(thread, message.export);
@@ -259,8 +295,34 @@ export class SessionThreads {
     if (record !== undefined) this.#sessionsMayHaveLetGo(exportId, record);
   }
 
+  /** The thread of this index is dead, and helpers are done with what it left. */
+  #takeBack(index: number): void {
+    this.#dead.delete(index);
+    releaseSlabs(this.#sharedOf().budget, index + 1);
+    for (let slot = index * SLOTS_A_THREAD; slot < (index + 1) * SLOTS_A_THREAD; slot++) {
+      if (this.#queue?.state(slot) === slotDone) this.#queue.free(slot);
+    }
+  }
+  #takeBackFromDead(): void {
+    for (const index of this.#dead) if (this.#isQuiet(index)) this.#takeBack(index);
+  }
+
+  /** Requests that a dead thread left, and that no helper has begun, are nobody's any more. */
+  #withdraw(index: number): void {
+    for (let slot = index * SLOTS_A_THREAD; slot < (index + 1) * SLOTS_A_THREAD; slot++) this.#queue?.withdraw(slot);
+  }
+
   #threadEnded(thread: SessionThread): void {
-    if (this.#threads[thread.index] === thread) this.#threads[thread.index] = undefined;
+    const { index } = thread;
+    // What it said before its end comes first.
+    for (let last = receiveMessageOnPort(thread.port); last !== undefined; last = receiveMessageOnPort(thread.port)) {
+      this.#onSession(thread, last.message as FromSession);
+    }
+    this.#threads[index] = undefined;
+    this.#withdraw(index);
+    this.#dead.add(index);
+    this.#takeBackFromDead();
+    for (const fd of thread.opened) closeFile(fd);
     thread.port.close();
     for (const id of [...thread.connections.keys()]) this.#closed(thread, id, "its thread died", undefined);
     for (const id of [...thread.exports]) this.#threadLetGo(thread, id);
@@ -269,10 +331,11 @@ export class SessionThreads {
   // Helpers.
 
   #startHelper(): void {
-    if (this.#helpers.size >= this.#options.helpersMax || this.#helpersStarting >= helpersStartingMax) return;
+    if (this.#helpers.size >= this.#helpersMax || this.#helpersStarting >= helpersStartingMax) return;
     const queue = this.#queue;
     if (queue === undefined || queue.idleHelpers > 0) return;
-    const options: HelperOptions = this.#sharedOf();
+    const exports = [...this.#exports.values()].map(({ posted }) => posted);
+    const options: HelperOptions = { ...this.#sharedOf(), exports };
     let started: { task: LongTask<void>; port: MessagePort };
     try {
       started = this.#engine.startService("nbd helper", helperModule, options);
@@ -282,7 +345,6 @@ export class SessionThreads {
     const helper: HelperThread = { ...started, starting: true, ending: false };
     this.#helpers.add(helper);
     this.#helpersStarting++;
-    for (const { posted } of this.#exports.values()) this.#post(helper, { type: "export", export: posted });
     helper.port.on("message", (message: FromHelper) => this.#onHelper(helper, message));
     helper.port.unref();
     const { participant } = helper.task;
@@ -291,24 +353,19 @@ export class SessionThreads {
       this.#helpers.delete(helper);
       helper.port.close();
       if (died) for (const bell of queue.answerFor(participant, EIO)) ringDoorbell(bell);
-      for (const [id, record] of this.#exports) this.#helperLetGo(helper, id, record);
     };
-    this.#ends.push(
-      helper.task.ended.then(
-        () => ended(false),
-        () => ended(true),
-      ),
-    );
+    this.#follow(helper.task, ended);
+  }
+
+  get #helpersMax(): number {
+    let users = 0;
+    for (const { threads } of this.#exports.values()) users += threads.size;
+    return this.#options.helpersMax + users * SLOTS_FOR_ITSELF;
   }
 
   #onHelper(helper: HelperThread, message: FromHelper): void {
     if (message.type === "ready") {
       this.#started(helper);
-      return;
-    }
-    if (message.type === "letGo") {
-      const record = this.#exports.get(message.export);
-      if (record !== undefined) this.#helperLetGo(helper, message.export, record);
       return;
     }
     if (helper.ending) return;
@@ -327,23 +384,44 @@ export class SessionThreads {
     this.#queue?.announce();
   }
 
-  // Removal: first the sessions, then the helpers.
+  #follow(task: LongTask<void>, ended: (died: boolean) => void): void {
+    const end = task.ended
+      .then(
+        () => ended(false),
+        () => ended(true),
+      )
+      .finally(() => this.#ends.delete(end));
+    this.#ends.add(end);
+  }
 
+  // Removal.
+
+  /**
+   * It is gone when its sessions have let go and no slot is about it: a helper touches an export for a slot of it and at no
+   * other time. So helpers are told to forget it and not waited for: one may hang in another disk's device.
+   */
   #sessionsMayHaveLetGo(id: number, record: ExportRecord): void {
-    if (record.removing === undefined || record.threads.size > 0 || record.helpers.size > 0) return;
-    for (const helper of this.#helpers) record.helpers.add(helper);
-    if (record.helpers.size === 0) this.#gone(id, record);
-    else this.#tellHelpers({ type: "forget", export: id });
-  }
-
-  #helperLetGo(helper: HelperThread, id: number, record: ExportRecord): void {
-    if (!record.helpers.delete(helper) || record.helpers.size > 0) return;
-    this.#gone(id, record);
-  }
-
-  #gone(id: number, record: ExportRecord): void {
+    if (record.removing === undefined || record.threads.size > 0 || this.#exports.get(id) !== record) return;
+    if (this.#isWithHelpers(id)) {
+      // A thread died, and a helper is still at what it wanted. Nobody hears of its end.
+      setTimeout(() => this.#sessionsMayHaveLetGo(id, record), ORPHANS_MS).unref();
+      return;
+    }
     this.#exports.delete(id);
-    record.removing?.();
+    this.#tellHelpers({ type: "forget", export: id });
+    record.removing();
+  }
+
+  /** Requests of sessions that live are these sessions' to wait for; this finds those of dead ones as well. */
+  #isWithHelpers(id: number): boolean {
+    const queue = this.#queue;
+    if (queue === undefined) return false;
+    for (let slot = 0; slot < queue.slots; slot++) {
+      const state = queue.state(slot);
+      const isBusy = state !== slotFree && state !== slotDone;
+      if (isBusy && queue.get(slot, exportField) === id) return true;
+    }
+    return false;
   }
 
   #recordOf(id: number): ExportRecord {
@@ -355,7 +433,12 @@ export class SessionThreads {
   #sharedOf(): SharedByServer {
     if (this.#shared !== undefined) return this.#shared;
     const slots = this.#options.threadsMax * SLOTS_A_THREAD;
-    const budget: PayloadBudget = makePayloadBudget(this.#options.payloadMemory);
+    const { payloadMemory, threadsMax, connectionsMax } = this.#options;
+    const budget: PayloadBudget = makePayloadBudget(
+      payloadMemory,
+      threadsMax,
+      Math.min(connectionsMax, Math.floor(LAST_PLACES_BYTES_MAX / (threadsMax * LAST_PLACE_BYTES))),
+    );
     this.#shared = { work: new SharedArrayBuffer(workBytes(slots)), slots, budget };
     this.#queue = new WorkQueue(this.#shared.work, slots);
     return this.#shared;

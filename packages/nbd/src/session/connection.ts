@@ -20,7 +20,6 @@ import {
   CMD_READ,
   CMD_TRIM,
   CMD_WRITE,
-  CMD_WRITE_ZEROES,
   NBD_EINVAL,
   SIMPLE_REPLY_BYTES,
 } from "../protocol/constants.ts";
@@ -35,6 +34,7 @@ import * as replies from "./replies.ts";
 import { commandName, Request, requestBytes } from "./request.ts";
 import { rangeRefusal, type Refusal, strangeFlags, tooLong } from "./refusals.ts";
 import { statusReply } from "./status-reply.ts";
+import type { Traffic } from "./traffic.ts";
 import * as work from "./work-layout.ts";
 
 /** What a connection needs of its thread. */
@@ -57,6 +57,7 @@ export class Connection {
   readonly id: number;
   readonly fd: number;
   readonly exported: Exported;
+  readonly #traffic: Traffic;
   /** What the thread's poll knows it by. */
   readonly tag: number;
   readonly parking: Parking;
@@ -65,6 +66,8 @@ export class Connection {
   requests = 0;
   /** Why it ends, once it does: nothing more is read. */
   ended: string | undefined;
+  /** The client has said that it needs no more; what it asked before is done, whether it hears of it or not. */
+  saidGoodbye = false;
 
   readonly #thread: ConnectionThread;
   readonly #framing: Framing;
@@ -75,11 +78,12 @@ export class Connection {
   #reading: Transfer | undefined;
   #writing: Transfer | undefined;
 
-  constructor(thread: ConnectionThread, posted: PostedConnection, exported: Exported, tag: number) {
+  constructor(thread: ConnectionThread, posted: PostedConnection, exported: Exported, traffic: Traffic, tag: number) {
     const { id, fd, structured, extended, contexts, unread } = posted;
     this.id = id;
     this.fd = fd;
     this.exported = exported;
+    this.#traffic = traffic;
     this.tag = tag;
     this.#thread = thread;
     this.#framing = { structured, extended };
@@ -157,6 +161,7 @@ export class Connection {
       const next = this.#serve(bytes, view, at + header, to);
       if (next === notNow) return at;
       this.requests++;
+      this.#traffic.count(request.type, request.length);
       at = next;
       if (output.used >= limits.SEND_BYTES || output.replies >= limits.SEND_REPLIES) this.#output.flush();
     }
@@ -170,17 +175,16 @@ export class Connection {
     if (type === CMD_WRITE) return this.#serveWrite(bytes, at, to);
     if (extended && (flags & CMD_FLAG_PAYLOAD_LEN) !== 0) return this.#servePayload(view, at, to);
     if (type === CMD_DISC) {
+      this.saidGoodbye = true;
       this.end("the client said goodbye");
       return at;
     }
-    const name = commandName(type);
-    if (name === undefined)
+    if (commandName(type) === undefined)
       return this.#refuse({ error: NBD_EINVAL, text: `invalid request type (${type}) received` }, at);
     const strange = strangeFlags(type, flags, structured, extended);
     if (strange !== undefined) return this.#refuse(strange, at);
     if (type === CMD_FLUSH) return this.#park(work.workFlush, 0, 0, 0, at);
-    const changes = type === CMD_TRIM || type === CMD_WRITE_ZEROES;
-    const refused = rangeRefusal(this.exported, name, changes, offset, length);
+    const refused = rangeRefusal(this.exported, type, offset, length);
     if (refused !== undefined) return this.#refuse(refused, at);
     switch (type) {
       case CMD_READ:
@@ -214,8 +218,12 @@ export class Connection {
   #servePayload(view: DataView, at: number, to: number): number {
     const { type, length } = request;
     if (type !== CMD_BLOCK_STATUS || length > STATUS_PAYLOAD_MAX || length < 12 || length % 4 !== 0) {
-      this.end("the client sent a payload where none is taken");
-      return this.#refuse({ error: NBD_EINVAL, text: "unexpected payload" }, at);
+      if (length > this.exported.payloadBytesMax) {
+        this.end("the client sent a payload that is too long");
+        return this.#refuse(tooLong(this.exported, length), at);
+      }
+      this.#writing = begin(work.workWrite, { error: NBD_EINVAL, text: "unexpected payload" });
+      return at;
     }
     if (to - at < length) return notNow;
     const end = at + length;
@@ -227,7 +235,7 @@ export class Connection {
       const text = "block status of a context that was not negotiated, or twice of one";
       return this.#refuse({ error: NBD_EINVAL, text }, end);
     }
-    const refused = rangeRefusal(this.exported, "block status", false, request.offset, request.length);
+    const refused = rangeRefusal(this.exported, type, request.offset, request.length);
     return refused === undefined ? this.#serveStatus(end, contexts) : this.#refuse(refused, end);
   }
 
@@ -309,7 +317,7 @@ export class Connection {
       return this.#refuse(tooLong(exported, length), at);
     }
     const refused =
-      strangeFlags(CMD_WRITE, flags, structured, extended) ?? rangeRefusal(exported, "write", true, offset, length);
+      strangeFlags(CMD_WRITE, flags, structured, extended) ?? rangeRefusal(exported, CMD_WRITE, offset, length);
     if (refused !== undefined || length > limits.PIECE_BYTES_MAX) {
       this.#writing = begin(work.workWrite, refused);
       return at;
@@ -402,18 +410,24 @@ export class Connection {
 /** An effect's length, and as many contexts as an export can have. */
 const STATUS_PAYLOAD_MAX = 4096;
 
-/** The request at hand, as something that is done in pieces; with a refusal, its payload comes all the same. */
+/**
+ * The request at hand, as something that is done in pieces. With a refusal, its payload comes all the same, and is counted
+ * from 0: an offset that is refused may be so large that what is added to it is lost.
+ */
 function begin(operation: number, refused: Refusal | undefined): Transfer {
-  const { cookieHigh, cookieLow, offset, length, flags } = request;
+  const { cookieHigh, cookieLow, offsetHigh, offsetLow, length, flags } = request;
+  const next = refused === undefined ? request.offset : 0;
   return {
     cookieHigh,
     cookieLow,
-    offset,
+    offsetHigh,
+    offsetLow,
     operation,
-    next: offset,
-    end: offset + length,
+    next,
+    end: next + length,
     outstanding: 0,
     issued: false,
+    over: false,
     errno: refused?.error ?? 0,
     text: refused?.text,
     fua: operation === work.workWrite && (flags & CMD_FLAG_FUA) !== 0,

@@ -25,6 +25,7 @@ class Helper {
   constructor(thread: ServiceThread) {
     this.#thread = thread;
     const options = thread.options as HelperOptions;
+    for (const posted of options.exports) this.#posted.set(posted.id, posted);
     this.#queue = new WorkQueue(options.work, options.slots);
     this.#payload = new Uint8Array(options.budget.bytes);
   }
@@ -50,7 +51,7 @@ class Helper {
       const exported = await this.#exportOf(queue.get(slot, layout.exportField));
       if (exported !== undefined) errno = this.#do(exported, slot);
     } finally {
-      // A driver module that throws has not done it; the thread goes on.
+      // A driver module that throws has not done it. The thread ends with that, and whoever watches threads is told.
       const bell = queue.get(slot, layout.bellField);
       queue.finish(slot, errno);
       ringDoorbell(bell);
@@ -130,7 +131,6 @@ class Helper {
         this.#exports.get(message.export)?.close();
         this.#exports.delete(message.export);
         this.#posted.delete(message.export);
-        this.#say({ type: "letGo", export: message.export });
       }
     }
   }

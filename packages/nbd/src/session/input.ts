@@ -19,6 +19,7 @@ export class InputBuffers {
   readonly #free: Uint8Array[] = [];
 
   take(length: number): Uint8Array {
+    if (length > INPUT_BYTES) return new Uint8Array(length); // what came behind a handshake
     return length <= SMALL ? new Uint8Array(SMALL) : (this.#free.pop() ?? new Uint8Array(INPUT_BYTES));
   }
   giveBack(carry: Uint8Array): void {

@@ -18,6 +18,8 @@ export interface PostedExport {
   readonly payloadBytesMax: number;
   /** In the order of the offer's contexts. */
   readonly contexts: readonly PostedContext[];
+  /** Where the session threads count what goes through it (traffic.ts). */
+  readonly traffic: SharedArrayBuffer;
 }
 
 export type PostedContext =
@@ -49,6 +51,8 @@ export interface SessionOptions extends SharedByServer {
   /** Its range of slots and its owner's number: from 0. */
   readonly index: number;
   readonly doorbell: number;
+  /** Helpers of the server, not counted those that each export has for itself (work-layout.ts). */
+  readonly helpersMax: number;
 }
 
 export type ToSession =
@@ -61,12 +65,17 @@ export type ToSession =
   | { readonly type: "end" };
 
 export type FromSession =
+  /** A descriptor of its own, to be closed when it has ended. */
+  | { readonly type: "opened"; readonly fd: number }
   | { readonly type: "closed"; readonly connection: number; readonly reason: string; readonly requests: number }
   | { readonly type: "letGo"; readonly export: number }
   /** All helpers are busy. */
   | { readonly type: "helpWanted" };
 
-export type HelperOptions = SharedByServer;
+export interface HelperOptions extends SharedByServer {
+  /** Those that there are when it starts: it may have work to do for one before any message has come. */
+  readonly exports: readonly PostedExport[];
+}
 export type ToHelper =
   | { readonly type: "export"; readonly export: PostedExport }
   | { readonly type: "forget"; readonly export: number }
@@ -74,6 +83,5 @@ export type ToHelper =
   | { readonly type: "end" };
 export type FromHelper =
   | { readonly type: "ready" }
-  | { readonly type: "letGo"; readonly export: number }
   /** It has had nothing to do for long. */
   | { readonly type: "idle" };

@@ -6,6 +6,7 @@ import type { Errno } from "@heirloom/block";
 import { SIMPLE_REPLY_BYTES } from "../protocol/constants.ts";
 import type { Exported } from "./exported.ts";
 import { KNOWN_BYTES, KnownExtents } from "./known-extents.ts";
+import { LAST_PLACE_BYTES } from "./payload-memory.ts";
 import { PARKED_MAX, REPLY_ROOM, SEND_BYTES } from "./limits.ts";
 import type { PostedConnection } from "./messages.ts";
 import type { Framing, Output } from "./output.ts";
@@ -28,6 +29,8 @@ export interface Transfer extends Answered {
   outstanding: number;
   /** All pieces are under way or done. */
   issued: boolean;
+  /** It was answered, or its last flush is under way: several of its pieces may be found to be the last, one after the other. */
+  over: boolean;
   /** The first that failed. */
   errno: number;
   /** Its error is one of the wire, and this is said of it. */
@@ -59,8 +62,13 @@ export interface Parked {
 export interface Helpers {
   readonly payload: Uint8Array;
   readonly payloadView: DataView;
+  /** So much of this export waits for helpers already that no memory is spent on more. */
+  isCrowded(exported: Exported): boolean;
   /** Where `length` bytes of payload memory are, or -1. */
   allocate(length: number): number;
+  /** Where LAST_PLACE_BYTES are for a connection that has nothing, or -1. */
+  takeLastPlace(): number;
+  /** Of one that `parking.held` counts. */
   freePayload(parked: Parked): void;
   park(parked: Parked): void;
 }
@@ -82,6 +90,8 @@ export class Parking {
   count = 0;
   /** There was no payload memory for the next one. */
   starved = false;
+  /** Pieces of payload memory that it has. */
+  held = 0;
   readonly #helpers: Helpers;
   readonly #exported: Exported;
   readonly #framing: Framing;
@@ -146,11 +156,12 @@ export class Parking {
   /** Answers a transfer when nothing of it is left to do. */
   finish(transfer: Transfer): void {
     const output = this.#output;
-    if (!transfer.issued || transfer.outstanding > 0 || output.broken !== undefined) return;
+    if (!transfer.issued || transfer.outstanding > 0 || transfer.over || output.broken !== undefined) return;
     if (!output.room(REPLY_ROOM)) {
       output.whenFree(() => this.finish(transfer));
       return;
     }
+    transfer.over = true;
     if (transfer.text !== undefined) output.fail(transfer, transfer.errno, transfer.text);
     else if (transfer.errno !== 0) output.failed(transfer, transfer.errno, failures[transfer.operation]);
     else if (transfer.operation === work.workRead) {
@@ -164,8 +175,13 @@ export class Parking {
   }
 
   #allocate(length: number): number {
-    const place = this.#helpers.allocate(length);
+    const helpers = this.#helpers;
+    let place = helpers.isCrowded(this.#exported) ? -1 : helpers.allocate(length);
+    if (place === -1 && this.held === 0 && length <= LAST_PLACE_BYTES) place = helpers.takeLastPlace();
     this.starved = place === -1;
+    if (!this.starved) this.held++;
+    // Throttles let it pass, and it is not done now: it will be asked again.
+    else if (this.#exported.disk !== undefined) this.#exported.disk.admitted = false;
     return place;
   }
 
@@ -182,8 +198,8 @@ export class Parking {
     this.count++;
     const exported = this.#exported;
     if (exported.disk !== undefined) exported.disk.admitted = false;
-    const { cookieHigh, cookieLow } = to;
-    const answered = { cookieHigh, cookieLow, offset: to.offset };
+    const { cookieHigh, cookieLow, offsetHigh, offsetLow } = to;
+    const answered = { cookieHigh, cookieLow, offsetHigh, offsetLow };
     this.#helpers.park({
       parking: this,
       exported,

@@ -2,8 +2,16 @@
  * Memory for payloads that are with helpers, and for long replies: one budget a server, in slabs of 1 MiB that a session
  * thread takes with a compare-exchange and then divides by itself, in units of 4 KiB. A thread that died is found by the
  * number that it left in the words of its slabs.
+ *
+ * Clients that do not read their replies, and devices that hang, keep what they have for as long as they like. So that
+ * nobody else waits for them, each thread has *last places* besides, of a piece each, never touched before they are needed:
+ * a connection that holds nothing gets one when the budget is spent.
  */
+import { PIECE_BYTES_MAX } from "./limits.ts";
+
 export const SLAB_BYTES: number = 1024 * 1024;
+/** A piece, with room for a reply's header before it. */
+export const LAST_PLACE_BYTES: number = PIECE_BYTES_MAX + 4096;
 const UNIT = 4096;
 const unitsASlab = SLAB_BYTES / UNIT;
 const none = -1;
@@ -11,12 +19,16 @@ const none = -1;
 /** What threads share: an owner's word for each slab (0: nobody), and the bytes. */
 export interface PayloadBudget {
   readonly owners: SharedArrayBuffer;
+  /** The slabs, then each owner's last places. */
   readonly bytes: SharedArrayBuffer;
+  readonly lastPlaces: number;
 }
 
-export function makePayloadBudget(byteLength: number): PayloadBudget {
+/** @param owners from 1 on, each with `lastPlaces` places of its own */
+export function makePayloadBudget(byteLength: number, owners = 0, lastPlaces = 0): PayloadBudget {
   const slabs = Math.ceil(byteLength / SLAB_BYTES);
-  return { owners: new SharedArrayBuffer(slabs * 4), bytes: new SharedArrayBuffer(slabs * SLAB_BYTES) };
+  const bytes = slabs * SLAB_BYTES + owners * lastPlaces * LAST_PLACE_BYTES;
+  return { owners: new SharedArrayBuffer(slabs * 4), bytes: new SharedArrayBuffer(bytes), lastPlaces };
 }
 
 /** Main: gives back what a thread had that is gone. */
@@ -37,12 +49,22 @@ export class PayloadMemory {
   readonly #owners: Int32Array;
   readonly #owner: number;
   readonly #slabs: Slab[] = [];
+  readonly #slabsEnd: number;
+  readonly #lastPlaces: number[] = [];
 
   /** @param owner not 0; of this thread alone */
-  constructor({ owners, bytes }: PayloadBudget, owner: number) {
+  constructor({ owners, bytes, lastPlaces }: PayloadBudget, owner: number) {
     this.#owners = new Int32Array(owners);
     this.bytes = new Uint8Array(bytes);
     this.#owner = owner;
+    this.#slabsEnd = this.#owners.length * SLAB_BYTES;
+    const start = this.#slabsEnd + (owner - 1) * lastPlaces * LAST_PLACE_BYTES;
+    for (let place = lastPlaces - 1; place >= 0; place--) this.#lastPlaces.push(start + place * LAST_PLACE_BYTES);
+  }
+
+  /** A place of LAST_PLACE_BYTES, or -1: for who holds nothing and got nothing. Freed as all others. */
+  takeLastPlace(): number {
+    return this.#lastPlaces.pop() ?? none;
   }
 
   /** Where `length` bytes are, or -1 where the budget has no such piece now. */
@@ -62,6 +84,10 @@ export class PayloadMemory {
 
   /** The same place and length as allocated. */
   free(place: number, length: number): void {
+    if (place >= this.#slabsEnd) {
+      this.#lastPlaces.push(place);
+      return;
+    }
     const units = Math.ceil(length / UNIT);
     const first = Math.floor(place / SLAB_BYTES);
     if (units > unitsASlab) {
@@ -73,7 +99,8 @@ export class PayloadMemory {
     const at = (place % SLAB_BYTES) / UNIT;
     for (let unit = at; unit < at + units; unit++) slab.taken[unit >>> 5] &= ~(1 << (unit & 31));
     slab.free += units;
-    if (slab.free < unitsASlab || this.#slabs.length === 1) return;
+    // None is kept: a long reply needs many in a row.
+    if (slab.free < unitsASlab) return;
     this.#slabs.splice(position, 1);
     Atomics.store(this.#owners, first, 0);
   }

@@ -6,6 +6,9 @@ import {
   CMD_FLAG_NO_HOLE,
   CMD_FLAG_PAYLOAD_LEN,
   CMD_FLAG_REQ_ONE,
+  CMD_TRIM,
+  CMD_WRITE,
+  CMD_WRITE_ZEROES,
   NBD_EINVAL,
   NBD_ENOSPC,
   NBD_EPERM,
@@ -40,22 +43,20 @@ export function strangeFlags(type: number, flags: number, structured: boolean, e
   return { error: NBD_EINVAL, text };
 }
 
-/** For a range that is none of this export, or a change of one that is read-only. */
-export function rangeRefusal(
-  exported: Exported,
-  command: string,
-  changes: boolean,
-  offset: number,
-  length: number,
-): Refusal | undefined {
-  if (changes && !exported.writable) return { error: NBD_EPERM, text: "Export is read-only" };
+/**
+ * For a range that is none of this export, or a change of one that is read-only. The protocol's text wants ENOSPC past the
+ * end of writes, and EINVAL of reads and discards.
+ */
+export function rangeRefusal(exported: Exported, type: number, offset: number, length: number): Refusal | undefined {
+  const writes = type === CMD_WRITE || type === CMD_WRITE_ZEROES;
+  if ((writes || type === CMD_TRIM) && !exported.writable) return { error: NBD_EPERM, text: "Export is read-only" };
   if (offset > exported.length || length > exported.length - offset) {
     const text = `operation past EOF; From: ${offset}, Len: ${length}, Size: ${exported.length}`;
-    return { error: changes ? NBD_ENOSPC : NBD_EINVAL, text };
+    return { error: writes ? NBD_ENOSPC : NBD_EINVAL, text };
   }
   const { alignment } = exported;
   if (alignment === 1 || (offset % alignment === 0 && length % alignment === 0)) return undefined;
-  return { error: NBD_EINVAL, text: `${command} is not aligned to ${alignment} bytes` };
+  return { error: NBD_EINVAL, text: `${commandName(type)} is not aligned to ${alignment} bytes` };
 }
 
 export function tooLong(exported: Exported, length: number): Refusal {

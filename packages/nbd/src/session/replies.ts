@@ -19,8 +19,9 @@ import {
 export interface Answered {
   readonly cookieHigh: number;
   readonly cookieLow: number;
-  /** Only extended replies repeat it. */
-  readonly offset: number;
+  /** Only extended replies repeat the offset. */
+  readonly offsetHigh: number;
+  readonly offsetLow: number;
 }
 
 export function putSimple(view: DataView, at: number, to: Answered, error: number): number {
@@ -53,7 +54,8 @@ function putChunk(
     view.setUint32(at + 16, length);
     return at + STRUCTURED_REPLY_BYTES;
   }
-  putUint64(view, at + 16, to.offset);
+  view.setUint32(at + 16, to.offsetHigh);
+  view.setUint32(at + 20, to.offsetLow);
   putUint64(view, at + 24, length);
   return at + EXTENDED_REPLY_BYTES;
 }

@@ -5,12 +5,17 @@
 import assert from "node:assert";
 import { receiveMessageOnPort } from "node:worker_threads";
 import {
+  EAGAIN,
+  EINTR,
+  EINVAL,
+  errnoText,
   EventPoll,
   POLLERR,
   POLLHUP,
   POLLIN,
   POLLOUT,
-  closeFile,
+  ReadRing,
+  setSocketBuffers,
   shutdownSocket,
   silenceDoorbell,
 } from "@heirloom/block";
@@ -23,21 +28,28 @@ import { InputBuffers } from "./input.ts";
 import { OutputBlocks } from "./output-blocks.ts";
 import type { Parked, Parking } from "./parking.ts";
 import { PayloadMemory } from "./payload-memory.ts";
+import { Traffic } from "./traffic.ts";
 import * as layout from "./work-layout.ts";
 import { WorkQueue } from "./work-queue.ts";
 
 const bellTag = 0;
 
-/** Requests that helpers have of one export at most; fewer where a thread serves many, so that one that hangs leaves room. */
-const SLOTS_AN_EXPORT = 16;
+/** Requests of one export that wait for a slot; then none that need payload memory come on top. */
+const CROWD = 32;
+
+/** Reads of cold data that one thread has under way in the kernel; a power of two. */
+const RING_ENTRIES = 256;
 
 /** An export with its requests that wait for a slot. */
 interface Served {
   readonly exported: Exported;
+  readonly traffic: Traffic;
   readonly connections: Set<Connection>;
   readonly waiting: Parked[];
   /** Slots that helpers have. */
   taken: number;
+  /** Reads that the kernel has. */
+  reading: number;
   /** Nobody is to be served any more; it is let go of when nothing uses it. */
   ending: boolean;
 }
@@ -54,6 +66,11 @@ export class Session implements ConnectionThread {
   readonly #queue: WorkQueue;
   readonly #memory: PayloadMemory;
   readonly #freeSlots: number[] = [];
+  /** For reads of plain files: made for the first one; undefined where it is not to be had. */
+  #ring: ReadRing | undefined;
+  #ringAsked = false;
+  readonly #inRing = new Map<number, Parked>();
+  #nextRead = 0;
   readonly #parked = new Map<number, Parked>();
   /** Whose requests a parking has. */
   readonly #connectionOf = new WeakMap<Parking, Connection>();
@@ -85,9 +102,11 @@ export class Session implements ConnectionThread {
 
   /** Returns when it was told to end and serves nobody any more. */
   async run(): Promise<void> {
+    this.#say({ type: "opened", fd: this.#poll.fd });
     this.#poll.add(this.#options.doorbell, POLLIN, bellTag);
     await this.#takeMessages(); // those that came before the doorbell was watched
     while (!this.#ending || this.#served.size > 0) {
+      this.#ring?.submit();
       const ready = this.#poll.wait(this.#patienceMs());
       let rang = false;
       for (let index = 0; index < ready; index++) {
@@ -103,7 +122,6 @@ export class Session implements ConnectionThread {
       if (this.#starved.size > 0) this.#feed();
       if (this.#parked.size > 0) this.#lookForHelp();
     }
-    closeFile(this.#poll.fd);
   }
 
   // For connections.
@@ -113,23 +131,56 @@ export class Session implements ConnectionThread {
     return exported.prompt && this.#servesOneDisk;
   }
 
+  isCrowded(exported: Exported): boolean {
+    return this.#servedOf(exported.id).waiting.length >= CROWD;
+  }
   allocate(length: number): number {
     return this.#memory.allocate(length);
   }
-  freePayload(parked: Parked): void {
-    if (parked.place !== -1) this.#memory.free(parked.place, parked.placeBytes);
+  takeLastPlace(): number {
+    return this.#memory.takeLastPlace();
+  }
+  freePayload({ parking, place, placeBytes }: Parked): void {
+    if (place === -1) return;
+    parking.held--;
+    this.#memory.free(place, placeBytes);
   }
   park(parked: Parked): void {
     const served = this.#servedOf(parked.exported.id);
+    if (parked.operation === layout.workRead && this.#readByRing(parked, served)) return;
     served.waiting.push(parked);
     this.#submit(served);
+  }
+
+  /** @returns false where a helper must do it */
+  #readByRing(parked: Parked, served: Served): boolean {
+    const file = parked.exported.disk?.readsFrom;
+    if (file === undefined) return false;
+    if (!this.#ringAsked) {
+      this.#ringAsked = true;
+      const ring = ReadRing.open(RING_ENTRIES, this.#options.doorbell);
+      if (typeof ring !== "number") {
+        this.#ring = ring;
+        this.#say({ type: "opened", fd: ring.fd });
+      }
+    }
+    const tag = this.#nextRead;
+    const buffer = this.payload.subarray(parked.data, parked.data + parked.length);
+    if (this.#ring?.read(file.fd, buffer, parked.offset + file.shift, tag) !== true) return false;
+    this.#nextRead = (tag + 1) >>> 0;
+    this.#inRing.set(tag, parked);
+    served.reading++;
+    return true;
   }
 
   // Helpers.
 
   #submit(served: Served): void {
-    const most = Math.max(2, Math.min(SLOTS_AN_EXPORT, Math.floor(layout.SLOTS_A_THREAD / this.#served.size)));
-    while (served.waiting.length > 0 && served.taken < most) {
+    const most = Math.min(layout.SLOTS_AN_EXPORT, Math.floor(layout.SLOTS_A_THREAD / this.#served.size));
+    const { helpersMax } = this.#options;
+    while (served.waiting.length > 0) {
+      const more = served.taken < most && this.#queue.busy < helpersMax;
+      if (!more && served.taken >= layout.SLOTS_FOR_ITSELF) return;
       const slot = this.#freeSlots.pop();
       if (slot === undefined) return;
       const parked = served.waiting.shift();
@@ -142,25 +193,43 @@ export class Session implements ConnectionThread {
     }
   }
 
+  #readDone(tag: number, result: number, done: Answers): void {
+    const parked = this.#inRing.get(tag);
+    assert(parked !== undefined, "a completion is of a read that was asked for");
+    this.#inRing.delete(tag);
+    const served = this.#servedOf(parked.exported.id);
+    served.reading--;
+    if (result === parked.length) addAnswer(done, { parked, errno: 0, found: 0 });
+    else if (result >= 0 || result === -EAGAIN || result === -EINTR || result === -EINVAL) {
+      // The end of a file, a signal, or a kernel whose rings know no reads: the long way.
+      served.waiting.push(parked);
+      this.#submit(served);
+    } else addAnswer(done, { parked, errno: -result, found: 0 });
+  }
+
   #patienceMs(): number {
+    if (this.#ring?.isBehind === true) return 1;
     if (this.#starved.size > 0) return limits.STARVED_MS;
-    return this.#parked.size > 0 ? limits.UNHEARD_MS : -1;
+    return this.#parked.size > 0 ? limits.UNHEARD_MS : limits.IDLE_MS;
   }
 
   /**
    * Two sessions may have seen the same helper asleep: it takes one's request, and if it hangs in that one nobody comes for
-   * the other's.
+   * the other's. And a helper may have died when it was done and had not rung.
    */
   #lookForHelp(): void {
     const now = performance.now();
     if (now - this.#lookedForHelp < limits.UNHEARD_MS) return;
     this.#lookedForHelp = now;
-    if (this.#queue.idleHelpers > 0) return;
+    let wanted = false;
+    let unheard = false;
     for (const slot of this.#parked.keys()) {
-      if (this.#queue.state(slot) !== layout.slotReady) continue;
-      this.#say({ type: "helpWanted" });
-      return;
+      const state = this.#queue.state(slot);
+      if (state === layout.slotReady) wanted = true;
+      else if (state === layout.slotDone) unheard = true;
     }
+    if (wanted && this.#queue.idleHelpers === 0) this.#say({ type: "helpWanted" });
+    if (unheard) this.#takeAnswers();
   }
 
   #fill(slot: number, parked: Parked): void {
@@ -177,7 +246,8 @@ export class Session implements ConnectionThread {
   }
 
   #takeAnswers(): void {
-    const done = new Map<Parking, { parked: Parked; errno: number; found: number }[]>();
+    const done: Answers = new Map();
+    this.#ring?.take((tag, result) => this.#readDone(tag, result, done));
     for (const [slot, parked] of this.#parked) {
       if (this.#queue.state(slot) !== layout.slotDone) continue;
       const errno = this.#queue.get(slot, layout.errnoField);
@@ -186,9 +256,7 @@ export class Session implements ConnectionThread {
       this.#queue.free(slot);
       this.#freeSlots.push(slot);
       this.#servedOf(parked.exported.id).taken--;
-      const answers = done.get(parked.parking);
-      if (answers === undefined) done.set(parked.parking, [{ parked, errno, found }]);
-      else answers.push({ parked, errno, found });
+      addAnswer(done, { parked, errno, found });
     }
     if (done.size === 0) return;
     // One connection after the other: replies gather in one block, which each must have sent before the next one's turn.
@@ -243,6 +311,7 @@ export class Session implements ConnectionThread {
     if (!this.#connections.delete(connection.tag)) return;
     connection.die(connection.ended ?? "closed");
     this.#starved.delete(connection);
+    if (!connection.saidGoodbye) this.#withdraw(connection);
     this.#poll.remove(connection.fd);
     shutdownSocket(connection.fd);
     const served = this.#servedOf(connection.exported.id);
@@ -251,6 +320,27 @@ export class Session implements ConnectionThread {
     const reason = connection.ended ?? "closed";
     this.#say({ type: "closed", connection: connection.id, reason, requests: connection.requests });
     this.#letGo(served);
+  }
+
+  /**
+   * A client that is gone without a goodbye comes back, and asks again for what was not answered. What nobody has begun to do
+   * is not done: it would come late, over what the client has written since.
+   */
+  #withdraw({ parking, exported }: Connection): void {
+    const served = this.#servedOf(exported.id);
+    const waiting = served.waiting.splice(0);
+    for (const parked of waiting) {
+      if (parked.parking === parking) this.freePayload(parked);
+      else served.waiting.push(parked);
+    }
+    for (const [slot, parked] of this.#parked) {
+      if (parked.parking !== parking || !this.#queue.withdraw(slot)) continue;
+      this.#parked.delete(slot);
+      this.#freeSlots.push(slot);
+      served.taken--;
+      this.freePayload(parked);
+    }
+    this.#submit(served);
   }
 
   #countDisks(): void {
@@ -264,14 +354,16 @@ export class Session implements ConnectionThread {
     const served = this.#servedOf(posted.export);
     const tag = this.#nextTag;
     this.#nextTag = tag === 2 ** 31 - 1 ? 1 : tag + 1;
-    const connection = new Connection(this, posted, served.exported, tag);
+    const connection = new Connection(this, posted, served.exported, served.traffic, tag);
     this.#connectionOf.set(connection.parking, connection);
     served.connections.add(connection);
     this.#countDisks();
     this.#connections.set(tag, connection);
     if (served.ending) connection.end("the export is gone");
+    setSocketBuffers(posted.fd, limits.SOCKET_BYTES);
     connection.events = POLLIN;
-    this.#poll.add(posted.fd, POLLIN, tag);
+    const errno = this.#poll.add(posted.fd, POLLIN, tag);
+    if (errno !== 0) connection.die(`it cannot be watched: ${errnoText(errno)}`);
     connection.turn();
     this.#settle(connection);
   }
@@ -287,20 +379,26 @@ export class Session implements ConnectionThread {
         case "export": {
           const exported = await Exported.open(message.export, this.#thread);
           if (exported.disk !== undefined) exported.disk.patient = false;
-          this.#served.set(exported.id, { exported, connections: new Set(), waiting: [], taken: 0, ending: false });
+          const traffic = new Traffic(message.export.traffic, this.#options.index);
+          const fresh = { connections: new Set<Connection>(), waiting: [], taken: 0, reading: 0, ending: false };
+          this.#served.set(exported.id, { exported, traffic, ...fresh });
           break;
         }
         case "connection":
           this.#open(message.connection);
           break;
-        case "endExport":
-          this.#endExport(this.#servedOf(message.export), message.hard);
+        case "endExport": {
+          // Told once more to be hard, it may have been let go of already.
+          const served = this.#served.get(message.export);
+          if (served !== undefined) this.#endExport(served, message.hard);
           break;
+        }
         case "endConnection":
           this.#endConnection(message.connection);
           break;
         case "end":
           this.#ending = true;
+          break;
       }
     }
   }
@@ -326,7 +424,8 @@ export class Session implements ConnectionThread {
   }
 
   #letGo(served: Served): void {
-    if (!served.ending || served.connections.size > 0 || served.taken > 0 || served.waiting.length > 0) return;
+    const underWay = served.taken + served.reading + served.waiting.length;
+    if (!served.ending || served.connections.size > 0 || underWay > 0) return;
     served.exported.close();
     if (this.#served.delete(served.exported.id)) this.#say({ type: "letGo", export: served.exported.id });
   }
@@ -340,6 +439,19 @@ export class Session implements ConnectionThread {
   #say(message: FromSession): void {
     this.#thread.port.postMessage(message);
   }
+}
+
+/** What helpers and the kernel have done, for each whose requests they were. */
+type Answers = Map<Parking, Answer[]>;
+interface Answer {
+  readonly parked: Parked;
+  readonly errno: number;
+  readonly found: number;
+}
+function addAnswer(answers: Answers, answer: Answer): void {
+  const others = answers.get(answer.parked.parking);
+  if (others === undefined) answers.set(answer.parked.parking, [answer]);
+  else others.push(answer);
 }
 
 export async function serve(thread: ServiceThread): Promise<void> {

@@ -7,11 +7,12 @@
  * | `news` | counted up when main has posted to helpers' ports | main |
  * | `idle` | helpers that sleep, or are about to | helpers |
  * | `stop` | 1: helpers end | main |
+ * | `busy` | slots that are not free | sessions; main for one that died |
  * | `ready` bits | a slot may be ready: a hint, never missing for one that is | set by its session; cleared by who took it |
  *
  * | slot's field | holds | written by |
  * |---|---|---|
- * | `state` | free, ready, done, or `taken` + the participant's number of the helper that has it | session: free to ready, done to free; helper: ready to taken (compare-exchange), taken to done; main: for a helper that died |
+ * | `state` | free, ready, done, or `taken` + the participant's number of the helper that has it | session: free to ready, ready to free (compare-exchange), done to free; helper: ready to taken (compare-exchange), taken to done; main: for a helper that died |
  * | the others | the request; then its errno | session while free; helper, before done |
  *
  * Every slot belongs to one session thread for good, which alone fills and frees it, so there is no queue that a dying
@@ -21,7 +22,8 @@ export const workWord = 0;
 export const newsWord = 16;
 export const idleWord = 32;
 export const stopWord = 48;
-export const readyStart = 64;
+export const busyWord = 64;
+export const readyStart = 80;
 
 export const slotFree = 0;
 export const slotReady = 1;
@@ -30,6 +32,14 @@ export const slotTaken = 16;
 
 /** Requests of one thread that helpers can have at once. */
 export const SLOTS_A_THREAD = 64;
+
+/** Of those, requests of one export at most; fewer where a thread serves many, so that one that hangs leaves room. */
+export const SLOTS_AN_EXPORT = 16;
+/**
+ * Whatever hangs, each export may have so many on each of its threads, and there is a helper for each: the others are for
+ * whoever comes first.
+ */
+export const SLOTS_FOR_ITSELF = 2;
 
 export const stateField = 0;
 export const operationField = 1;
@@ -73,7 +83,7 @@ export function readyWords(slots: number): number {
 export function slotsStart(slots: number): number {
   return readyStart + Math.ceil(readyWords(slots) / 16) * 16;
 }
-/** Words, then numbers: 4 x (64 header + ready bits + 16 a slot) + 8 x 4 a slot. */
+/** Words, then numbers: 4 x (80 header + ready bits + 16 a slot) + 8 x 4 a slot. */
 export function numbersStart(slots: number): number {
   return (slotsStart(slots) + slots * slotWords) * 4;
 }

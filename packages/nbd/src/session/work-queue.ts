@@ -40,16 +40,31 @@ export class WorkQueue {
 
   /** Session: the slot is filled. */
   submit(slot: number): void {
+    Atomics.add(this.words, layout.busyWord, 1);
     Atomics.store(this.words, this.field(slot, layout.stateField), layout.slotReady);
     Atomics.or(this.words, layout.readyStart + (slot >>> 5), 1 << (slot & 31));
     Atomics.add(this.words, layout.workWord, 1);
     Atomics.notify(this.words, layout.workWord, 1);
   }
+  /** Session: nobody is to do it any more. @returns false if a helper has it, or had it */
+  withdraw(slot: number): boolean {
+    const state = this.field(slot, layout.stateField);
+    // The hint that is left is one too many, as after a death.
+    if (Atomics.compareExchange(this.words, state, layout.slotReady, layout.slotFree) !== layout.slotReady)
+      return false;
+    Atomics.sub(this.words, layout.busyWord, 1);
+    return true;
+  }
   /** Session: the answer was taken. */
   free(slot: number): void {
+    Atomics.sub(this.words, layout.busyWord, 1);
     Atomics.store(this.words, this.field(slot, layout.stateField), layout.slotFree);
   }
 
+  /** Requests that helpers have or will have, of all threads. */
+  get busy(): number {
+    return Atomics.load(this.words, layout.busyWord);
+  }
   get idleHelpers(): number {
     return Atomics.load(this.words, layout.idleWord);
   }

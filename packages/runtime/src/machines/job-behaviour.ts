@@ -152,9 +152,10 @@ export function ioStop(context: JobContext, event: EventOf<"ioError">, paused: b
 
 function endNotice(context: JobContext): readonly JobEffect[] {
   if (!context.started) return [];
-  const about = { type: "event", jobType: "backup", device: context.id, speed: context.speed } as const;
-  if (context.cancelled) return [{ ...about, name: "BLOCK_JOB_CANCELLED" }];
-  return [{ ...about, name: "BLOCK_JOB_COMPLETED", ...(context.error === null ? {} : { error: context.error }) }];
+  const { id: device, speed, cancelled, error } = context;
+  const name = cancelled ? "BLOCK_JOB_CANCELLED" : "BLOCK_JOB_COMPLETED";
+  const told = cancelled || error === null ? {} : { error };
+  return [{ type: "event", name, jobType: "backup", device, speed, ...told }];
 }
 
 /** `vanishes`: auto-dismiss, or it never started. */

@@ -79,16 +79,24 @@ function refuseName(name: string): Refusal | undefined {
   return undefined;
 }
 
+/** What `storeRefusal` says of a driver that stores no bitmaps at all. */
+export const storesNone = "Operation not supported";
+
 function refuseStoring(node: NodeFacts, name: string, granularity: number): Refusal | undefined {
+  const fields = { node: node.name, bitmap: name };
+  if (node.storeRefusal(name, granularity) === storesNone) {
+    return refusal("ERR_BITMAP_NOT_STORABLE", `Can't store persistent bitmaps to ${node.name}: ${storesNone}`, fields);
+  }
   const reason =
     Buffer.byteLength(name) > bitmapNameLengthMax
       ? `Name length exceeds maximum (${bitmapNameLengthMax} characters)`
       : node.storeRefusal(name, granularity);
   if (reason === undefined) return undefined;
-  return refusal("ERR_BITMAP_NOT_STORABLE", `Can't make bitmap '${name}' persistent in '${node.name}': ${reason}`, {
-    node: node.name,
-    bitmap: name,
-  });
+  return refusal(
+    "ERR_BITMAP_NOT_STORABLE",
+    `Can't make bitmap '${name}' persistent in '${node.name}': ${reason}`,
+    fields,
+  );
 }
 
 function refuseTypes(request: BitmapAddRequest): Refusal | undefined {
@@ -117,9 +125,10 @@ export function checkBitmapAdd(request: BitmapAddRequest, facts: Pick<Facts, "no
 
 function refuseNew(node: NodeFacts, name: string, granularity: number, persistent: boolean): Refusal | undefined {
   const fields = { node: node.name, bitmap: name };
-  if (node.bitmap(name) !== undefined) return refusal("ERR_BITMAP_EXISTS", `Bitmap already exists: ${name}`, fields);
+  // Whether it could be stored comes first, as in QEMU.
   const storing = persistent ? refuseStoring(node, name, granularity) : undefined;
   if (storing !== undefined) return storing;
+  if (node.bitmap(name) !== undefined) return refusal("ERR_BITMAP_EXISTS", `Bitmap already exists: ${name}`, fields);
   if (Buffer.byteLength(name) > bitmapNameLengthMax) {
     return refusal("ERR_BITMAP_NAME", `Bitmap name too long: ${name}`, fields);
   }

@@ -1,0 +1,100 @@
+/** What the command says of itself, and how shells complete it. */
+import { readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { heirloom, needTool, run, runHeirloom, scratchDirectory } from "./command.fixture.ts";
+
+test("the version is the package's", async () => {
+  const manifest = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+    version: string;
+  };
+  for (const flag of ["--version", "-V"]) {
+    expect(await runHeirloom([flag])).toEqual({ status: 0, output: `${manifest.version}\n`, errors: "" });
+  }
+});
+
+test("without a command, and with --help, it says what there is", async () => {
+  const help = await runHeirloom(["--help"]);
+  expect(help).toMatchObject({ status: 0, errors: "" });
+  expect(help.output).toMatch(/^ {2}serve +Put disks on a socket/m);
+  expect(help.output).toMatch(/^ {2}pull +Copy an NBD export/m);
+  expect(await runHeirloom([])).toEqual(help);
+  expect(await runHeirloom(["-h"])).toEqual(help);
+});
+
+for (const command of ["serve", "pull"]) {
+  test(`heirloom ${command} --help fits a terminal`, async () => {
+    const { status, output, errors } = await runHeirloom([command, "--help"]);
+    expect({ status, errors }).toEqual({ status: 0, errors: "" });
+    const [usage, ...rest] = output.split("\n").slice(1);
+    expect(usage.length).toBeLessThan(130);
+    for (const line of rest) expect(line.length, line).toBeLessThan(120);
+    expect(output).not.toContain("\x1b");
+  });
+}
+
+test("a command that is misspelt is told what was meant: status 2", async () => {
+  const { status, output, errors } = await runHeirloom(["serv"]);
+  expect({ status, output }).toEqual({ status: 2, output: "" });
+  expect(errors).toBe("heirloom: no command 'serv'; did you mean 'serve'?\n  'heirloom --help' lists them.\n");
+});
+
+const proposals: [words: string[], proposed: string[]][] = [
+  [["s"], ["serve"]],
+  [[""], ["serve", "pull", "completion"]],
+  [
+    ["serve", "vm.raw", "--s"],
+    ["--socket", "--stop-timeout"],
+  ],
+  [["serve", "--format", ""], ["raw"]],
+  [["pull", "--bi"], ["--bitmap"]],
+  [
+    ["completion", ""],
+    ["bash", "zsh", "fish"],
+  ],
+  [["serve", ""], []],
+  [["nonsense", "x"], []],
+];
+for (const [words, proposed] of proposals) {
+  test(`'heirloom ${words.join(" ")}' may become ${proposed.join(", ") || "a file's name"}`, async () => {
+    const { status, output } = await runHeirloom(["complete", "--", ...words]);
+    expect({ status, lines: output.split("\n").filter((line) => line !== "") }).toEqual({ status: 0, lines: proposed });
+  });
+}
+
+test("bash completes with the script that is printed", async (context) => {
+  needTool(context, "bash");
+  // `heirloom` in the shell is the command under test; COMP_WORDS is what bash gives to a completion.
+  const program = `
+    heirloom() { "${process.execPath}" "${heirloom}" "$@"; }
+    source <(heirloom completion bash)
+    complete -p heirloom
+    COMP_WORDS=(heirloom serve vm.raw --rea) COMP_CWORD=3
+    _heirloom
+    printf '<%s>\\n' "\${COMPREPLY[@]}"`;
+  const { status, output, errors } = await run("bash", ["-c", program]);
+  expect({ status, errors }).toEqual({ status: 0, errors: "" });
+  expect(output).toBe("complete -o default -F _heirloom heirloom\n<--read-only>\n");
+});
+
+for (const shell of ["zsh", "fish"]) {
+  test(`the script for ${shell} is one that it parses`, async (context) => {
+    if ((await run("sh", ["-c", `command -v ${shell}`])).status !== 0) context.skip(`${shell} is not installed`);
+    const { output } = await runHeirloom(["completion", shell]);
+    expect(await run(shell, ["-n", "-c", output])).toMatchObject({ status: 0, errors: "" });
+  });
+}
+
+test("a shell that is not known is refused: status 2", async () => {
+  const { status, errors } = await runHeirloom(["completion", "csh"]);
+  expect(status).toBe(2);
+  expect(errors).toContain("'csh' is no shell that is known; expected bash, zsh, fish");
+});
+
+test("HEIRLOOM_DEBUG=1 shows where a failure came from, and nothing else does", async () => {
+  const directory = scratchDirectory();
+  const args = ["serve", "nowhere.raw", "--socket", "s"];
+  const quiet = await runHeirloom(args, { cwd: directory });
+  expect(quiet.errors).not.toMatch(/^ +at /m);
+  const env = { ...process.env, HEIRLOOM_DEBUG: "1" };
+  expect((await runHeirloom(args, { cwd: directory, env })).errors).toMatch(/^ +at /m);
+});

@@ -1,0 +1,186 @@
+/** The program as a process: how it starts, what it leaves, how it ends. */
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { QmpClient } from "@heirloom/qmp";
+import { expect, onTestFinished, test } from "vitest";
+import { shutdownDeadlineMs } from "./daemon.ts";
+
+const program = fileURLToPath(new URL("../../dist/storage-daemon/main.js", import.meta.url));
+
+function scratch(): string {
+  const directory = mkdtempSync(join(tmpdir(), "heirloom-daemon-"));
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+function run(...words: string[]): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, [program, ...words], { encoding: "utf8", timeout: 20_000 });
+}
+
+async function start(path: string, ...words: string[]): Promise<{ child: ChildProcess; client: QmpClient }> {
+  const monitor = ["--chardev", `socket,id=m,path=${path},server=on,wait=off`, "--monitor", "m"];
+  const child = spawn(process.execPath, [program, ...words, ...monitor], { stdio: ["ignore", "pipe", "pipe"] });
+  onTestFinished(() => void child.kill("SIGKILL"));
+  return { child, client: await connect(path) };
+}
+
+async function connect(path: string): Promise<QmpClient> {
+  for (;;) {
+    const client = await QmpClient.connect({ path }).catch(() => undefined);
+    if (client !== undefined) {
+      onTestFinished(() => client.close());
+      return client;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** What /proc says of a process. */
+function status(pid: number, name: string): number {
+  const line = readFileSync(`/proc/${pid}/status`, "utf8")
+    .split("\n")
+    .find((one) => one.startsWith(`${name}:`));
+  return Number(/\d+/.exec(line ?? "")?.[0]);
+}
+
+test("help, version and object help are told, and end it well", () => {
+  expect(run("--help")).toMatchObject({ status: 0, stderr: "" });
+  expect(run("--help").stdout).toContain("--blockdev [driver=]<driver>[,node-name=<N>]");
+  expect(run("-V").stdout).toMatch(/^heirloom-storage-daemon version \d/);
+  expect(run("--object", "help").stdout).toContain("  throttle-group\n");
+  expect(run("--object", "secret,help").stdout).toMatch(/^secret options:\n.*data=<string>/s);
+});
+
+test("a bad option ends it with status 1 and one line, and leaves no socket", () => {
+  const path = join(scratch(), "qmp");
+  const { status: code, stderr } = run("--chardev", `socket,id=m,path=${path},server=on,wait=off`, "--blockdev", "zz");
+  expect(code).toBe(1);
+  expect(stderr).toBe("heirloom-storage-daemon: --blockdev zz: Parameter 'driver' does not accept value 'zz'\n");
+  expect(existsSync(path)).toBe(false);
+});
+
+test.for(["SIGTERM", "SIGINT", "SIGHUP", "quit"] as const)(
+  "%s: jobs are cancelled and told of, the image is let go of, the socket and the pidfile go, status 0",
+  async (how) => {
+    const directory = scratch();
+    const [path, pidfile, image] = ["qmp", "pid", "disk"].map((name) => join(directory, name));
+    writeFileSync(image, new Uint8Array(2 ** 20).fill(1));
+    const { child, client } = await start(
+      path,
+      "--pidfile",
+      pidfile,
+      "--blockdev",
+      `file,node-name=d,filename=${image}`,
+    );
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    await client.execute("blockdev-add", { driver: "null-co", "node-name": "t", size: 2 ** 20 });
+    await client.execute("blockdev-backup", { "job-id": "j", device: "d", target: "t", sync: "none" });
+    expect(Number(readFileSync(pidfile, "utf8"))).toBe(child.pid);
+    const told: string[] = [];
+    const events = (async () => {
+      for await (const event of client.events())
+        told.push(event.name === "JOB_STATUS_CHANGE" ? event.data.status : event.name);
+    })();
+    if (how === "quit") await client.execute("quit");
+    else child.kill(how);
+    const [code] = (await once(child, "exit")) as [number | null];
+    await events;
+    expect(code).toBe(0);
+    expect(told).toEqual(["aborting", "BLOCK_JOB_CANCELLED", "concluded", "null", "CONNECTION_LOST"]);
+    expect([existsSync(path), existsSync(pidfile)]).toEqual([false, false]);
+  },
+);
+
+test("--daemonize: the parent ends when everything is set up, and the daemon goes on without it", async () => {
+  const directory = scratch();
+  const [path, pidfile] = ["qmp", "pid"].map((name) => join(directory, name));
+  const monitor = ["--chardev", `socket,id=m,path=${path},server=on,wait=off`, "--monitor", "m"];
+  expect(run(...monitor, "--pidfile", pidfile, "--daemonize")).toEqual(
+    expect.objectContaining({ status: 0, stdout: "", stderr: "" }),
+  );
+  const pid = Number(readFileSync(pidfile, "utf8"));
+  onTestFinished(() => void spawnSync("kill", ["-9", String(pid)]));
+  const client = await connect(path);
+  await client.execute("blockdev-add", { driver: "null-co", "node-name": "n" });
+  const gone = client.events().next();
+  await client.execute("quit");
+  await gone;
+  expect(run("--daemonize", "--pidfile", pidfile, "--blockdev", "zz")).toMatchObject({
+    status: 1,
+    stderr: "heirloom-storage-daemon: --blockdev zz: Parameter 'driver' does not accept value 'zz'\n",
+  });
+  expect(existsSync(pidfile)).toBe(false);
+});
+
+test("a device that hangs does not keep it: it ends within its deadline", async (context) => {
+  if (spawnSync("sh", ["-c", "command -v qemu-storage-daemon"]).status !== 0) {
+    if (process.env.CI) throw new Error("qemu-storage-daemon is not installed, and CI must have it");
+    context.skip("qemu-storage-daemon is not installed");
+  }
+  const directory = scratch();
+  const socket = join(directory, "nbd");
+  const far = spawn("qemu-storage-daemon", [
+    ...["--blockdev", "null-co,node-name=t,size=1048576", "--nbd-server", `addr.type=unix,addr.path=${socket}`],
+    ...["--export", "nbd,id=e,node-name=t,writable=on"],
+  ]);
+  onTestFinished(() => void far.kill("SIGKILL"));
+  while (!existsSync(socket)) await new Promise((resolve) => setTimeout(resolve, 5));
+  const { child, client } = await start(join(directory, "qmp"));
+  const image = join(directory, "disk");
+  writeFileSync(image, new Uint8Array(2 ** 20).fill(1));
+  await client.execute("blockdev-add", { driver: "file", "node-name": "d", filename: image });
+  await client.execute("block-dirty-bitmap-add", { node: "d", name: "b" });
+  const server = { type: "unix", path: socket } as const;
+  await client.execute("blockdev-add", { driver: "nbd", "node-name": "t", server, export: "t" });
+  far.kill("SIGSTOP");
+  const backup = {
+    "job-id": "j",
+    device: "d",
+    target: "t",
+    sync: "full",
+    bitmap: "b",
+    "bitmap-mode": "always",
+  } as const;
+  await client.execute("blockdev-backup", backup);
+  const from = performance.now();
+  await client.execute("quit");
+  const [code] = (await once(child, "exit")) as [number | null];
+  expect(code).toBe(0);
+  expect(performance.now() - from).toBeLessThan(shutdownDeadlineMs + 2000);
+});
+
+test("--log-format json: lines are JSON", () => {
+  const { stderr } = run("--log-format", "json", "--blockdev", "zz");
+  expect(JSON.parse(stderr)).toMatchObject({
+    name: "heirloom-storage-daemon",
+    msg: expect.stringContaining("--blockdev zz"),
+  });
+});
+
+test("a monitor on standard input and output is greeted and answered", async () => {
+  const child = spawn(process.execPath, [program, "--chardev", "stdio,id=m", "--monitor", "m"]);
+  onTestFinished(() => void child.kill("SIGKILL"));
+  child.stdin.write('{"execute":"qmp_capabilities"}{"execute":"quit"}');
+  let text = "";
+  child.stdout.on("data", (chunk: Buffer) => (text += chunk.toString()));
+  const [code] = (await once(child, "exit")) as [number | null];
+  expect(code).toBe(0);
+  expect(text.split("\r\n")).toEqual([expect.stringMatching(/^\{"QMP"/), '{"return": {}}', '{"return": {}}', ""]);
+});
+
+test("idle with one disk it stays under 90 MiB; before there is one, nothing of the runtime is loaded", async () => {
+  const directory = scratch();
+  const { child, client } = await start(join(directory, "qmp"));
+  const image = join(directory, "disk");
+  writeFileSync(image, "");
+  const before = status(child.pid!, "Threads");
+  await client.execute("query-version");
+  expect(status(child.pid!, "Threads")).toBe(before);
+  await client.execute("blockdev-add", { driver: "file", "node-name": "d", filename: image });
+  expect(status(child.pid!, "Threads")).toBeLessThanOrEqual(before + 2);
+  expect(status(child.pid!, "VmRSS")).toBeLessThan(90 * 1024);
+});

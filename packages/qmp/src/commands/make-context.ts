@@ -1,0 +1,28 @@
+import type { Runtime } from "@heirloom/runtime";
+import { NodeGraph } from "../graph/node-graph.ts";
+import { ThrottleGroups } from "../graph/throttle-groups.ts";
+import type { CommandContext, Emit, Exclusive } from "./context.ts";
+import { CreateJobs } from "./create-jobs.ts";
+import { ObjectStore } from "./object-store.ts";
+
+export function makeContext(runtime: Runtime, emit: Emit): CommandContext {
+  const groups = new ThrottleGroups();
+  const objects = new ObjectStore(groups);
+  return {
+    runtime,
+    graph: new NodeGraph(runtime, groups, objects),
+    objects,
+    createJobs: new CreateJobs(emit),
+    emit,
+    exclusive: makeExclusive(),
+  };
+}
+
+function makeExclusive(): Exclusive {
+  let last: Promise<unknown> = Promise.resolve();
+  return (work) => {
+    const result = last.then(work);
+    last = result.catch(() => {});
+    return result;
+  };
+}

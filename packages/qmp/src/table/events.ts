@@ -1,0 +1,37 @@
+/** Events. */
+import { enumeration, type EventTable, int, optional, required, str, struct } from "../schema/type.ts";
+import { jobStatus, jobType } from "./jobs.ts";
+
+const counts = {
+  len: required(int, "bytes in all"),
+  offset: required(int, "bytes done"),
+  speed: required(int, "bytes a second; 0: unlimited"),
+};
+const about = { type: required(jobType, "what the job does"), device: required(str, "id of the job") };
+const operation = enumeration("IoOperationType", ["read", "write"], "kinds of I/O");
+const action = enumeration("BlockErrorAction", ["ignore", "report", "stop"], "what an error does");
+
+export const events: EventTable = {
+  JOB_STATUS_CHANGE: {
+    doc: "A job has gone on.",
+    data: struct("", "", { id: required(str, "id of the job"), status: required(jobStatus, "where it stands now") }),
+  },
+  BLOCK_JOB_COMPLETED: {
+    doc: "A job has ended, with success or with an error.",
+    data: struct("", "", { ...about, ...counts, error: optional(str, "why it failed") }),
+  },
+  BLOCK_JOB_CANCELLED: { doc: "A job was cancelled.", data: struct("", "", { ...about, ...counts }) },
+  BLOCK_JOB_PENDING: {
+    doc: "A job has done its work and waits for job-finalize.",
+    data: struct("", "", { type: about.type, id: required(str, "id of the job") }),
+  },
+  BLOCK_JOB_ERROR: {
+    doc: "A job met an I/O error.",
+    data: struct("", "", {
+      device: about.device,
+      operation: required(operation, "what failed"),
+      action: required(action, "what became of the job"),
+    }),
+  },
+  BLOCK_EXPORT_DELETED: { doc: "An export is gone.", data: struct("", "", { id: required(str, "its id") }) },
+};

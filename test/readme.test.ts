@@ -22,6 +22,7 @@ const readmes = [
   { name: "root", file: `${root}README.md`, cwd: `${root}test` },
   { name: "nbd", file: `${root}packages/nbd/README.md`, cwd: `${root}test` },
   { name: "engine", file: `${root}packages/engine/README.md`, cwd: `${root}packages/engine` },
+  { name: "journal", file: `${root}packages/journal/README.md`, cwd: `${root}test` },
 ];
 
 for (const { name, file, cwd } of readmes) {

@@ -7,6 +7,7 @@
  */
 const engine = (/** @type {string} */ name) => `/packages/engine/dist/${name}.js`;
 const region = "/packages/bitmap/dist/region.js";
+const journal = (/** @type {string} */ name) => `/packages/journal/dist/${name}.js`;
 
 /** @type {Fault[]} */
 export const faults = [
@@ -316,5 +317,73 @@ export const faults = [
       ],
     ],
     expect: /leaves a gate closed/,
+  },
+  {
+    name: "a granule counts as journaled before its block is written",
+    scenario: "journal",
+    edits: [
+      [
+        journal("block-bits"),
+        "const errno = this\\.#write\\(block, bits\\);",
+        "for (let word = 0; word < blockWords; word++) if (bits[word] !== 0) Atomics.or(this.#words, base + word, bits[word]); const errno = this.#write(block, bits);",
+      ],
+    ],
+    expect: /a kill here would lose/,
+  },
+  {
+    name: "a block is written from a snapshot taken outside its lock",
+    scenario: "journal",
+    edits: [
+      [
+        journal("block-bits"),
+        "if \\(!this\\.#take\\(block, patient\\)\\)",
+        "bits = bits.map((one, word) => one | Atomics.load(this.#words, base + word)); this.snapshot = bits; if (!this.#take(block, patient))",
+      ],
+      [journal("block-bits"), "Atomics\\.load\\(this\\.#words, base \\+ word\\) \\| added\\[word\\]", "added[word]"],
+    ],
+    expect: /a kill here would lose|is not in the file/,
+  },
+  {
+    name: "a fold has its bits in memory before they are in the journal",
+    scenario: "journal-fold",
+    edits: [
+      [
+        journal("block-bits"),
+        "const errno = this\\.#write\\(block, bits\\);",
+        "for (let word = 0; word < blockWords; word++) if (bits[word] !== 0) Atomics.or(this.#words, base + word, bits[word]); const errno = this.#write(block, bits);",
+      ],
+    ],
+    expect: /a kill here would lose/,
+  },
+  {
+    name: "a region is marked in memory before its record is synced",
+    scenario: "journal",
+    edits: [
+      [
+        journal("region-marks"),
+        "const errno = this\\.#write\\(\\[\\.\\.\\.kept",
+        "for (const region of fresh) this.#admit(region); const errno = this.#write([...kept",
+      ],
+    ],
+    expect: /a power loss here would lose/,
+  },
+  {
+    name: "settling does not wait for the writers inside",
+    scenario: "journal-settlers",
+    edits: [[journal("region-marks"), "if \\(!this\\.#access\\.waitOutside\\(\\)\\)\\s*return EAGAIN;", ""]],
+    expect: /a power loss here would lose/,
+    seeds: 30_000,
+  },
+  {
+    name: "settling clears a mark that was taken again",
+    scenario: "journal-settlers",
+    edits: [
+      [
+        journal("region-marks"),
+        "quiet\\.filter\\(\\(region\\) => !this\\.#has\\(this\\.#layout\\.markedWord, region\\)\\)",
+        "quiet",
+      ],
+    ],
+    expect: /a power loss here would lose/,
   },
 ];

@@ -42,4 +42,7 @@ export const scenarioThreads = {
   bitmap: 3,
   "bitmap-death": 3,
   "bitmap-fill": 3,
+  journal: 3,
+  "journal-settlers": 4,
+  "journal-fold": 4,
 };

@@ -13,6 +13,7 @@ const READ = "got==moment"; // what a reader got
 const SHUT = "!(shut"; // a write while the gate is shut
 const CUT = "moment_other<=moment[0]"; // a group's members at one cut
 const BITS = "parent[0]==((wrote[0]"; // the bitmap is what the table of outcomes says
+const CRASH = "assertion violated 0"; // a crash here would have lost a write's mark
 const DURABLE = "durable[0]==moment[0]";
 
 /** model, options, quick (part of `--quick`). */
@@ -35,6 +36,12 @@ const holds = [
   ["outcome.pml", "", true],
   ["outcome.pml", "-DMERGE", true],
   ["outcome.pml", "-DCLEAR", true],
+
+  ["journal.pml", "", true],
+  ["journal.pml", "-DBACKUP", true],
+  ["journal.pml", "-DFOLD", true],
+  ["journal.pml", "-DEARLY", true],
+  ["journal.pml", "-DPOWER", true],
 
   ["view.pml", "-DMOVER0=1 -DBREAK"],
   ["view.pml", "-DWIDE"],
@@ -73,6 +80,7 @@ const holds = [
   ["outcome.pml", "-DBREAK"],
   ["outcome.pml", "-DGROUP"],
   ["outcome.pml", "-DGROUP -DBREAK -DMODE=0"],
+  ["journal.pml", "-DPOWER -DSETTLERS=2"],
 ];
 
 /** model, number of the fault, options, what catches it. All of them are part of `--quick`. */
@@ -155,6 +163,18 @@ const faults = [
   ["outcome.pml", 14, "-DCLEAR", "parent[0]==wrote[0]"],
   ["outcome.pml", 15, "-DDISABLED", BITS],
   ["outcome.pml", 16, "", BITS],
+  ["journal.pml", 1, "", CRASH],
+  ["journal.pml", 2, "", CRASH],
+  ["journal.pml", 3, "-DPOWER", CRASH],
+  ["journal.pml", 4, "-DPOWER", CRASH],
+  ["journal.pml", 5, "-DPOWER", CRASH],
+  ["journal.pml", 6, "-DFOLD", CRASH],
+  ["journal.pml", 7, "-DBACKUP", "!(((l==0)&&frozen))"],
+  ["journal.pml", 8, "-DPOWER -DSETTLERS=2", CRASH],
+  ["journal.pml", 9, "-DEARLY", CRASH],
+  ["journal.pml", 10, "-DBACKUP", "!(((l==0)&&reused))"],
+  ["journal.pml", 11, "-DBACKUP", CRASH],
+  ["journal.pml", 12, "-DPOWER", CRASH],
 ];
 
 /** model, number of the probe, options. */

@@ -21,13 +21,16 @@ import {
   type StatusExtent,
 } from "@heirloom/block";
 import type { RegionReference } from "./arena.ts";
-import { markRecorders, preserveForViews } from "./disk-layers.ts";
+import { threadId } from "node:worker_threads";
+import { isReady, markRecorders, prepareGuards, preserveForViews } from "./disk-layers.ts";
 import { Gate } from "./gate.ts";
+import { waitOutside } from "./gatekeeper.ts";
 import * as layout from "./gate-layout.ts";
 import { decodeTable, tableArenaCount, type TableLayer } from "./table.ts";
 import type { ThreadContext } from "./thread-context.ts";
 import type { View } from "./view.ts";
 import { brokenSpillFull, brokenUnreadable } from "./view-layout.ts";
+import type { GuardContext } from "./write-guard.ts";
 
 /** No operation holds the gate longer than a write of this many bytes does. */
 export const pieceBytesMax: number = 1024 * 1024;
@@ -48,6 +51,9 @@ const timedOut = 110;
 /** EBADF, for a disk that was closed on this thread. */
 const badDescriptor = 9;
 
+/** A writer that makes room for marks waits so long for those inside the gate; then it begins anew. */
+const outsideMs = 200;
+
 const sleepWord = new Int32Array(new SharedArrayBuffer(4));
 function sleep(milliseconds: number): void {
   Atomics.wait(sleepWord, 0, 0, milliseconds);
@@ -65,6 +71,8 @@ export class DiskIo implements BlockNode {
   #generation = 0;
   #layers: readonly TableLayer[] = [];
   #hasViews = false;
+  #guarded = false;
+  #guardsMissing = false;
   #arenasWanted = 0;
   readonly #limits: RequestLimits;
   /**
@@ -249,6 +257,11 @@ export class DiskIo implements BlockNode {
       this.#gate.enter(operation);
       if (!this.#refresh()) {
         this.#gate.leave();
+        if (this.#guardsMissing) {
+          this.#context.loadGuards(); // once a thread
+          this.#guardsMissing = false;
+          continue;
+        }
         if (!this.patient) return EAGAIN;
         this.#context.arenas.catchUp(this.#arenasWanted);
         continue;
@@ -258,6 +271,11 @@ export class DiskIo implements BlockNode {
         this.#gate.leave();
         this.admitted = false;
         return EINVAL;
+      }
+      if (this.#guarded && !isReady(this.#layers, this.#base + offset, length)) {
+        const unready = this.#prepare(this.#base + offset, length);
+        if (unready !== 0) return unready;
+        continue; // from the top: what was prepared may have been for a table that is no longer in force
       }
       const seen = this.#hasViews ? this.#gate.progressSeen() : 0; // before the look for room
       const full = this.#preserve(this.#base + offset, length);
@@ -287,6 +305,25 @@ export class DiskIo implements BlockNode {
     }
   }
 
+  /** Leaves the gate, and does what the guards miss. @returns 0, or EAGAIN */
+  #prepare(offset: number, length: number): Errno {
+    this.#gate.leaveAside();
+    try {
+      return prepareGuards(this.#layers, offset, length, this.patient);
+    } finally {
+      this.#gate.comeBack();
+    }
+  }
+
+  get #guardContext(): GuardContext {
+    return {
+      arenas: this.#context.arenas,
+      holder: threadId + 1,
+      waitOutside: () => waitOutside(this.#gate.words, this.#context.registry.participantMax, outsideMs),
+      syncDisk: () => this.#node.flush(),
+    };
+  }
+
   #preserve(offset: number, length: number): View | undefined {
     if (!this.#hasViews) return undefined;
     try {
@@ -311,7 +348,7 @@ export class DiskIo implements BlockNode {
     return true;
   }
 
-  /** Inside the gate: takes the table in force. False if it needs arenas that this thread was not told of. */
+  /** Inside the gate: takes the table in force. False if it needs arenas or guards that this thread does not have yet. */
   #refresh(): boolean {
     const generation = this.#gate.generation();
     if (generation === this.#generation) return true;
@@ -324,7 +361,19 @@ export class DiskIo implements BlockNode {
     const table = new Float64Array(arenas.buffer(arena), offset, Atomics.load(words, layout.tableLengthWord));
     this.#arenasWanted = Math.max(this.#arenasWanted, tableArenaCount(table));
     if (!arenas.knows(this.#arenasWanted)) return false;
-    this.#layers = decodeTable(table, arenas);
+    const { guards } = this.#context;
+    let missing = false;
+    const layers = decodeTable(table, arenas, (row) => {
+      if (guards !== undefined) return guards.makeGuard(row, this.#guardContext);
+      missing = true;
+      return { ready: () => false, prepare: () => EAGAIN };
+    });
+    if (missing) {
+      this.#guardsMissing = true;
+      return false;
+    }
+    this.#layers = layers;
+    this.#guarded = this.#layers.some((layer) => layer.guard !== undefined);
     this.#hasViews = this.#layers.some((layer) => layer.views.length > 0);
     this.#length = this.#layers.find((layer) => layer.layer === this.#layer)?.length ?? 0;
     this.#generation = generation;

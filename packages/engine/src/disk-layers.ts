@@ -1,5 +1,5 @@
 /** What a guest's operation does for the table: preserve for the views, then mark in the recorders. */
-import type { BlockNode } from "@heirloom/block";
+import type { BlockNode, Errno } from "@heirloom/block";
 import { preserveFull, preserveRange } from "./preserve.ts";
 import type { TableLayer } from "./table.ts";
 import type { View } from "./view.ts";
@@ -24,6 +24,29 @@ export function preserveForViews(
     }
   }
   return undefined;
+}
+
+/** Inside the gate: whether the guards of all layers let `[offset, offset + length)` of the lowest node be written. */
+export function isReady(layers: readonly TableLayer[], offset: number, length: number): boolean {
+  for (const layer of layers) {
+    if (layer.guard === undefined) continue;
+    const from = Math.max(offset - layer.base, 0);
+    const to = Math.min(offset + length - layer.base, layer.length);
+    if (to > from && !layer.guard.ready(from, to - from)) return false;
+  }
+  return true;
+}
+
+/** Outside the gate: does what `isReady` missed. @returns 0, or EAGAIN */
+export function prepareGuards(layers: readonly TableLayer[], offset: number, length: number, patient: boolean): Errno {
+  for (const layer of layers) {
+    if (layer.guard === undefined) continue;
+    const from = Math.max(offset - layer.base, 0);
+    const to = Math.min(offset + length - layer.base, layer.length);
+    const errno = to > from ? layer.guard.prepare(from, to - from, patient) : 0;
+    if (errno !== 0) return errno;
+  }
+  return 0;
 }
 
 /** Inside the gate, before the device is written: a bitmap may say too much, never too little. */

@@ -12,12 +12,12 @@ import type { ArenaAnnouncement, ArenaQuestion } from "./arena-map.ts";
 import { EngineError } from "./engine-error.ts";
 import { EngineView, type EngineParts } from "./engine-view.ts";
 import { slotWord, kibibytesField, requestsField } from "./gate-layout.ts";
-import { vacate } from "./gatekeeper.ts";
+import { isAside, vacate } from "./gatekeeper.ts";
 import type { OpenedNode } from "./helper-tasks.ts";
 import { IoClient } from "./io-client.ts";
 import type { DiskHandle } from "./open-disk.ts";
 import { type LongTask, Pool, type ThreadEvent } from "./pool.ts";
-import { Recorder } from "./recorder.ts";
+import { type KeptRecorder, Recorder } from "./recorder.ts";
 import {
   participantCapacity,
   participantGone,
@@ -45,13 +45,20 @@ export interface EngineOptions {
   readonly ioThreadsMax?: number;
   /** Threads without work end after this, milliseconds; 10 s by default. */
   readonly idleTimeoutMs?: number;
+  /** File URL of what guards disks whose bitmaps are kept (write-guard.ts). */
+  readonly guardModule?: string;
 }
+
+/** Between two looks whether threads that stood aside are back. */
+const asideLookMs = 2;
 
 /** Granules of a bitmap that is folded on the main thread at most: a few milliseconds if all are dirty. */
 const foldHereMax = 2 ** 22;
 
 /** A thread is gone that had served these layers; views of them are broken. */
 export type DeathListener = (layers: readonly Layer[]) => void;
+/** A thread has ended, in whatever way: nothing of it runs any more. */
+export type ExitListener = (threadId: number) => void;
 
 export class Engine {
   readonly arenas: Arenas;
@@ -67,6 +74,8 @@ export class Engine {
   readonly #handles = new Map<number, { readonly seat: Seat; readonly layer: Layer }>();
   readonly #parts: EngineParts;
   #onDeath: DeathListener = () => {};
+  readonly #exitListeners = new Set<ExitListener>();
+  readonly #guardModule: string | undefined;
   #nextNumber = 1;
 
   /** @param onThread told of long tasks and of deaths */
@@ -79,18 +88,44 @@ export class Engine {
     this.#ioThreadsMax = options.ioThreadsMax ?? 2;
     const { threadsMax = 256, helpersMax = 16, idleTimeoutMs = 10_000 } = options;
     const vacateSlots = (participant: number, died: boolean): void => this.#vacate(participant, died);
-    this.pool = new Pool(this.registry, { threadsMax, helpersMax, idleTimeoutMs }, vacateSlots, onThread);
+    this.#guardModule = options.guardModule;
+    this.pool = new Pool(this.registry, { threadsMax, helpersMax, idleTimeoutMs }, vacateSlots, onThread, (threadId) =>
+      this.#tellExit(threadId),
+    );
     this.transitions = new Transitions(this.registry);
     this.#parts = { arenas: this.arenas, pool: this.pool, address: () => this.address() };
   }
 
   address(): EngineAddress {
-    return { registry: this.registry.buffer, channel: this.#channelName, arenas: this.arenas.buffers };
+    return {
+      registry: this.registry.buffer,
+      channel: this.#channelName,
+      arenas: this.arenas.buffers,
+      guardModule: this.#guardModule,
+    };
   }
 
   /** Told after a thread's exit, when its slots are vacated and the views of what it served are broken. */
   onDeath(listener: DeathListener): void {
     this.#onDeath = listener;
+  }
+
+  /** Told of every thread's exit: the pool's, helpers included, and registered ones. @returns what ends that */
+  onExit(listener: ExitListener): () => void {
+    this.#exitListeners.add(listener);
+    return () => this.#exitListeners.delete(listener);
+  }
+
+  /** Resolves when every thread that stands aside with memory of this stack's earlier tables has come back, or ended. */
+  async noneAside({ stack }: Layer): Promise<void> {
+    for (let participant = 0; participant < this.registry.participantMax; participant++) {
+      while (isAside(stack.words, participant)) await delay(asideLookMs);
+    }
+  }
+
+  /** Runs an export of another package's module on a helper thread. @throws ThreadDied, or what the module threw, as an error */
+  async helpWith<Result>(module: string, name: string, task: unknown): Promise<Result> {
+    return await this.pool.help<Result>("moduleTask", { module, name, task });
   }
 
   /** @throws BlockError */
@@ -139,8 +174,8 @@ export class Engine {
     layer.stack.free();
   }
 
-  recorder(length: number, granularity: number): Recorder {
-    return Recorder.create(this.arenas, length, granularity);
+  recorder(length: number, granularity: number, kept?: KeptRecorder): Recorder {
+    return Recorder.create(this.arenas, length, granularity, kept);
   }
 
   /** Joins the bits of `from` into `into` while guests go on. Small ones are done when this returns. */
@@ -239,6 +274,7 @@ export class Engine {
     }
     worker.once("exit", () => {
       this.registry.unregisterThread(threadId);
+      this.#tellExit(threadId);
       for (const participant of this.#handles.keys()) {
         if (this.registry.threadOf(participant) !== threadId) continue;
         const gone = this.registry.state(participant) === participantGone;
@@ -327,6 +363,10 @@ export class Engine {
       }
     }
     if (died && layers.length > 0) this.#onDeath(layers);
+  }
+
+  #tellExit(threadId: number): void {
+    for (const listener of this.#exitListeners) listener(threadId);
   }
 
   #announce(arenas: ArenaAnnouncement["arenas"], count: number): void {

@@ -10,6 +10,7 @@
  * | `parked` | how many guests sleep on `progress` | guests | whoever makes progress |
  * | slot `operation` | what the participant is inside for, 0 if outside | its thread; main after its exit | main |
  * | slot `served` | 1 once it may have touched the disk or one of its views | its thread | main, after its exit |
+ * | slot `aside` | 1 while it works outside with memory that its table named | its thread; main after its exit | main, before such memory is used again |
  * | slot `requests`, `bytes` (KiB) | guest requests so far, wrapping; no atomics: one writer | its thread | copiers, main |
  *
  * `closed`, `generation`, `progress` and each slot have a cache line of their own. What a guest sleeps on outside of the gate
@@ -24,12 +25,15 @@ export const tableOffsetWord = 18;
 export const tableLengthWord = 19;
 export const progressWord = 32;
 export const parkedWord = 33;
+/** Always 0: to sleep on for a moment, where nobody is going to wake anybody. */
+export const pauseWord = 34;
 export const slotsWord = 48;
 export const slotWords = 16;
 export const operationField = 0;
 export const servedField = 1;
 export const requestsField = 2;
 export const kibibytesField = 3;
+export const asideField = 4;
 
 export const gateBytes: number = (slotsWord + participantCapacity * slotWords) * 4;
 

@@ -10,6 +10,7 @@
  * value 1; the coordinator stores 0 and then notifies, in the same call that closed it.
  */
 import {
+  asideField,
   closedWord,
   generationWord,
   kibibytesField,
@@ -25,6 +26,7 @@ export class Gate {
   readonly words: Int32Array;
   readonly #slot: number;
   readonly #served: number;
+  readonly #aside: number;
   readonly #requests: number;
   readonly #kibibytes: number;
 
@@ -32,6 +34,7 @@ export class Gate {
     this.words = words;
     this.#slot = slotWord(participant, operationField);
     this.#served = slotWord(participant, servedField);
+    this.#aside = slotWord(participant, asideField);
     this.#requests = slotWord(participant, requestsField);
     this.#kibibytes = slotWord(participant, kibibytesField);
   }
@@ -50,6 +53,19 @@ export class Gate {
   leave(): void {
     Atomics.store(this.words, this.#slot, 0);
     if (Atomics.load(this.words, closedWord) !== 0) Atomics.notify(this.words, this.#slot);
+  }
+
+  /**
+   * Leaves, and goes on working with what the table in force named. Said while still inside: whoever takes that memory away
+   * commits a table without it first, so it finds this thread outside and not aside, or aside.
+   */
+  leaveAside(): void {
+    Atomics.store(this.words, this.#aside, 1);
+    this.leave();
+  }
+  /** That work is over. */
+  comeBack(): void {
+    Atomics.store(this.words, this.#aside, 0);
   }
 
   /** The number of the table in force; meaningful while inside. */

@@ -4,7 +4,16 @@
  * A try closes all gates, waits a bounded time for their slots to empty, commits, and opens; if a slot is still held it
  * opens again and says who held it. Nothing here awaits, so no gate stays closed across a turn of the event loop.
  */
-import { closedWord, operationField, operationNames, requestsField, servedField, slotWord } from "./gate-layout.ts";
+import {
+  asideField,
+  closedWord,
+  operationField,
+  operationNames,
+  pauseWord,
+  requestsField,
+  servedField,
+  slotWord,
+} from "./gate-layout.ts";
 
 export interface TryResult {
   /** Whether the commit ran. */
@@ -122,5 +131,29 @@ export function vacate(words: Int32Array, participant: number): { served: boolea
   const served = Atomics.exchange(words, slotWord(participant, servedField), 0) !== 0;
   Atomics.store(words, slot, 0);
   Atomics.notify(words, slot);
+  Atomics.store(words, slotWord(participant, asideField), 0);
   return { served };
+}
+
+/** Whether a participant stands aside (see `Gate.leaveAside`). */
+export function isAside(words: Int32Array, participant: number): boolean {
+  return Atomics.load(words, slotWord(participant, asideField)) !== 0;
+}
+
+/**
+ * Outside the gate, which stays open: waits until each slot was seen empty once. True if all were: whoever was inside when this
+ * was called has left. False when the time is over.
+ */
+export function waitOutside(words: Int32Array, participantMax: number, timeoutMs: number): boolean {
+  const deadline = performance.now() + timeoutMs;
+  for (let participant = 0; participant < participantMax; participant++) {
+    const slot = slotWord(participant, operationField);
+    for (let spin = 0; Atomics.load(words, slot) !== 0; spin++) {
+      if (spin < spinCount) continue;
+      if (performance.now() >= deadline) return false;
+      // Who leaves an open gate wakes nobody.
+      Atomics.wait(words, pauseWord, 0, 1);
+    }
+  }
+  return true;
 }

@@ -168,3 +168,17 @@ export function foldTask(task: FoldTask): Promise<TaskResult<void>> {
 export function closeFileTask(task: { readonly fd: number }): Promise<TaskResult<Errno>> {
   return asResult(() => closeFile(task.fd));
 }
+
+export interface ModuleTask {
+  /** File URL. */
+  readonly module: string;
+  /** An export of it: a function of `task`. What it returns is posted back. */
+  readonly name: string;
+  readonly task: unknown;
+}
+
+/** Work of another package's, given by file URL, so that the engine imports none of them. */
+export async function moduleTask({ module, name, task }: ModuleTask): Promise<unknown> {
+  const exports = (await import(module)) as Record<string, (task: unknown) => unknown>;
+  return await exports[name](task);
+}

@@ -1,4 +1,4 @@
-export { Engine, type DeathListener, type EngineOptions } from "./engine.ts";
+export { Engine, type DeathListener, type EngineOptions, type ExitListener } from "./engine.ts";
 export { EngineError, type EngineErrorCode } from "./engine-error.ts";
 export { EngineView, type MoverOptions, type ThreadsEnd } from "./engine-view.ts";
 export { foldUncopied } from "./folding.ts";
@@ -16,7 +16,9 @@ export type { ErrorPolicy, MoverError } from "./mover-types.ts";
 export { DiskIo } from "./disk-io.ts";
 export { type DiskHandle, GuestDisk, openDisk } from "./open-disk.ts";
 export { type LongTask, NoThread, ThreadDied, type ThreadEvent } from "./pool.ts";
-export { Recorder } from "./recorder.ts";
+export { type KeptRecorder, Recorder } from "./recorder.ts";
+export { waitOutside } from "./gatekeeper.ts";
+export type { GuardContext, GuardModule, WriteGuard } from "./write-guard.ts";
 export { type PostedDisk, type PostedView, type Serve, ServiceThread } from "./service.ts";
 export type { SpillFileOptions } from "./spill-keeper.ts";
 export type { Layer, LayerTable } from "./stack.ts";

@@ -61,6 +61,7 @@ export class Pool {
   readonly #options: PoolOptions;
   readonly #vacate: (participant: number, died: boolean) => void;
   readonly #tell: (event: ThreadEvent) => void;
+  readonly #onExit: (threadId: number) => void;
   #threads: Piscina | undefined;
   #helpers: Piscina | undefined;
   readonly #exits = new Map<number, Promise<void>>();
@@ -69,13 +70,18 @@ export class Pool {
   #longTasks = 0;
   #closed = false;
 
-  /** @param vacate empties a participant's slots; `died` breaks the views of what it served */
+  /**
+   * @param vacate empties a participant's slots; `died` breaks the views of what it served
+   * @param onExit told of each thread's exit, before its tasks are
+   */
   constructor(
     registry: Registry,
     options: PoolOptions,
     vacate: (participant: number, died: boolean) => void,
     tell: (event: ThreadEvent) => void,
+    onExit: (threadId: number) => void,
   ) {
+    this.#onExit = onExit;
     this.#registry = registry;
     this.#options = options;
     this.#vacate = vacate;
@@ -207,6 +213,7 @@ export class Pool {
       const exit = new Promise<void>((resolve) => {
         worker.once("exit", () => {
           this.#exits.delete(id);
+          this.#onExit(id);
           this.#loaded.delete(id);
           resolve();
         });

@@ -8,15 +8,31 @@ import { SharedBitmap } from "@heirloom/bitmap";
 import type { Arenas, Region } from "./arena.ts";
 import type { BitmapDescriptor } from "./descriptors.ts";
 
+/** What keeps a bitmap beyond its memory, for the guard's module and for the one who keeps it. */
+export interface KeptRecorder {
+  /** For the guard's module: a few numbers. */
+  readonly row: readonly number[];
+  /** Nobody records into it, folds it or looks at it any more. Threads that stand aside may still write what keeps it. */
+  dropped(): void;
+}
+
 export class Recorder {
   readonly bitmap: SharedBitmap;
   readonly descriptor: BitmapDescriptor;
+  /** Of a bitmap that outlives the process. */
+  readonly kept: KeptRecorder | undefined;
   readonly #arenas: Arenas;
   readonly #regions: readonly Region[];
   #holders = 0;
   #dropped = false;
 
-  private constructor(arenas: Arenas, bitmap: SharedBitmap, regions: readonly Region[]) {
+  private constructor(
+    arenas: Arenas,
+    bitmap: SharedBitmap,
+    regions: readonly Region[],
+    kept: KeptRecorder | undefined,
+  ) {
+    this.kept = kept;
     this.#arenas = arenas;
     this.#regions = regions;
     this.bitmap = bitmap;
@@ -24,14 +40,14 @@ export class Recorder {
   }
 
   /** An empty one. @throws BitmapError for a length or granularity that cannot be */
-  static create(arenas: Arenas, length: number, granularity: number): Recorder {
+  static create(arenas: Arenas, length: number, granularity: number, kept?: KeptRecorder): Recorder {
     const regions: Region[] = [];
     const bitmap = SharedBitmap.create(length, granularity, (byteLength) => {
       const region = arenas.allocate(byteLength);
       regions.push(region);
       return region;
     });
-    return new Recorder(arenas, bitmap, regions);
+    return new Recorder(arenas, bitmap, regions, kept);
   }
 
   hold(): void {
@@ -56,5 +72,6 @@ export class Recorder {
     if (!this.#dropped || this.#holders > 0) return;
     this.bitmap.reset();
     for (const region of this.#regions) this.#arenas.free(region);
+    this.kept?.dropped();
   }
 }

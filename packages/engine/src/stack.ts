@@ -26,6 +26,8 @@ export interface Layer {
   /** Bytes into the lowest node. */
   readonly base: number;
   table: LayerTable;
+  /** Of a disk whose bitmaps are kept: what its guard's module is told of the disk. */
+  guard?: readonly number[] | undefined;
 }
 
 export class Stack {
@@ -75,6 +77,7 @@ export class Stack {
         length: table.length,
         recorders: table.recorders.map((recorder) => recorder.descriptor),
         views: table.views.map((view) => view.region),
+        guard: guardRow(layer, table),
       });
     }
     const values = encodeTable(this.#arenas.buffers.length + 1, layers);
@@ -117,6 +120,12 @@ export class Stack {
     new Float64Array(region.buffer, region.byteOffset, length).fill(0);
     this.#arenas.free(region);
   }
+}
+
+/** The disk's part, how many recorders are kept, and theirs. Empty where none is. */
+function guardRow({ guard }: Layer, { recorders }: LayerTable): readonly number[] {
+  const kept = recorders.filter((recorder) => recorder.kept !== undefined).map((recorder) => recorder.kept?.row ?? []);
+  return guard === undefined || kept.length === 0 ? [] : [...guard, kept.length, ...kept.flat()];
 }
 
 export interface PreparedTable {

@@ -15,6 +15,7 @@ import type { ArenaLookup } from "./arena-map.ts";
 import { type BitmapDescriptor, getBitmap, getReference, putBitmap } from "./descriptors.ts";
 import { NumberReader, NumberWriter } from "./numbers.ts";
 import { View } from "./view.ts";
+import type { WriteGuard } from "./write-guard.ts";
 
 /** A layer as the main thread writes it down. */
 export interface LayerDescriptor {
@@ -23,6 +24,8 @@ export interface LayerDescriptor {
   readonly length: number;
   readonly recorders: readonly BitmapDescriptor[];
   readonly views: readonly RegionReference[];
+  /** For the guard's module; empty where there is none. */
+  readonly guard: readonly number[];
 }
 
 /** A layer as a thread uses it. */
@@ -32,6 +35,7 @@ export interface TableLayer {
   readonly length: number;
   readonly recorders: readonly SharedBitmap[];
   readonly views: readonly View[];
+  readonly guard: WriteGuard | undefined;
 }
 
 export function encodeTable(arenaCount: number, layers: readonly LayerDescriptor[]): Float64Array {
@@ -42,6 +46,7 @@ export function encodeTable(arenaCount: number, layers: readonly LayerDescriptor
     for (const recorder of layer.recorders) putBitmap(row, recorder);
     row.put(layer.views.length);
     for (const view of layer.views) row.put(view.arena, view.byteOffset);
+    row.put(layer.guard.length, ...layer.guard);
   }
   return Float64Array.from(row.values);
 }
@@ -56,7 +61,12 @@ export function tableArenaCount(table: Float64Array): number {
   return table[0];
 }
 
-export function decodeTable(table: Float64Array, arenas: ArenaLookup): readonly TableLayer[] {
+/** @param makeGuard for what is written down for the guard's module */
+export function decodeTable(
+  table: Float64Array,
+  arenas: ArenaLookup,
+  makeGuard: (row: readonly number[]) => WriteGuard,
+): readonly TableLayer[] {
   const row = new NumberReader(table);
   row.get(); // arenas: looked at by the caller
   const layers: TableLayer[] = [];
@@ -69,7 +79,9 @@ export function decodeTable(table: Float64Array, arenas: ArenaLookup): readonly 
     for (let left = row.get(); left > 0; left--) recorders.push(getBitmap(row, arenas));
     const views: View[] = [];
     for (let left = row.get(); left > 0; left--) views.push(View.at(getReference(row), arenas));
-    layers.push({ layer, base, length, recorders, views });
+    const guardRow = Array.from({ length: row.get() }, () => row.get());
+    const guard = guardRow.length === 0 ? undefined : makeGuard(guardRow);
+    layers.push({ layer, base, length, recorders, views, guard });
   }
   return layers;
 }

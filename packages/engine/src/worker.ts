@@ -9,6 +9,7 @@ export {
   closeTask,
   flushTask,
   foldTask,
+  moduleTask,
   openTask,
   resizeTask,
   spillFileTask,

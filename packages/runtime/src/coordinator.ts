@@ -2,11 +2,13 @@
  * The coordinator: one mailbox for every command that changes state. A command is one draft, carried out in one transition
  * of the engine; a transaction is a command of several actions. Nothing is awaited between deciding and committing.
  */
-import { type Engine, NoThread, TransitionTimeout } from "@heirloom/engine";
+import { type Engine, NoThread, type Recorder, TransitionTimeout } from "@heirloom/engine";
+import type { JournalError } from "@heirloom/journal";
 import { type BitmapState, nextOrder } from "./bitmap-memory.ts";
 import type { DiskExport } from "./disk-export.ts";
 import type { DiskState } from "./disk-state.ts";
 import { Draft, type DraftFold } from "./draft.ts";
+import { type Intent, Keeping, type Staged } from "./keeping.ts";
 import { HeirloomError, invariant, type Refusal, refusal, RefusalError, unwrap } from "./errors.ts";
 import type { EventStream } from "./event-stream.ts";
 import { JobControl } from "./job-control.ts";
@@ -23,7 +25,7 @@ import {
   type TransactionInput,
   transactionMachine,
 } from "./machines/transaction-machine.ts";
-import { checkBitmapAdd, checkMerge, findBitmap } from "./validation/bitmap-request.ts";
+import { checkBitmapAdd, checkMerge, defaultGranularity, findBitmap } from "./validation/bitmap-request.ts";
 import { factsOf, type World } from "./world.ts";
 import type { FreezeObservation } from "./options.ts";
 import type { PreparedBackup } from "./prepared-backup.ts";
@@ -80,6 +82,8 @@ export class Coordinator {
   readonly engine: Engine;
   readonly world: World;
   readonly jobs: JobControl;
+  readonly keeping: Keeping;
+  readonly #events: EventStream;
   /** Points in time that users read. */
   readonly views: Map<string, View> = new Map();
   /** Exports of all servers, by id. */
@@ -114,6 +118,8 @@ export class Coordinator {
     this.now = options.now;
     this.freezeDeadlineMs = options.freezeDeadlineMs;
     this.#observeFreeze = options.observeFreeze;
+    this.#events = events;
+    this.keeping = new Keeping(this);
     this.jobs = new JobControl(this, events);
   }
 
@@ -126,10 +132,9 @@ export class Coordinator {
     return ++this.#commands;
   }
 
-  draft(command: number, operation: string): Draft {
-    return new Draft(command, operation, this.world.disks, (length, granularity) =>
-      this.engine.recorder(length, granularity),
-    );
+  draft(command: number, operation: string, staged?: Staged): Draft {
+    const make = (length: number, granularity: number): Recorder => this.engine.recorder(length, granularity);
+    return new Draft(command, operation, this.world.disks, make, staged);
   }
 
   /**
@@ -137,6 +142,17 @@ export class Coordinator {
    * @throws RefusalError; then nothing has changed
    */
   async transaction(actions: readonly Action[], completionMode: "individual" | "grouped"): Promise<JobState[]> {
+    const operation = actions.length === 1 ? operationName[actions[0].kind] : "transaction";
+    return this.keeping.during(operation, this.#intents(actions), (staged) =>
+      this.#transaction(actions, completionMode, staged),
+    );
+  }
+
+  async #transaction(
+    actions: readonly Action[],
+    completionMode: "individual" | "grouped",
+    staged: Staged,
+  ): Promise<JobState[]> {
     const command = this.nextCommand();
     const tx = new MachineActor(
       `transaction-${command}`,
@@ -158,7 +174,7 @@ export class Coordinator {
         stacks,
         deadlineMs: this.freezeDeadlineMs,
         prepare: () => {
-          const prepared = this.#prepare(command, actions, disks, group, (done) => {
+          const prepared = this.#prepare(command, actions, disks, group, staged, (done) => {
             if (done === undefined) tx.send({ type: "prepared" });
             else tx.send({ type: "refused", refusal: done });
           });
@@ -238,14 +254,85 @@ export class Coordinator {
       if (bitmap !== undefined && !bitmap.actor.done) bitmap.actor.send({ type: "folded" });
     };
     let later: Promise<void> | undefined;
-    if (from !== "uncopied") later = this.engine.fold(into.bitmap, from.bitmap);
-    else if (bitmap !== undefined) {
+    if (from !== "uncopied") {
+      const journal = [...this.world.disks.values()].find((disk) => disk.journal?.keeps(into))?.journal;
+      later = journal === undefined ? this.engine.fold(into.bitmap, from.bitmap) : journal.fold(into, from.bitmap); // block by block, through the journal
+    } else if (bitmap !== undefined) {
       invariant(uncopied !== undefined, "only the end of a job joins what was not copied");
       uncopied(bitmap);
     }
     if (later !== undefined) return later.then(over);
     over();
     return undefined;
+  }
+
+  /** What the actions are about to do to persistent bitmaps; what is wrong with them is found when they are planned. */
+  #intents(actions: readonly Action[]): Intent[] {
+    const intents: Intent[] = [];
+    const intend = (disk: string, name: string, change: Intent["change"], granularity?: number): void => {
+      const state = this.world.disks.get(disk);
+      if (state !== undefined) intents.push({ disk: state, name, change, granularity });
+    };
+    for (const action of actions) {
+      switch (action.kind) {
+        case "abort":
+          break;
+        case "add":
+          if (action.persistent && this.#canAdd(action))
+            intend(action.disk, action.name, "add", this.#granularity(action));
+          break;
+        case "clear":
+          intend(action.disk, action.name, "fresh");
+          break;
+        case "merge":
+          intend(action.disk, action.target, "fold");
+          for (const source of action.sources)
+            if (source.node !== action.disk || source.name !== action.target) intend(source.node, source.name, "fresh");
+          break;
+        case "backup": {
+          const { source, bitmap } = action.backup.request;
+          if (bitmap !== undefined) intend(source, bitmap, "freeze");
+          break;
+        }
+        default:
+          intend(action.disk, action.name, action.kind);
+      }
+    }
+    return intents;
+  }
+
+  /** Nothing is made for one that will be refused. */
+  #canAdd(action: Extract<Action, { kind: "add" }>): boolean {
+    const { disk: node, name, granularity, disabled, persistent } = action;
+    const request = { node, name, disabled, persistent, ...(granularity === undefined ? {} : { granularity }) };
+    return checkBitmapAdd(request, factsOf(this.world, this.draft(0, "bitmap add"), [], 0)).ok;
+  }
+  #granularity({ disk, granularity }: Extract<Action, { kind: "add" }>): number {
+    return granularity ?? defaultGranularity(this.world.disks.get(disk)?.node.clusterSize ?? 0);
+  }
+
+  /** What a disk's journal kept cannot be kept any more. The guest goes on; its bitmaps say nothing from now on. */
+  journalFailed(disk: DiskState, cause: JournalError): void {
+    this.#breakKept(disk, cause).catch(() => {}); // it is being detached
+  }
+
+  async #breakKept(disk: DiskState, cause: JournalError): Promise<void> {
+    const draft = this.draft(this.nextCommand(), "journal");
+    const broken: string[] = [];
+    await this.engine.transitions.run({
+      name: "journal",
+      stacks: [disk.layer.stack],
+      prepare: () => {
+        for (const bitmap of disk.bitmaps.values()) {
+          if (!bitmap.actor.context.persistent || bitmap.actor.context.broken !== null) continue;
+          draft.plan(bitmap, { type: "break", reason: cause.message });
+          broken.push(bitmap.name);
+        }
+        return { tables: draft.tables(), committed: () => draft.commit() };
+      },
+    });
+    const data = { disk: disk.name, error: cause.message, bitmaps: broken };
+    this.#events.emit({ at: this.now(), name: "JOURNAL_FAILED", data });
   }
 
   #disksOf(action: Action): DiskState[] {
@@ -283,10 +370,12 @@ export class Coordinator {
     actions: readonly Action[],
     held: ReadonlySet<DiskState>,
     group: string | null,
+    staged: Staged,
     tell: (refused: Refusal | undefined) => void,
   ): { draft: Draft; jobs: JobState[] } {
     const jobs: JobState[] = [];
-    const draft = this.draft(command, actions.length === 1 ? operationName[actions[0].kind] : "transaction");
+    const operation = actions.length === 1 ? operationName[actions[0].kind] : "transaction";
+    const draft = this.draft(command, operation, staged);
     let index = 0;
     try {
       for (const action of actions) {
@@ -352,11 +441,12 @@ export class Coordinator {
     };
     const { granularity, size, recording } = unwrap("bitmap add", checkBitmapAdd(request, facts));
     const disk = this.#lookUp(action.disk, true);
-    const bits = draft.recorder(size, granularity);
+    const { persistent } = action;
+    const bits = persistent ? draft.stagedRecorder(disk.name, action.name) : draft.recorder(size, granularity);
     const actor = new MachineActor(
       `bitmap ${action.disk}/${action.name}`,
       bitmapMachine,
-      { node: action.disk, name: action.name, recording },
+      { node: action.disk, name: action.name, recording, persistent },
       { now: this.now },
     );
     draft.add(disk, {

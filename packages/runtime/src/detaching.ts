@@ -43,6 +43,7 @@ export async function detachDisk(coordinator: Coordinator, disk: DiskState): Pro
   engine.revokeUnopened(disk.layer);
   interruptNbd(disk.node); // a request that a server never answers would keep its thread
   await Promise.all([coordinator.jobs.ending.released(disk), handlesClosed(coordinator, disk)]);
+  await disk.journal?.close();
   await engine.removeLayer(disk.layer);
   await engine.closeNode(disk.node);
   disk.under?.above.delete(disk);

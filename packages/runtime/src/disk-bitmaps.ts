@@ -12,7 +12,7 @@ export interface BitmapAddOptions {
   readonly granularity?: number;
   /** Does not record until it is enabled. */
   readonly disabled?: boolean;
-  /** Stored with the disk; refused where that is not possible. */
+  /** Survives the process, and power losses: kept in a sidecar beside the image (`attach(..., { journal })` says where). */
   readonly persistent?: boolean;
 }
 

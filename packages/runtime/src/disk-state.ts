@@ -1,7 +1,9 @@
 /** An attached disk as the coordinator knows it. */
 import type { NodeHandle } from "@heirloom/block";
 import type { Layer } from "@heirloom/engine";
+import type { DiskJournal } from "@heirloom/journal";
 import type { BitmapState } from "./bitmap-memory.ts";
+import type { DiskImage } from "./keeping.ts";
 import type { DiskContext, DiskEffect, DiskEvent } from "./machines/disk-machine.ts";
 import type { MachineActor } from "./machines/machine-actor.ts";
 
@@ -19,4 +21,8 @@ export interface DiskState {
   readonly under: DiskState | undefined;
   /** The attached disks that are windows of it. */
   readonly above: Set<DiskState>;
+  /** Beside which a sidecar can lie; undefined where bitmaps cannot be kept. */
+  readonly image: DiskImage | undefined;
+  /** Once it has, or had, persistent bitmaps. */
+  journal: DiskJournal | undefined;
 }

@@ -13,7 +13,7 @@ import type { Coordinator } from "./coordinator.ts";
 import { DiskBitmaps } from "./disk-bitmaps.ts";
 import type { DiskState } from "./disk-state.ts";
 import { resizeDisk } from "./resize.ts";
-import type { ViewRequest } from "./options.ts";
+import type { JournalInfo, ViewRequest } from "./options.ts";
 import type { SpillDefaults } from "./spill-options.ts";
 import { View } from "./view.ts";
 
@@ -96,6 +96,14 @@ export class Disk {
   handle(): DiskHandle {
     this.#coordinator.refuseClosing(this.state, true, "handle");
     return this.#coordinator.engine.handle(this.state.layer);
+  }
+
+  /** Where persistent bitmaps are kept, and how far; undefined where there are none. */
+  get journal(): JournalInfo | undefined {
+    const { journal } = this.state;
+    if (journal === undefined) return undefined;
+    const { generation, recoveries } = journal.directory;
+    return { path: journal.path, ...journal.figures, generation, recoveries, failed: journal.failed?.message ?? null };
   }
 
   /** Who uses the disk now: jobs, views and exports by id, disks that are windows of it by name. */

@@ -7,6 +7,7 @@ import type { EngineView, Layer, LayerTable, Recorder } from "@heirloom/engine";
 import type { BitmapMemory, BitmapState } from "./bitmap-memory.ts";
 import { nextOrder, recorderOf } from "./bitmap-memory.ts";
 import type { DiskState } from "./disk-state.ts";
+import type { Staged } from "./keeping.ts";
 import { invariant, RefusalError } from "./errors.ts";
 import type {
   BitmapContext,
@@ -58,6 +59,9 @@ export class Draft {
   readonly #removing: BitmapState[] = [];
   readonly #layers = new Map<DiskState, LayerDraft>();
   readonly #created: Recorder[] = [];
+  /** Layers of persistent bitmaps, made before. */
+  readonly #staged: Staged | undefined;
+  readonly #taken: { readonly disk: string; readonly name: string; readonly recorder: Recorder }[] = [];
   readonly #dropped: Recorder[] = [];
   readonly #folds: DraftFold[] = [];
 
@@ -66,7 +70,9 @@ export class Draft {
     operation: string,
     disks: ReadonlyMap<string, DiskState>,
     makeRecorder: (length: number, granularity: number) => Recorder,
+    staged?: Staged,
   ) {
+    this.#staged = staged;
     this.command = command;
     this.#operation = operation;
     this.#disks = disks;
@@ -94,6 +100,14 @@ export class Draft {
   recorder(length: number, granularity: number): Recorder {
     const recorder = this.#makeRecorder(length, granularity);
     this.#created.push(recorder);
+    return recorder;
+  }
+
+  /** The layer that was made for a persistent bitmap. */
+  stagedRecorder(disk: string, name: string): Recorder {
+    const recorder = this.#staged?.take(disk, name);
+    invariant(recorder !== undefined, "a layer of a persistent bitmap is made before its command");
+    this.#taken.push({ disk, name, recorder });
     return recorder;
   }
 
@@ -175,6 +189,7 @@ export class Draft {
   /** The transition was refused or given up. May be called again. */
   abandon(): void {
     for (const recorder of this.#created.splice(0)) recorder.drop();
+    for (const { disk, name, recorder } of this.#taken.splice(0).reverse()) this.#staged?.putBack(disk, name, recorder);
   }
 
   #apply(bitmap: BitmapState, entry: Drafted, effect: BitmapEffect): void {
@@ -223,7 +238,7 @@ export class Draft {
       case "discard-bits":
         this.#dropped.push(memory.bits);
         if (memory.successor !== undefined) this.#dropped.push(memory.successor);
-        entry.memory = { ...memory, bits: this.#like(bitmap, memory.bits), successor: undefined, records: false };
+        entry.memory = { ...memory, bits: this.#plain(bitmap, memory.bits), successor: undefined, records: false };
         return;
       case "hold":
       case "unhold":
@@ -254,6 +269,12 @@ export class Draft {
   }
 
   #like(bitmap: BitmapState, bits: Recorder): Recorder {
+    const { persistent, broken } = this.snapshotOf(bitmap).context;
+    if (persistent && broken === null) return this.stagedRecorder(bitmap.disk, bitmap.name);
+    return this.#plain(bitmap, bits);
+  }
+
+  #plain(bitmap: BitmapState, bits: Recorder): Recorder {
     const length = this.#layers.get(this.#diskOf(bitmap.disk))?.length ?? bits.bitmap.length;
     return this.recorder(length, bits.bitmap.granularity);
   }

@@ -28,6 +28,7 @@ export type {
   CopiedBackup,
   DiskSpec,
   FreezeObservation,
+  JournalInfo,
   JobInfo,
   JobResult,
   RuntimeEvent,
@@ -41,4 +42,5 @@ export { pullToArtefact, type PullToArtefactOptions } from "./pull-artefact.ts";
 export { rebuild, type Rebuilt, type RebuildOptions } from "./rebuild.ts";
 export { createRuntime, Runtime, type RuntimeInspection } from "./runtime.ts";
 export type { View } from "./view.ts";
+export { checkSidecar, type JournalOptions, type RecoveryEntry, type SidecarReport } from "@heirloom/journal";
 export { type DiskHandle, GuestDisk, openDisk } from "@heirloom/engine";

@@ -2,7 +2,9 @@
  * How jobs end: one transition, then the folds, then the events, and at last the threads let go of view and target. From the
  * decision on nothing changes the outcome.
  */
+import { SharedBitmap } from "@heirloom/bitmap";
 import { foldUncopied } from "@heirloom/engine";
+import type { BitmapState } from "./bitmap-memory.ts";
 import { interruptNbd } from "@heirloom/nbd";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
@@ -52,26 +54,40 @@ export class JobEnding {
   }
 
   /**
-   * The end: one transition in which the views stop and leave, and the bitmaps abdicate or are reclaimed, for all members of a
-   * group at once. It goes on trying; from the decision on nothing changes the outcome.
+   * The end, for all members of a group at once: the views stop and leave, the bitmaps abdicate or are reclaimed. It goes on trying;
+   * from the decision on nothing changes the outcome.
+   *
+   * Where no bitmap that abdicates is persistent it is one transition. Else it is two: the first decides and stops the views,
+   * bitmaps stay frozen and their successors record; then the record is made durable; the second makes memory follow.
    */
   async end(jobs: readonly JobState[], outcome: JobDecision): Promise<void> {
     for (const job of jobs) job.decided = outcome;
     if (outcome !== "success") await Promise.all(jobs.map((job) => this.#coverByFlush(job)));
-    const { engine } = this.#coordinator;
-    const draft = this.#coordinator.draft(this.#coordinator.nextCommand(), "backup");
+    const kept = jobs.flatMap(({ bitmap }) => (bitmap?.actor.context.persistent === true ? [bitmap] : []));
+    if (kept.length === 0) {
+      await this.#endAtOnce(jobs, outcome);
+      return;
+    }
+    const disks = new Set(jobs.map((job) => job.disk));
+    await this.#coordinator.keeping.alone(disks, async () => {
+      const heirs = jobs.filter((job) => isHeir(job, outcome));
+      if (heirs.length > 0) await this.#endInTwo(jobs, heirs, outcome);
+      else await this.#endAtOnce(jobs, outcome, kept);
+    });
+  }
+
+  /** Resolves when memory has followed. */
+  async #endInTwo(jobs: readonly JobState[], heirs: readonly JobState[], outcome: JobDecision): Promise<void> {
+    const { engine, keeping } = this.#coordinator;
+    const stacks = [...new Set(jobs.map((job) => job.disk.layer.stack))];
+    const deciding = this.#coordinator.draft(this.#coordinator.nextCommand(), "backup");
     await engine.transitions.run({
-      name: outcome === "success" ? "abdicate" : "reclaim",
-      stacks: [...new Set(jobs.map((job) => job.disk.layer.stack))],
+      name: outcome === "success" ? "decide" : "stop",
+      stacks,
       prepare: () => {
-        for (const job of jobs) {
-          draft.removeView(job.disk, job.view);
-          const event = endEvent(job, outcome);
-          if (job.bitmap !== undefined && event !== undefined)
-            draft.plan(job.bitmap, { command: draft.command, ...event });
-        }
+        for (const job of jobs) deciding.removeView(job.disk, job.view);
         return {
-          tables: draft.tables(),
+          tables: deciding.tables(),
           commit: () => {
             for (const job of jobs) job.view.stop();
           },
@@ -79,6 +95,63 @@ export class JobEnding {
             for (const job of jobs) {
               job.view.wake();
               job.endMs = closedMs;
+            }
+          },
+        };
+      },
+    });
+    // What was not copied is in the successor before the record says that the successor is the bitmap.
+    for (const job of heirs) if (endEvent(job, outcome)?.type === "abdicate") await this.#keepUncopied(job, outcome);
+    await keeping.abdicated(heirs.flatMap(({ bitmap }) => bitmap ?? []));
+    await this.#endAtOnce(jobs, outcome, [], true);
+  }
+
+  /** Folds U into a persistent successor, through its journal. */
+  async #keepUncopied(job: JobState, outcome: JobDecision): Promise<void> {
+    const event = endEvent(job, outcome);
+    const successor = job.bitmap?.memory.successor;
+    if (event?.type !== "abdicate" || !event.uncopied || successor === undefined) return;
+    const { length, granularity } = successor.bitmap;
+    const uncopied = SharedBitmap.create(length, granularity);
+    const { view } = job.view.memory;
+    foldUncopied(uncopied, view, job.safe ?? new Int32Array(view.copied.length));
+    await job.disk.journal?.fold(successor, uncopied);
+  }
+
+  /**
+   * One transition in which the bitmaps change, then the folds, then the rest. @param kept bitmaps whose record follows the folds
+   * @param stopped the views have stopped and left already @returns when the folds are over
+   */
+  async #endAtOnce(
+    jobs: readonly JobState[],
+    outcome: JobDecision,
+    kept: readonly BitmapState[] = [],
+    stopped = false,
+  ): Promise<void> {
+    const { engine } = this.#coordinator;
+    const draft = this.#coordinator.draft(this.#coordinator.nextCommand(), "backup");
+    let over: Promise<void> | undefined;
+    await engine.transitions.run({
+      name: outcome === "success" ? "abdicate" : "reclaim",
+      stacks: [...new Set(jobs.map((job) => job.disk.layer.stack))],
+      prepare: () => {
+        for (const job of jobs) {
+          if (!stopped) draft.removeView(job.disk, job.view);
+          const event = endEvent(job, outcome);
+          // U is in a persistent successor already.
+          const folded = event?.type === "abdicate" && job.bitmap?.actor.context.persistent === true;
+          if (job.bitmap !== undefined && event !== undefined)
+            draft.plan(job.bitmap, { command: draft.command, ...event, ...(folded ? { uncopied: false } : {}) });
+        }
+        return {
+          tables: draft.tables(),
+          commit: () => {
+            if (!stopped) for (const job of jobs) job.view.stop();
+          },
+          committed: ({ closedMs }) => {
+            for (const job of jobs) {
+              if (!stopped) job.view.wake();
+              job.endMs += closedMs;
             }
             draft.commit();
             const later = this.#coordinator.runFolds(draft.folds, (bitmap) => {
@@ -89,12 +162,16 @@ export class JobEnding {
             const settle = (): void => {
               for (const job of jobs) this.#settle(job, outcome);
             };
-            if (later === undefined) settle();
-            else void later.then(settle);
+            if (later === undefined && kept.length === 0) settle();
+            else
+              over = Promise.resolve(later)
+                .then(() => this.#coordinator.keeping.settled(kept))
+                .then(settle);
           },
         };
       },
     });
+    await over;
   }
 
   flush(job: JobState): Promise<number> {
@@ -150,6 +227,11 @@ export class JobEnding {
     // Whoever waits for the end finds the target free, unless a thread hangs there.
     void within(lettingGoMs, letGo, { keepsAlive: false }).then(() => job.finish(result));
   }
+}
+
+/** Its persistent bitmap becomes its successor. */
+function isHeir(job: JobState, outcome: JobDecision): boolean {
+  return job.bitmap?.actor.context.persistent === true && endEvent(job, outcome)?.type === "abdicate";
 }
 
 function endEvent(job: JobState, outcome: JobDecision): ReturnType<typeof outcomeEvent> {

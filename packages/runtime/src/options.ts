@@ -1,6 +1,7 @@
 /** What users give to the runtime, and what it gives back: the words of the public API. */
 import type { NodeSpec } from "@heirloom/block";
 import type { EngineOptions } from "@heirloom/engine";
+import type { JournalOptions, RecoveryEntry } from "@heirloom/journal";
 import type { BitmapMode, Sync } from "./validation/outcome.ts";
 import type { OnError } from "./validation/backup-request.ts";
 import type { Disk } from "./disk.ts";
@@ -46,6 +47,8 @@ export interface SpillOptions {
 export interface AttachOptions {
   /** By default `disk0`, `disk1`, ... */
   readonly name?: string;
+  /** Where its persistent bitmaps are kept, and how many bytes too much they may say after a power loss. */
+  readonly journal?: JournalOptions;
   /** The name was made up by a program, and may be one that no person can give: `#block17`. */
   readonly generated?: boolean;
 }
@@ -147,6 +150,25 @@ export type TransactionAction =
 export interface TransactionOptions {
   /** `grouped`: all its backups succeed at one instant, or none does. */
   readonly completionMode?: "individual" | "grouped";
+}
+
+/** The sidecar of a disk. */
+export interface JournalInfo {
+  readonly path: string;
+  /** Of the file. */
+  readonly bytes: number;
+  /** Bytes that a power loss makes dirty beyond what was written, at most; and those that it would now. */
+  readonly bound: number;
+  readonly unsettled: number;
+  /** Counters since the attach: syncs for marks, regions settled. */
+  readonly syncs: number;
+  readonly settled: number;
+  /** Attaches so far. */
+  readonly generation: number;
+  /** Unclean stops that it recovered from, oldest first. */
+  readonly recoveries: readonly RecoveryEntry[];
+  /** Why nothing is kept any more. */
+  readonly failed: string | null;
 }
 
 export interface BitmapInfo {

@@ -6,6 +6,7 @@ import { BlockError, errnoName } from "@heirloom/block";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import { refusal, RefusalError } from "./errors.ts";
+import { Staged } from "./keeping.ts";
 
 export async function resizeDisk(coordinator: Coordinator, disk: DiskState, length: number): Promise<void> {
   if (!Number.isSafeInteger(length) || length <= 0) {
@@ -15,20 +16,44 @@ export async function resizeDisk(coordinator: Coordinator, disk: DiskState, leng
     );
   }
   refuseInUse(coordinator, disk);
+  const intents = [...disk.bitmaps.keys()].map((name) => ({ disk, name, change: "fresh", length }) as const);
+  await coordinator.keeping.during("resize", intents, async (staged) => {
+    const { journal } = disk;
+    if (journal === undefined || journal.failed !== undefined) return resizeWith(coordinator, disk, length, staged);
+    await journal.resizing(length);
+    try {
+      await resizeWith(coordinator, disk, length, staged);
+    } finally {
+      await journal.resized(disk.layer.table.length);
+    }
+  });
+}
+
+async function resizeWith(coordinator: Coordinator, disk: DiskState, length: number, staged: Staged): Promise<void> {
   const before = disk.layer.table.length;
   if (length > before) {
     await resizeNode(coordinator, disk, length);
-    await setLength(coordinator, disk, length, "clean");
+    await setLength(coordinator, disk, length, "clean", staged);
     return;
   }
-  await setLength(coordinator, disk, length, "clean");
+  await setLength(coordinator, disk, length, "clean", staged);
   try {
     await resizeNode(coordinator, disk, length);
   } catch (error) {
     // The bits beyond the end were given up, and what is there is not: it counts as changed.
-    await setLength(coordinator, disk, before, "dirty");
+    await restoreLength(coordinator, disk, before);
     throw error;
   }
+}
+
+/** As `setLength`, with layers of the old length for persistent bitmaps. */
+async function restoreLength(coordinator: Coordinator, disk: DiskState, length: number): Promise<void> {
+  const staged = new Staged();
+  for (const { name, actor, memory } of disk.bitmaps.values()) {
+    if (actor.context.persistent && actor.context.broken === null && disk.journal !== undefined)
+      staged.put(disk.name, name, await disk.journal.newRecorder(length, memory.bits.bitmap.granularity));
+  }
+  await setLength(coordinator, disk, length, "dirty", staged);
 }
 
 async function setLength(
@@ -36,8 +61,9 @@ async function setLength(
   disk: DiskState,
   length: number,
   grown: "clean" | "dirty",
+  staged: Staged,
 ): Promise<void> {
-  const draft = coordinator.draft(coordinator.nextCommand(), "resize");
+  const draft = coordinator.draft(coordinator.nextCommand(), "resize", staged);
   let folded: Promise<void> | undefined;
   const resized = coordinator.engine.transitions.run({
     name: "resize",

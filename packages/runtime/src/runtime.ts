@@ -17,6 +17,7 @@ import { dirname } from "node:path";
 import type { Worker } from "node:worker_threads";
 import { BlockError, type NodeHandle, type NodeSpec } from "@heirloom/block";
 import { Engine, type OpenedNode } from "@heirloom/engine";
+import { guardModule } from "@heirloom/journal";
 import { type Action, Coordinator } from "./coordinator.ts";
 import { detachDisk, refuseDetach } from "./detaching.ts";
 import { Disk } from "./disk.ts";
@@ -38,8 +39,10 @@ import type {
   TransactionAction,
   TransactionOptions,
 } from "./options.ts";
+import type { DiskImage } from "./keeping.ts";
 import { withDriverModules } from "./node-specs.ts";
 import { prepareBackup } from "./prepare-backup.ts";
+import { recoverBitmaps } from "./recovering.ts";
 import { windowOf } from "./window.ts";
 import { refuseNodeName } from "./validation/identifier.ts";
 import { within } from "./waiting.ts";
@@ -85,7 +88,7 @@ export class Runtime {
     this.#options = options;
     const now = options.now ?? Date.now;
     this.#pool = new MachineActor("pool", poolMachine, undefined, { now });
-    this.#engine = new Engine(options.engine, (event) => this.#onThread(event));
+    this.#engine = new Engine({ guardModule, ...options.engine }, (event) => this.#onThread(event));
     const observe = options.observeFreeze;
     this.#coordinator = new Coordinator(this.#engine, this.#events, {
       now,
@@ -132,7 +135,16 @@ export class Runtime {
       directory: directoryOf(spec),
       under: window.under?.state,
       above: new Set(),
+      image: imageOf(spec, window.under !== undefined || opened.handle.readOnly, options),
+      journal: undefined,
     };
+    try {
+      await recoverBitmaps(this.#coordinator, state);
+    } catch (error) {
+      await this.#engine.removeLayer(layer);
+      await this.#engine.closeNode(opened.handle);
+      throw error;
+    }
     window.under?.state.above.add(state);
     const disk = new Disk(this.#coordinator, state, this.#options, (force) => this.#detach(disk, force));
     this.#coordinator.world.disks.set(name, state);
@@ -426,6 +438,16 @@ const detachMs = 1000;
 
 function nameOf(disk: Disk | string): string {
   return typeof disk === "string" ? disk : disk.name;
+}
+
+/** The file or device at the bottom of a disk of its own. */
+function imageOf(spec: NodeSpec, none: boolean, { journal = {} }: AttachOptions): DiskImage | undefined {
+  const filename = none ? undefined : filenameOf(spec);
+  return filename === undefined ? undefined : { filename, journal };
+}
+function filenameOf(spec: NodeSpec): string | undefined {
+  if (spec.driver === "file" || spec.driver === "host_device") return spec.filename as string;
+  return typeof spec.file === "object" && spec.file !== null ? filenameOf(spec.file as NodeSpec) : undefined;
 }
 
 /** Where the image lies; decorators and windows are looked through. */

@@ -9,6 +9,7 @@ import type { Coordinator } from "./coordinator.ts";
 import type { DiskExport } from "./disk-export.ts";
 import type { DiskState } from "./disk-state.ts";
 import { HeirloomError, refusal, RefusalError } from "./errors.ts";
+import type { Staged } from "./keeping.ts";
 import type { ViewRequest } from "./options.ts";
 import { guestDelayFor, type SpillDefaults, spillFor } from "./spill-options.ts";
 import { refuseView } from "./refuse-view.ts";
@@ -149,12 +150,26 @@ export class View {
 
   async #freeze(): Promise<void> {
     const coordinator = this.#coordinator;
+    const disk = this.#disk;
+    const request = this.#request;
+    const { memory, file, options } = spillFor("view", { ...this.#defaults.spill, ...request.spill }, disk);
+    const { bitmap: name } = request;
+    const intents = name === undefined ? [] : [{ disk, name, change: "freeze" } as const];
+    await coordinator.keeping.during("view", intents, (staged) => this.#freezeWith(staged, memory, file, options));
+  }
+
+  async #freezeWith(
+    staged: Staged,
+    memory: number,
+    file: number,
+    options: ReturnType<typeof spillFor>["options"],
+  ): Promise<void> {
+    const coordinator = this.#coordinator;
     const { engine } = coordinator;
     const disk = this.#disk;
     const { layer } = disk;
     const request = this.#request;
-    const { memory, file, options } = spillFor("view", { ...this.#defaults.spill, ...request.spill }, disk);
-    const draft = coordinator.draft(coordinator.nextCommand(), "view");
+    const draft = coordinator.draft(coordinator.nextCommand(), "view", staged);
     const user = { kind: "view", id: this.id } as const;
     const frozen = engine.transitions.run({
       name: "freeze",
@@ -233,22 +248,54 @@ export class View {
     const { view, bitmap, number } = standing;
     // Cut off now; that their threads let go is waited for below, when the bitmap has its new life.
     const exportsGone = Promise.all([...this.#exports].map((exported) => exported.end("hard")));
-    const draft = coordinator.draft(coordinator.nextCommand(), "view");
     const outcome = bitmapOutcome("bitmap", this.#request.bitmapMode ?? "on-success", success ? "success" : "failure");
     // Without a target nothing is "copied": always after a failure keeps all of the set, as never and on-success do.
     const event = outcome === undefined ? undefined : outcomeEvent(outcome === "W|U" ? "P|W" : outcome);
+    if (bitmap === undefined || !bitmap.actor.context.persistent) await this.#step(success, standing, event);
+    else {
+      await coordinator.keeping.alone(new Set([this.#disk]), async () => {
+        if (event?.type === "abdicate") {
+          // Decided, then durable, then true: as a job's end.
+          await this.#step(success, standing, undefined);
+          await coordinator.keeping.abdicated([bitmap]);
+          await this.#step(success, standing, event, true);
+        } else {
+          await this.#step(success, standing, event);
+          await coordinator.keeping.settled([bitmap]);
+        }
+      });
+    }
+    this.#standing = undefined;
+    coordinator.views.delete(this.id);
+    await exportsGone;
+    await coordinator.engine.io(this.#disk.layer).forget(number);
+    await view.release();
+    coordinator.unuse(this.#disk, { kind: "view", id: this.id });
+  }
+
+  /** A transition in which the view stops (unless it has) and its bitmap changes (if it does), and the folds that follow. */
+  async #step(
+    success: boolean,
+    { view, bitmap }: Standing,
+    event: ReturnType<typeof outcomeEvent>,
+    stopped = false,
+  ): Promise<void> {
+    const coordinator = this.#coordinator;
+    const draft = coordinator.draft(coordinator.nextCommand(), "view");
     let folded: Promise<void> | undefined;
     await coordinator.engine.transitions.run({
       name: success ? "abdicate" : "reclaim",
       stacks: [this.#disk.layer.stack],
       prepare: () => {
-        draft.removeView(this.#disk, view);
+        if (!stopped) draft.removeView(this.#disk, view);
         if (bitmap !== undefined && event !== undefined) draft.plan(bitmap, { ...event, command: draft.command });
         return {
           tables: draft.tables(),
-          commit: () => view.stop(),
+          commit: () => {
+            if (!stopped) view.stop();
+          },
           committed: () => {
-            view.wake();
+            if (!stopped) view.wake();
             draft.commit();
             folded = coordinator.runFolds(draft.folds);
           },
@@ -256,12 +303,6 @@ export class View {
       },
     });
     await folded;
-    this.#standing = undefined;
-    coordinator.views.delete(this.id);
-    await exportsGone;
-    await coordinator.engine.io(this.#disk.layer).forget(number);
-    await view.release();
-    coordinator.unuse(this.#disk, { kind: "view", id: this.id });
   }
 }
 

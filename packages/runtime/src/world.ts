@@ -1,5 +1,6 @@
 /** What exists: disks, jobs, and targets that a job has not let go of. The facts that checks ask for are read from it. */
 import type { NodeHandle } from "@heirloom/block";
+import { keptGranulesMax } from "@heirloom/journal";
 import type { BitmapState } from "./bitmap-memory.ts";
 import type { DiskState } from "./disk-state.ts";
 import type { Draft } from "./draft.ts";
@@ -51,13 +52,24 @@ function nodeFacts(world: World, draft: Draft, disk: DiskState, command: number)
       const bitmap = draft.bitmap(disk, name);
       return bitmap === undefined ? undefined : bitmapFacts(draft, bitmap, command);
     },
-    storeRefusal: () => storesNone,
+    storeRefusal: (_name, granularity) => storeRefusal(disk, granularity),
     ...nodeOnly(node, disk.layer.table.length),
     ...(isTarget(world, node.identity)
       ? { targetBlocked: inUse, ...(world.targetsAreNoSources ? { sourceBlocked: inUse } : {}) }
       : {}),
     ...lettingGoOf(world, node.identity),
   };
+}
+
+function storeRefusal({ image, node, layer, under }: DiskState, granularity: number): string | undefined {
+  if (node.readOnly) return "the node is read-only";
+  if (under !== undefined) return `it is a window of '${under.name}': give that disk the bitmap`;
+  if (image === undefined) return storesNone;
+  const { length } = layer.table;
+  if (Math.ceil(length / granularity) <= keptGranulesMax) return undefined;
+  let fits = granularity;
+  while (Math.ceil(length / fits) > keptGranulesMax) fits *= 2;
+  return `granularity ${granularity} makes more than 2^32 granules; use at least ${fits}`;
 }
 
 /**

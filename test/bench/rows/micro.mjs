@@ -83,10 +83,17 @@ async function guestWrites(runtime, stage, timeMs, units) {
     recorded: await nothing(),
     viewed: await nothing(),
     unseen: await file("unseen.raw"),
+    recordedFile: await file("recorded.raw"),
+    keptFile: await runtime.attach(
+      { driver: "file", filename: stage.filled("kept.raw", length) },
+      { journal: { allowTmpfs: true } },
+    ),
     preserved: await file("preserved.raw"),
   };
   await disks.recorded.bitmaps.add("daily", { granularity: clusterSize });
   await disks.viewed.bitmaps.add("daily", { granularity: clusterSize });
+  await disks.recordedFile.bitmaps.add("daily", { granularity: clusterSize });
+  await disks.keptFile.bitmaps.add("daily", { granularity: clusterSize, persistent: true });
   await disks.viewed.view({ spill: { memory: 64 * 2 ** 20 } }).ready;
   const small = { bytes: 4096, stride: 4096, count: many, unit: "ns" };
   const scattered = { bytes: 4096, stride: clusterSize, count: preserves, unit: "us" };
@@ -95,6 +102,8 @@ async function guestWrites(runtime, stage, timeMs, units) {
     { what: "guest write of 4 KiB to null-co: no recorder", disk: "plain", ...small },
     { what: "guest write of 4 KiB to null-co: a recorder", disk: "recorded", ...small },
     { what: "guest write of 4 KiB to null-co: recorder, view (preserved)", disk: "viewed", ...small },
+    { what: "guest write of 4 KiB to tmpfs: a recorder", disk: "recordedFile", ...small },
+    { what: "guest write of 4 KiB to tmpfs: a persistent recorder (journaled, marked)", disk: "keptFile", ...small },
     { what: "guest write of 4 KiB to tmpfs: no view", disk: "unseen", ...scattered },
     { what: "guest write of 4 KiB to tmpfs that preserves", disk: "preserved", view: true, ...scattered },
     { what: "guest write of 64 KiB to tmpfs: no view", disk: "unseen", ...large },

@@ -49,6 +49,8 @@ export interface ActorOptions {
   readonly now: () => number;
   /** Entries of history that are kept (default 64); the oldest go first. */
   readonly historyMax?: number;
+  /** Why it comes into being as it does: the reason of the first entry of its history. */
+  readonly origin?: string;
 }
 
 /**
@@ -81,7 +83,14 @@ export class MachineActor<Input, Context, Event extends Tagged, Effect extends T
     this.#now = options.now;
     this.#historyMax = options.historyMax ?? 64;
     invariant(this.#historyMax >= 1, "an actor keeps at least one entry of history");
-    this.#record({ at: this.#now(), event: "init", from: "", to: snapshot.state });
+    const { origin } = options;
+    this.#record({
+      at: this.#now(),
+      event: "init",
+      from: "",
+      to: snapshot.state,
+      ...(origin === undefined ? {} : { reason: origin }),
+    });
   }
 
   get state(): string {

@@ -1,0 +1,299 @@
+/**
+ * What helpers do for a journal: everything that blocks, one call each. Files are opened and closed here, on threads whose end closes
+ * nothing. Errors are values: a class does not survive the way back.
+ */
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { dirname } from "node:path";
+import { threadId } from "node:worker_threads";
+import { type BitmapHandle, SharedBitmap } from "@heirloom/bitmap";
+import {
+  allocateRange,
+  BlockError,
+  closeFile,
+  connectNode,
+  EINVAL,
+  type Errno,
+  errnoName,
+  fileSystemOf,
+  isUnsupported,
+  loadDrivers,
+  lockImage,
+  type NodeHandle,
+  O_CREAT,
+  O_EXCL,
+  O_RDONLY,
+  O_RDWR,
+  openFile,
+} from "@heirloom/block";
+import { waitOutside } from "@heirloom/engine";
+import { BlockBits } from "./block-bits.ts";
+import type { BitmapEntry, Directory, ImageIdentity } from "./directory.ts";
+import { foldInto } from "./fold.ts";
+import { bootId, identify, sidecarPath } from "./identity.ts";
+import { JournalError, type JournalErrorCode } from "./journal-error.ts";
+import { layerBytes, layersAt } from "./layout.ts";
+import { readSidecar, type Sidecar } from "./recover.ts";
+import { recoverBits, type RecoveredBits, type RecoveryRules } from "./recover-bits.ts";
+import { RegionMarks } from "./region-marks.ts";
+import * as steps from "./steps.ts";
+import { FileStorage } from "./storage.ts";
+
+export type Answer<Value> =
+  | { readonly value: Value }
+  | { readonly error: { readonly code: JournalErrorCode; readonly message: string } };
+
+function answer<Value>(work: () => Value): Answer<Value> {
+  try {
+    return { value: work() };
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    if (error instanceof JournalError) return { error: { code: error.code, message } };
+    const locked = error instanceof BlockError && error.code === "ERR_IMAGE_LOCKED";
+    return { error: { code: locked ? "ERR_JOURNAL_LOCKED" : "ERR_JOURNAL_IO", message } };
+  }
+}
+
+export interface LookTask {
+  /** The image or device. */
+  readonly filename: string;
+  readonly path: string | undefined;
+  readonly length: number;
+}
+export interface Look {
+  readonly path: string;
+  readonly exists: boolean;
+  readonly image: ImageIdentity;
+  readonly bootId: string;
+}
+
+/** Who the image is, and whether it has a sidecar. A device without a lasting name and without a place has none. */
+export function lookTask({ filename, path, length }: LookTask): Answer<Look> {
+  return answer(() => {
+    const place = path ?? sidecarPath(filename);
+    return { path: place, exists: existsSync(place), image: identify(filename, length), bootId: bootId() };
+  });
+}
+
+export interface OpenTask {
+  readonly path: string;
+  readonly allowTmpfs: boolean;
+  /** Makes a new one; the file must not exist. */
+  readonly create: Directory | undefined;
+}
+export interface Opened {
+  readonly fd: number;
+  readonly sidecar: Sidecar;
+}
+
+export function openTask({ path, allowTmpfs, create }: OpenTask): Answer<Opened> {
+  return answer(() => {
+    if (create !== undefined) makeSidecar(path, allowTmpfs, create);
+    const fd = openOrThrow(path, O_RDWR);
+    try {
+      refusePlace(fd, path, allowTmpfs);
+      lockImage(fd, path, false);
+      return { fd, sidecar: readSidecar(new FileStorage(fd), path) };
+    } catch (error) {
+      closeFile(fd);
+      throw error;
+    }
+  });
+}
+
+/** Under another name until it is whole and durable: a crash leaves a sidecar, or none. */
+function makeSidecar(path: string, allowTmpfs: boolean, directory: Directory): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const temporary = `${path}.new`;
+  rmSync(temporary, { force: true });
+  const fd = openOrThrow(temporary, O_RDWR | O_CREAT | O_EXCL);
+  try {
+    refusePlace(fd, path, allowTmpfs);
+    expectDone("make room in", temporary, allocate(fd, 0, layersAt));
+    const superblock = { uuid: new Uint8Array(randomBytes(16)), createdAt: Date.now() };
+    expectDone("write", temporary, steps.createSidecar(new FileStorage(fd), superblock, directory));
+    if (existsSync(path)) throw new JournalError("ERR_JOURNAL_PLACE", `make journal '${path}': it exists already`);
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  } finally {
+    closeFile(fd);
+  }
+  syncDirectory(dirname(path));
+}
+
+function syncDirectory(path: string): void {
+  const fd = openOrThrow(path, O_RDONLY);
+  const errno = new FileStorage(fd).sync();
+  closeFile(fd);
+  if (errno !== 0 && errno !== EINVAL) expectDone("sync", path, errno);
+}
+
+function refusePlace(fd: number, path: string, allowTmpfs: boolean): void {
+  const facts = fileSystemOf(fd);
+  if (typeof facts === "number" || !facts.isTmpfs || allowTmpfs) return;
+  const message = `journal '${path}': expected a place that outlives a power loss, but it is on a tmpfs, whose files are memory; name another with journal.path, or allow it with journal.allowTmpfs`;
+  throw new JournalError("ERR_JOURNAL_PLACE", message);
+}
+
+function openOrThrow(path: string, flags: number): number {
+  const fd = openFile(path, flags, 0o600);
+  if (fd < 0) throw new JournalError("ERR_JOURNAL_IO", `open journal '${path}': ${errnoName(-fd)}`);
+  return fd;
+}
+
+function expectDone(operation: string, path: string, errno: Errno): void {
+  if (errno === 0) return;
+  const code = errnoName(errno) === "ENOSPC" ? "ERR_JOURNAL_FULL" : "ERR_JOURNAL_IO";
+  throw new JournalError(code, `${operation} journal '${path}': ${errnoName(errno)}`);
+}
+
+function allocate(fd: number, offset: number, length: number): Errno {
+  const errno = allocateRange(fd, offset, length);
+  return isUnsupported(errno) ? 0 : errno;
+}
+
+export interface CreateLayerTask {
+  readonly fd: number;
+  readonly tag: number;
+  readonly layer: steps.NewLayer;
+}
+/** Room first, so that no guest's write finds a full disk. */
+export function createLayerTask({ fd, tag, layer }: CreateLayerTask): Errno {
+  const { length, granularity, offset } = layer;
+  return allocate(fd, offset, layerBytes(length, granularity)) || steps.createLayer(new FileStorage(fd), tag, layer);
+}
+
+export interface WriteDirectoryTask {
+  readonly fd: number;
+  readonly record: Uint8Array;
+  readonly sequence: number;
+}
+export function writeDirectoryTask({ fd, record, sequence }: WriteDirectoryTask): Errno {
+  return steps.writeDirectory(new FileStorage(fd), record, sequence);
+}
+
+/** A layer and its memory, for any thread. */
+export interface LayerReference extends steps.NewLayer {
+  readonly buffer: SharedArrayBuffer;
+  readonly byteOffset: number;
+  readonly words: number;
+}
+
+function bitsOf(fd: number, tag: number, layer: LayerReference): BlockBits {
+  return new BlockBits({
+    storage: new FileStorage(fd),
+    tag,
+    layer: layer.id,
+    offset: layer.offset,
+    length: layer.length,
+    granularity: layer.granularity,
+    words: new Int32Array(layer.buffer, layer.byteOffset, layer.words),
+    holder: threadId + 1,
+  });
+}
+
+export interface RecoverTask {
+  readonly fd: number;
+  readonly sidecar: Sidecar;
+  readonly entry: BitmapEntry;
+  readonly rules: RecoveryRules;
+  /** What the bitmap goes on with: one of the entry's layers, or a new one. */
+  readonly layer: LayerReference;
+  readonly marks: BitmapHandle;
+}
+
+/** Joins what a bitmap is made of into one layer, in the file and in memory. Killed in the middle it can be done again. */
+export function recoverTask({ fd, sidecar, entry, rules, layer, marks }: RecoverTask): RecoveredBits {
+  const storage = new FileStorage(fd);
+  const joined = SharedBitmap.create(marks.length, marks.granularity);
+  const recovered = recoverBits(storage, sidecar, entry, rules, joined);
+  if (recovered.errno !== 0) return recovered;
+  const bits = bitsOf(fd, sidecar.tag, layer);
+  const errno = bits.loadFrom(storage) || foldInto(bits, SharedBitmap.from(marks), joined);
+  return { ...recovered, errno };
+}
+
+export interface FoldTask {
+  readonly fd: number;
+  readonly tag: number;
+  readonly layer: LayerReference;
+  readonly into: BitmapHandle;
+  readonly from: BitmapHandle;
+}
+export function foldTask({ fd, tag, layer, into, from }: FoldTask): Errno {
+  return foldInto(bitsOf(fd, tag, layer), SharedBitmap.from(into), SharedBitmap.from(from));
+}
+
+/** The marks and the gate of a disk, for any thread. */
+export interface MarksReference {
+  readonly fd: number;
+  readonly tag: number;
+  readonly regionBytes: number;
+  readonly regions: number;
+  readonly markedMax: number;
+  readonly words: Int32Array;
+  readonly gate: Int32Array;
+  readonly participantMax: number;
+  readonly node: NodeHandle;
+}
+
+/** A settler waits so long for a request that is inside the gate. */
+const outsideMs = 5000;
+
+/** @returns errno; EAGAIN where a request stayed inside the gate */
+export async function settleTask(task: MarksReference & { readonly all: boolean }): Promise<Errno> {
+  await loadDrivers(task.node);
+  const node = connectNode(task.node);
+  const marks = new RegionMarks({
+    ...task,
+    storage: new FileStorage(task.fd),
+    holder: threadId + 1,
+    waitOutside: () => waitOutside(task.gate, task.participantMax, outsideMs),
+    syncImage: () => node.flush(),
+  });
+  return marks.settle(task.all);
+}
+
+export interface ReleaseTask {
+  readonly fd: number;
+  readonly tag: number;
+  readonly layers: readonly LayerReference[];
+  readonly holder: number;
+}
+/** A thread has ended: blocks whose lock it held are written from memory and released. */
+export function releaseTask({ fd, tag, layers, holder }: ReleaseTask): Errno {
+  let failed: Errno = 0;
+  for (const layer of layers) failed = bitsOf(fd, tag, layer).releaseOfDead(holder) || failed;
+  return failed;
+}
+
+/** Whether a group's success stands in another sidecar. */
+export function decidedTask({ path, group }: { readonly path: string; readonly group: string }): Answer<boolean> {
+  return answer(() => {
+    const fd = openOrThrow(path, O_RDONLY);
+    try {
+      return readSidecar(new FileStorage(fd), path).directory.decisions.includes(group);
+    } finally {
+      closeFile(fd);
+    }
+  });
+}
+
+/** Nothing more can be written to a sidecar that says what is no longer true: it is taken away. */
+export function takeAwayTask({ path }: { readonly path: string }): Answer<void> {
+  return answer(() => {
+    rmSync(path, { force: true });
+    syncDirectory(dirname(path));
+  });
+}
+
+export async function syncNodeTask({ node }: { readonly node: NodeHandle }): Promise<Errno> {
+  await loadDrivers(node);
+  return connectNode(node).flush();
+}
+
+export function closeTask({ fd }: { readonly fd: number }): Errno {
+  return closeFile(fd);
+}

@@ -1,0 +1,62 @@
+/** The bitmaps that a disk's sidecar has kept: they record again before anybody writes the disk. */
+import { DiskJournal, JournalError, type RecoveredBitmap } from "@heirloom/journal";
+import { type BitmapState, nextOrder } from "./bitmap-memory.ts";
+import type { Coordinator } from "./coordinator.ts";
+import type { DiskState } from "./disk-state.ts";
+import { HeirloomError } from "./errors.ts";
+import { bitmapMachine } from "./machines/bitmap-machine.ts";
+import { MachineActor } from "./machines/machine-actor.ts";
+
+/**
+ * Attaches what is kept, if anything is. Nobody has the disk yet.
+ * @throws HeirloomError with the journal's code: a sidecar that cannot be read, or that somebody else has, is never passed over
+ */
+export async function recoverBitmaps(coordinator: Coordinator, disk: DiskState): Promise<void> {
+  const { image } = disk;
+  if (image === undefined) return;
+  const place = coordinator.keeping.place(disk, image);
+  try {
+    const look = await DiskJournal.look(place).catch((error: unknown) => {
+      // A device without a lasting name has no sidecar; asking for one is refused when it is asked for.
+      if (error instanceof JournalError && error.code === "ERR_JOURNAL_PLACE") return undefined;
+      throw error;
+    });
+    if (look === undefined || !look.exists) return;
+    const { journal, bitmaps } = await DiskJournal.recover(place, look);
+    disk.journal = journal;
+    await record(coordinator, disk, bitmaps);
+  } catch (error) {
+    if (!(error instanceof JournalError)) throw error;
+    throw new HeirloomError(error.code, "attach", error.message, { cause: error });
+  }
+}
+
+async function record(coordinator: Coordinator, disk: DiskState, recovered: readonly RecoveredBitmap[]): Promise<void> {
+  const draft = coordinator.draft(coordinator.nextCommand(), "attach");
+  await coordinator.engine.transitions.run({
+    name: "attach",
+    stacks: [disk.layer.stack],
+    prepare: () => {
+      for (const bitmap of recovered) draft.add(disk, stateOf(coordinator, disk, bitmap));
+      return { tables: draft.tables(), committed: () => draft.commit() };
+    },
+  });
+}
+
+function stateOf(coordinator: Coordinator, disk: DiskState, recovered: RecoveredBitmap): BitmapState {
+  const { name, granularity, recording, inconsistent, recorder, story } = recovered;
+  const actor = new MachineActor(
+    `bitmap ${disk.name}/${name}`,
+    bitmapMachine,
+    { node: disk.name, name, recording, persistent: true, ...(inconsistent === undefined ? {} : { inconsistent }) },
+    { now: coordinator.now, origin: story },
+  );
+  const bits = recorder ?? coordinator.engine.recorder(disk.layer.table.length, granularity);
+  const records = recording && inconsistent === undefined;
+  return {
+    name,
+    disk: disk.name,
+    actor,
+    memory: { bits, order: nextOrder(), successor: undefined, successorOrder: 0, records },
+  };
+}

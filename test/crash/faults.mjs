@@ -1,0 +1,161 @@
+/**
+ * Rules left out of the code under test, or of the order of the commands: each must be seen, or the enumeration proves nothing.
+ * An edit is a regular expression on a module while it is loaded, and what it becomes.
+ *
+ * @typedef {{ name: string, edits: [string, string, string][], expect: RegExp, seeds?: number }} Fault
+ */
+const journal = (/** @type {string} */ name) => `/packages/journal/dist/${name}.js`;
+const commands = "/test/crash/commands.mjs";
+const world = "/test/crash/world.mjs";
+
+/** @type {Fault[]} */
+export const faults = [
+  {
+    name: "a region's mark is not synced",
+    edits: [[journal("region-marks"), "marksSlotBytes\\) \\|\\| this\\.#sync\\(\\)", "marksSlotBytes)"]],
+    expect: /I1/,
+  },
+  {
+    name: "a region's mark is not written",
+    edits: [
+      [
+        journal("region-marks"),
+        "const errno = this\\.#write\\(\\[\\.\\.\\.kept",
+        "const errno = 0 && this.#write([...kept",
+      ],
+    ],
+    expect: /I1/,
+  },
+  {
+    name: "settling does not wait for the writers inside",
+    edits: [[journal("region-marks"), "if \\(!this\\.#access\\.waitOutside\\(\\)\\)\\s*return EAGAIN;", ""]],
+    expect: /I1/,
+  },
+  {
+    name: "making room for a mark does not wait for the writers inside",
+    edits: [[journal("region-marks"), "if \\(!this\\.#access\\.waitOutside\\(\\)\\)\\s*return 0;", ""]],
+    expect: /I1/,
+    seeds: 400,
+  },
+  {
+    name: "settling does not sync the exact bits",
+    edits: [
+      [
+        journal("region-marks"),
+        "this\\.#access\\.syncImage\\(\\) \\|\\| this\\.#sync\\(\\)",
+        "this.#access.syncImage()",
+      ],
+    ],
+    expect: /I1/,
+  },
+  {
+    name: "settling does not sync the image",
+    edits: [[journal("region-marks"), "this\\.#access\\.syncImage\\(\\) \\|\\| this\\.#sync\\(\\)", "this.#sync()"]],
+    expect: /I1/,
+  },
+  {
+    name: "a mark that was taken again leaves the file",
+    edits: [
+      [
+        journal("region-marks"),
+        "quiet\\.filter\\(\\(region\\) => !this\\.#has\\(this\\.#layout\\.markedWord, region\\)\\)",
+        "quiet",
+      ],
+    ],
+    expect: /I1/,
+  },
+  {
+    name: "the data is written before the granule is journaled",
+    edits: [[world, "layers\\.every\\(\\(\\{ bits \\}\\) => bits\\.covers\\(offset, length\\)\\)", "true"]],
+    expect: /I1/,
+  },
+  {
+    name: "a block in the file does not get its new bits",
+    edits: [[journal("block-bits"), "\\| added\\[word\\]", ""]],
+    expect: /I1/,
+  },
+  {
+    name: "the directory is written before the bits that it speaks of are synced",
+    edits: [
+      [
+        journal("steps"),
+        "storage\\.sync\\(\\) \\|\\|\\s*storage\\.write\\(usedPart\\(record\\)",
+        "storage.write(usedPart(record)",
+      ],
+    ],
+    expect: /I1|I5|damaged/,
+  },
+  {
+    name: "the directory is acknowledged before it is synced",
+    edits: [[journal("steps"), "directorySlotBytes\\) \\|\\|\\s*storage\\.sync\\(\\)\\);", "directorySlotBytes));"]],
+    expect: /./,
+  },
+  {
+    name: "both slots of the directory are one",
+    edits: [[journal("steps"), "\\(sequence % 2\\) \\* directorySlotBytes", "0 * directorySlotBytes"]],
+    expect: /neither of its two slots|lost/,
+  },
+  {
+    name: "the successor is named after the freeze",
+    edits: [[commands, "entry\\.layers = \\[\\.\\.\\.entry\\.layers, successor\\.kept\\];", ""]],
+    expect: /I1/,
+  },
+  {
+    name: "the abdicate is recorded before the success is decided",
+    edits: [
+      [
+        commands,
+        "const old = bitmap\\.bits;\\s*world\\.transition",
+        "entry.layers = [old0.kept]; const old = bitmap.bits; world.transition",
+      ],
+      [
+        commands,
+        "world\\.mingle\\(\\);\\s*world\\.mingle\\(\\);\\s*if \\(success\\) \\{",
+        "const old0 = bitmap.bits; await world.journal.update(() => { entry.layers = [successor.kept]; }); world.mingle(); world.mingle(); if (success) {",
+      ],
+    ],
+    expect: /I1/,
+  },
+  {
+    name: "a reclaim is recorded before its fold",
+    edits: [
+      [
+        commands,
+        "world\\.fold\\(bitmap\\.bits, successor\\.marks\\);",
+        "await world.journal.update(() => { entry.layers = [bitmap.bits.kept]; }); world.fold(bitmap.bits, successor.marks);",
+      ],
+    ],
+    expect: /I1/,
+  },
+  {
+    name: "a fold sets its bits in memory alone",
+    edits: [[journal("fold"), "const errno = bits\\.add\\(block, added, true\\);", "const errno = 0;"]],
+    expect: /I1|I5/,
+  },
+  {
+    name: "a clear names the empty layer alone, before its instant",
+    edits: [[commands, "entry\\.layers = \\[old\\.kept, fresh\\.kept\\];", "entry.layers = [fresh.kept];"]],
+    expect: /I1|I5/,
+  },
+  {
+    name: "an add does not sync the image",
+    edits: [[commands, "world\\.syncImage\\(\\); // what was written", "// what was written"]],
+    expect: /I1/,
+  },
+  {
+    name: "a bitmap is disabled on disk after it is in memory",
+    edits: [
+      [
+        commands,
+        "await world\\.journal\\.update\\(\\(\\) => \\{\\s*entry\\.recording = false;\\s*\\}\\);",
+        "model.recording = true;",
+      ],
+    ],
+    expect: /I1|recording/,
+  },
+  {
+    name: "a layer's room is used again while a guest journals into it",
+    edits: [[commands, "world\\.unfollow\\(since\\);\\s*world\\.quiesce\\(\\);", "world.unfollow(since);"]],
+    expect: /damaged|dirty for no reason|I1/,
+  },
+];

@@ -1,0 +1,33 @@
+/** One run and all its crashes, from a seed. */
+import { Random } from "../stress/random.mjs";
+import * as commands from "./commands.mjs";
+import { enumerate } from "./enumerate.mjs";
+import { markedMax, World } from "./world.mjs";
+
+/** Long names: a directory of several sectors, which can tear. */
+const names = ["daily", "weekly"].map((name) => name.padEnd(400, "."));
+
+/** @param {string | number} seed @param {number} steps commands of the run */
+export async function runSeed(seed, steps) {
+  const random = new Random(`crash ${seed}`);
+  const world = new World(random.fork("world"));
+  const choose = random.fork("commands");
+  for (let step = 0; step < steps; step++) {
+    const [one, other] = choose.shuffle(names);
+    world.mingle();
+    if (!world.bitmaps.has(one)) await commands.add(world, one);
+    else
+      await choose.weighted([
+        [4, () => commands.backup(world, one, true)],
+        [3, () => commands.backup(world, one, false)],
+        [2, () => commands.clear(world, one)],
+        [2, async () => (world.bitmaps.has(other) ? commands.merge(world, other, one) : undefined)],
+        [2, () => commands.pause(world, one)],
+        [1, () => commands.remove(world, one)],
+        [4, async () => void world.marks.settle(choose.chance(50))],
+        [1, async () => void world.syncImage()],
+      ])();
+  }
+  world.quiesce();
+  return { steps: world.recorder.log.length, ...enumerate(world, random.fork("states"), markedMax) };
+}

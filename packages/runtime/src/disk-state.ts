@@ -23,6 +23,8 @@ export interface DiskState {
   readonly above: Set<DiskState>;
   /** Beside which a sidecar can lie; undefined where bitmaps cannot be kept. */
   readonly image: DiskImage | undefined;
+  /** Its user wants no journal. */
+  readonly keepsNone: boolean;
   /** Once it has, or had, persistent bitmaps. */
   journal: DiskJournal | undefined;
 }

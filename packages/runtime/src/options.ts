@@ -47,8 +47,8 @@ export interface SpillOptions {
 export interface AttachOptions {
   /** By default `disk0`, `disk1`, ... */
   readonly name?: string;
-  /** Where its persistent bitmaps are kept, and how many bytes too much they may say after a power loss. */
-  readonly journal?: JournalOptions;
+  /** Where its persistent bitmaps are kept, and how many bytes too much they may say after a power loss; false: it keeps none. */
+  readonly journal?: JournalOptions | false;
   /** The name was made up by a program, and may be one that no person can give: `#block17`. */
   readonly generated?: boolean;
 }

@@ -137,6 +137,7 @@ export class Runtime {
       above: new Set(),
       image: imageOf(spec, window.under !== undefined || opened.handle.readOnly, options),
       journal: undefined,
+      keepsNone: options.journal === false,
     };
     try {
       await recoverBitmaps(this.#coordinator, state);
@@ -442,6 +443,7 @@ function nameOf(disk: Disk | string): string {
 
 /** The file or device at the bottom of a disk of its own. */
 function imageOf(spec: NodeSpec, none: boolean, { journal = {} }: AttachOptions): DiskImage | undefined {
+  if (journal === false) return undefined;
   const filename = none ? undefined : filenameOf(spec);
   return filename === undefined ? undefined : { filename, journal };
 }

@@ -61,7 +61,8 @@ function nodeFacts(world: World, draft: Draft, disk: DiskState, command: number)
   };
 }
 
-function storeRefusal({ image, node, layer, under }: DiskState, granularity: number): string | undefined {
+function storeRefusal({ image, keepsNone, node, layer, under }: DiskState, granularity: number): string | undefined {
+  if (keepsNone) return storesNone;
   if (node.readOnly) return "the node is read-only";
   if (under !== undefined) return `it is a window of '${under.name}': give that disk the bitmap`;
   if (image === undefined) return storesNone;

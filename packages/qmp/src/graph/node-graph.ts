@@ -120,10 +120,10 @@ export class NodeGraph {
     return inQemuWords(async () => {
       const spec = plan.spec(child);
       try {
-        return await this.#runtime.attach(spec, { name, generated });
+        return await this.#runtime.attach(spec, { name, generated, journal: false });
       } catch (error) {
         if (options["auto-read-only"] !== true || spec.readOnly !== false || !isUnwritable(error)) throw error;
-        return this.#runtime.attach({ ...spec, readOnly: true }, { name, generated });
+        return this.#runtime.attach({ ...spec, readOnly: true }, { name, generated, journal: false });
       }
     });
   }

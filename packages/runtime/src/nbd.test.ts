@@ -27,6 +27,28 @@ test("an export is the target of a backup, and a disk of which another is made",
     expect(granulesOf(far, "daily")).toEqual([1, 2]);
   }));
 
+test("a server that is slow, and one that takes only what it has: the same bytes, and an error for any other", (context) =>
+  inScene(async (scene) => {
+    const { runtime } = scene;
+    const disk = await scene.disk("a", length, 1);
+    scene.image("t.raw", length, 1);
+    const slow = await nbdkit(context, scene, "slow.sock", ["--filter=rate", "memory", size, "rate=200M"]);
+    expect(await ended(await runtime.backup({ disk, target: { driver: "nbd", uri: slow.uri } }))).toMatchObject({
+      status: "completed",
+    });
+    const back = await runtime.attach({ driver: "nbd", uri: slow.uri }, { name: "back" });
+    const bytes = new Uint8Array(length);
+    await back.read(bytes, 0);
+    expect(firstDifference(bytes, scene.bytes("a.raw"))).toBe(-1);
+    // Its filter compares what is written with what is there, and fails what differs.
+    const args = ["--filter=checkwrite", "file", scene.path("t.raw")];
+    const strict = await nbdkit(context, scene, "strict.sock", args);
+    const target = { driver: "nbd", uri: strict.uri };
+    expect(await ended(await runtime.backup({ disk, target }))).toMatchObject({ status: "completed" });
+    await disk.write(new Uint8Array(1), length - 1);
+    expect(await ended(await runtime.backup({ disk, target }))).toMatchObject({ status: "failed" });
+  }));
+
 test("a server that does not answer: the cancel is, the bitmap is reclaimed, and the target is free again", (context) =>
   inScene(async (scene) => {
     const { runtime } = scene;

@@ -7,7 +7,7 @@ const length = MiB;
 
 test("a persistent bitmap is refused on a disk that stores none, before its name is looked at", () =>
   inScene(async (scene) => {
-    const disk = await scene.disk("a", length);
+    const disk = await scene.disk("a", length, undefined, { journal: false });
     for (const name of ["b", "x".repeat(1024)]) {
       expect(await refusalOf(() => disk.bitmaps.add(name, { persistent: true }))).toMatchObject({
         code: "ERR_BITMAP_NOT_STORABLE",

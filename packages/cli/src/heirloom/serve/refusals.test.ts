@@ -180,8 +180,8 @@ test("without an address and without a directory of one's own nothing is guessed
   const { XDG_RUNTIME_DIR: _, ...env } = process.env;
   const { heirloom } = await import("../command.fixture.ts");
   const errors = await new Promise<string>((resolve) => {
-    execFile(process.execPath, [heirloom, "serve", "vm.raw"], { uid: 65534, gid: 65534, env }, (_, __, text) =>
-      resolve(text),
+    execFile(process.execPath, [heirloom, "serve", "vm.raw"], { uid: 65534, gid: 65534, env }, (error, __, text) =>
+      resolve(`${text} ${String(error?.code)}`),
     );
   });
   // Somebody else may not even read the program where it lies in root's home; then there is nothing to see here.

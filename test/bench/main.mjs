@@ -27,6 +27,7 @@ const modules = [
   "nbd-backup",
   "nbd-connections",
   "nbd-cold",
+  "journal",
 ];
 
 const { values: options, positionals } = parseArgs({

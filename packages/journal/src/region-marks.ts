@@ -39,6 +39,9 @@ export interface MarksAccess {
   readonly syncImage: () => Errno;
 }
 
+/** Regions that are marked together while less than half of the bound is taken. */
+const neighbours = 8;
+
 export class RegionMarks {
   readonly #access: MarksAccess;
   readonly #words: Int32Array;
@@ -161,6 +164,7 @@ export class RegionMarks {
     if (fresh.length === 0) return 0;
     if (!patient) return EAGAIN;
     let kept = this.#list(onDiskWord);
+    this.#lookAhead(fresh, kept.length);
     const excess = kept.length + fresh.length - this.#access.markedMax;
     if (excess > 0) {
       const victims = new Set(this.#victims(kept, excess, new Set(wanted)));
@@ -175,6 +179,20 @@ export class RegionMarks {
     if (errno !== 0) return errno;
     for (const region of fresh) this.#admit(region);
     return 0;
+  }
+
+  /** While there is room enough the neighbours are marked with the same sync: whoever writes here soon writes there. */
+  #lookAhead(fresh: number[], kept: number): void {
+    let room = (this.#access.markedMax >>> 1) - kept - fresh.length;
+    for (const region of [...fresh]) {
+      const first = region - (region % neighbours);
+      for (let other = first; other < first + neighbours && room > 0; other++) {
+        if (other >= this.#access.regions || this.#has(this.#layout.onDiskWord, other) || fresh.includes(other))
+          continue;
+        fresh.push(other);
+        room--;
+      }
+    }
   }
 
   /** The region's mark is durable: writers may go on. */

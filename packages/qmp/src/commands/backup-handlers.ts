@@ -123,6 +123,8 @@ function planDriveBackup(context: CommandContext, args: DriveBackup): RuntimeAct
         ? `Format '${format}' is not supported: only raw images can be made`
         : `Unknown file format '${format}'`,
     );
+  // QEMU makes the disk the backing image of a target that is to hold old data alone.
+  if (args.sync === "none" && mode !== "existing") throw new QmpError(`Backing file not supported for file format 'raw'`);
   if (mode === "existing" && !existsSync(filename))
     throw new QmpError(`Could not open '${filename}': No such file or directory`);
   const create = mode === "existing" ? {} : { create: { length: source.disk.length, overwrite: true } };

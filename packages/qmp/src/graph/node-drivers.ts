@@ -13,7 +13,7 @@ import type { ObjectStore } from "../commands/object-store.ts";
 import type { Disk } from "@heirloom/runtime";
 import type { BlockdevOptions, BlockdevRef } from "../generated/qmp-types.ts";
 import { QmpError } from "../qmp-error.ts";
-import { faultRules } from "./blkdebug-rules.ts";
+import { blkdebugSpec } from "./blkdebug-rules.ts";
 import type { ThrottleGroups } from "./throttle-groups.ts";
 
 type OptionsOf<Driver extends BlockdevOptions["driver"]> = Extract<BlockdevOptions, { driver: Driver }>;
@@ -52,8 +52,8 @@ export function planNode(options: BlockdevOptions, groups: ThrottleGroups, objec
         ...groups.limits(options["throttle-group"]),
       }));
     case "blkdebug": {
-      const rules = faultRules(options);
-      return window(options.image, false, (file) => ({ driver: "fault", file, rules }));
+      const spec = blkdebugSpec(options);
+      return window(options.image, false, (file) => ({ ...spec, file }));
     }
     case "nbd":
       return planNbd(options, objects);

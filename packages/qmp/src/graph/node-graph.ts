@@ -58,7 +58,8 @@ export class NodeGraph {
     if (node === undefined) throw new QmpError(`Failed to find node with node-name='${name}'`);
     if (this.#isTarget(node)) throw new QmpError(`Node '${name}' is busy: block device is in use by block job: backup`);
     const { jobs, views, exports, windows } = node.disk.users;
-    if (exports.length > 0) throw new QmpError(`Node ${name} is in use`);
+    // A backup's filter has taken the exports over in QEMU, and what is left is a node.
+    if (exports.length > 0 && jobs.length === 0) throw new QmpError(`Node ${name} is in use`);
     if (jobs.length + views.length + windows.length > 0) throw new QmpError(`Block device ${name} is in use`);
     if (node.inner) throw new QmpError(`Node ${name} is not owned by the monitor`);
     await this.#close(node);

@@ -43,7 +43,9 @@ export class Situation {
     if (name === "block-export-add" && args.writable === true) {
       return alive.some(({ device }) => device === args["node-name"]);
     }
-    if (backupsOf({ kind: "command", name, args }).some(({ target }) => alive.some(({ device }) => device === target))) {
+    if (
+      backupsOf({ kind: "command", name, args }).some(({ target }) => alive.some(({ device }) => device === target))
+    ) {
       return true;
     }
     return name === "transaction" && this.#endsQemu(args);
@@ -68,9 +70,7 @@ export class Situation {
   /** Backups of jobs that are not over. */
   #alive() {
     const jobs = /** @type {ReadonlyArray<{ id: string, status: string }>} */ (this.#last[0]?.jobs ?? []);
-    return jobs
-      .filter(({ status }) => status !== "concluded")
-      .map(({ id }) => this.#started.get(id) ?? {});
+    return jobs.filter(({ status }) => status !== "concluded").map(({ id }) => this.#started.get(id) ?? {});
   }
 
   /** Before it is observed what became of it. @param {Step} step @param {unknown} reply */

@@ -18,12 +18,16 @@ const { values } = parseArgs({
     "keep-going": { type: "boolean", default: false },
   },
 });
+// The daemons are told to end, and what they have on disk goes.
+for (const signal of /** @type {const} */ (["SIGINT", "SIGTERM"])) process.once(signal, () => stop.abort());
+const stop = new AbortController();
 const unlimited = values.sequences === undefined && values.minutes === undefined;
 const sums = await runSequences({
   seed: Number(values.seed),
   sequences: unlimited ? 1000 : Number(values.sequences ?? Infinity),
   seconds: Number(values.minutes ?? Infinity) * 60,
   keepGoing: values["keep-going"],
+  signal: stop.signal,
   report: (line) => console.log(line),
 });
 console.log(JSON.stringify(sums));

@@ -77,7 +77,7 @@ export class Pair {
         ),
       );
       if (!seen.every(isObservation)) {
-        const [theirs, mine] = seen.map((one) => (isObservation(one) ? wentOn : `${String(one)} or died`));
+        const [theirs, mine] = seen.map((one) => (isObservation(one) ? wentOn : one === hung ? "hung" : "died"));
         return { at, steps, qemu: theirs, ours: mine };
       }
       const left = situation.noteSeen(step, replies[0], seen);

@@ -10,15 +10,16 @@ import { makeSequence } from "./steps.mjs";
  * @param {number} options.sequences at most
  * @param {number} options.seconds after which none begins
  * @param {boolean} [options.keepGoing] after a difference
+ * @param {AbortSignal} [options.signal] after which none begins
  * @param {(line: string) => void} options.report
  */
-export async function runSequences({ seed, sequences, seconds, keepGoing = false, report }) {
+export async function runSequences({ seed, sequences, seconds, keepGoing = false, signal, report }) {
   const begun = performance.now();
   const elapsed = () => (performance.now() - begun) / 1000;
   const pair = new Pair();
   const sums = { sequences: 0, steps: 0, differences: 0, qemuEnded: 0, perSecond: 0, oursMiB: 0 };
   try {
-    for (let next = seed; next < seed + sequences && elapsed() < seconds; next++) {
+    for (let next = seed; next < seed + sequences && elapsed() < seconds && signal?.aborted !== true; next++) {
       const choice = new Choice(next);
       const steps = makeSequence(choice, 5 + choice.below(35));
       const found = await pair.run(steps, next);

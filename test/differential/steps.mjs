@@ -168,7 +168,7 @@ function action(choice, grouped) {
 function nodeStep(choice) {
   const roll = choice.random();
   if (roll < 0.2) return command("blockdev-del", { "node-name": choice.of(["g", "g", "n", "t", "d", "nosuch"]) });
-  if (roll < 0.21) return command("blockdev-add", onceFaulty(choice.of([5, 28])));
+  if (roll < 0.45) return command("blockdev-add", onceFaulty(choice.of([5, 28])));
   if (roll < 0.55) {
     const size = choice.of([diskLength, 4096]);
     return command("blockdev-add", { driver: "null-co", "node-name": "n", size, "read-zeroes": true });
@@ -205,5 +205,8 @@ function jobStep(choice) {
   if (choice.maybe(0.15)) return command("block-job-set-speed", { device: id, speed: choice.of([0, 2 ** 30, -1]) });
   if (choice.maybe(0.75)) return command(`job-${verb}`, { id });
   if (verb === "finalize" || verb === "dismiss") return command(`block-job-${verb}`, { id });
-  return command(`block-job-${verb}`, { device: id, ...(verb === "cancel" ? choice.some({ force: [0.5, true] }) : {}) });
+  return command(`block-job-${verb}`, {
+    device: id,
+    ...(verb === "cancel" ? choice.some({ force: [0.5, true] }) : {}),
+  });
 }

@@ -9,6 +9,7 @@ export {
   closeTask,
   flushTask,
   foldTask,
+  lockTask,
   moduleTask,
   openTask,
   resizeTask,

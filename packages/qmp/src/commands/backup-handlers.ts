@@ -31,25 +31,28 @@ function run(
 ): Promise<Readonly<Record<string, never>>> {
   return context.exclusive(async () => {
     // What is wrong with an action is told in its turn: an earlier one may be wrong as well.
-    const planned = actions.map((action, index): RuntimeAction => {
+    const planned: RuntimeAction[] = [];
+    for (const [index, action] of actions.entries()) {
       try {
         if (completionMode === "grouped") refuseUngrouped(action.type);
-        return plan(context, action, actions.slice(0, index));
+        planned.push(plan(context, action));
+        await lockImages(context, action);
       } catch (error) {
-        return { type: "abort", because: asQmpError(error) };
+        planned[index] = { type: "abort", because: asQmpError(error) };
       }
-    });
+    }
     try {
       await context.runtime.transaction(planned, { completionMode });
     } catch (error) {
       tellRolledBack(context, actions, error, planned);
+      await context.graph.locks.settle();
       throw asCreationError(error, actions) ?? namingTop(asQmpError(error), actions);
     }
     return {};
   });
 }
 
-function plan(context: CommandContext, action: TransactionAction, before: readonly TransactionAction[]): RuntimeAction {
+function plan(context: CommandContext, action: TransactionAction): RuntimeAction {
   const { graph } = context;
   switch (action.type) {
     case "abort":
@@ -64,11 +67,22 @@ function plan(context: CommandContext, action: TransactionAction, before: readon
       return simpleAction(graph, `bitmap-${verb}`, action.data);
     }
     case "block-dirty-bitmap-merge":
-      return mergeAction(graph, action.data, addedBy(before));
+      return mergeAction(action.data);
     case "blockdev-backup":
       return planBlockdevBackup(context, action.data);
     case "drive-backup":
       return planDriveBackup(context, action.data);
+  }
+}
+
+/** Before the job begins. @throws QmpError */
+async function lockImages({ graph }: CommandContext, { type, data }: TransactionAction): Promise<void> {
+  if (type !== "blockdev-backup" && type !== "drive-backup") return;
+  try {
+    await graph.locks.take(graph.get(data.device), "read");
+    if (type === "blockdev-backup") await graph.locks.take(graph.get(data.target), "write");
+  } catch (error) {
+    throw new QmpError(`Could not replace node: ${asQmpError(error).desc}`);
   }
 }
 
@@ -95,14 +109,6 @@ function asCreationError(error: unknown, actions: readonly TransactionAction[]):
   return made ? new QmpError(`Could not create '${error.node ?? ""}': ${errnoText(error.errno)}`) : undefined;
 }
 
-/** Bitmaps that earlier actions of the same transaction add. */
-function addedBy(actions: readonly TransactionAction[]): (node: string, name: string) => boolean {
-  return (node, name) =>
-    actions.some(
-      (action) => action.type === "block-dirty-bitmap-add" && action.data.node === node && action.data.name === name,
-    );
-}
-
 function planBlockdevBackup(context: CommandContext, args: BlockdevBackup): RuntimeAction {
   const { graph } = context;
   const source = graph.get(args.device);
@@ -124,7 +130,8 @@ function planDriveBackup(context: CommandContext, args: DriveBackup): RuntimeAct
         : `Unknown file format '${format}'`,
     );
   // QEMU makes the disk the backing image of a target that is to hold old data alone.
-  if (args.sync === "none" && mode !== "existing") throw new QmpError(`Backing file not supported for file format 'raw'`);
+  if (args.sync === "none" && mode !== "existing")
+    throw new QmpError(`Backing file not supported for file format 'raw'`);
   if (mode === "existing" && !existsSync(filename))
     throw new QmpError(`Could not open '${filename}': No such file or directory`);
   const create = mode === "existing" ? {} : { create: { length: source.disk.length, overwrite: true } };

@@ -107,7 +107,9 @@ class Exports {
     await server.close({ force: true });
     this.#credentials?.release();
     this.#credentials = undefined;
+    const gone = [...this.#exports.values()];
     this.#exports.clear();
+    for (const entry of gone) await this.#forget(entry);
   }
 
   async add(options: BlockExportOptions): Promise<void> {
@@ -122,7 +124,16 @@ class Exports {
     const exportName = options.name ?? name;
     refuseLength("export name", exportName);
     if (options.description !== undefined) refuseLength("description", options.description);
-    const exported = await server.add(this.#request(options, node, exportName));
+    const { locks } = this.#context.graph;
+    await locks.take(node, options.writable === true ? "write" : "watch");
+    let exported: DiskExport;
+    try {
+      exported = await server.add(this.#request(options, node, exportName));
+    } catch (error) {
+      await locks.settle();
+      throw error;
+    }
+    if (options.writable === true) node.writers.add(id);
     const entry: Exported = { id, node: name, exported, shuttingDown: false };
     this.#exports.set(id, entry);
   }
@@ -140,6 +151,12 @@ class Exports {
       throw asQmpError(error);
     }
     this.#exports.delete(id);
+    await this.#forget(entry);
+  }
+
+  async #forget({ id, node }: Exported): Promise<void> {
+    this.#context.graph.find(node)?.writers.delete(id);
+    await this.#context.graph.locks.settle();
   }
 
   list(): { id: string; type: "nbd"; "node-name": string; "shutting-down": boolean }[] {

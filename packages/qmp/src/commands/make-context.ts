@@ -8,13 +8,18 @@ import { ObjectStore } from "./object-store.ts";
 export function makeContext(runtime: Runtime, emit: Emit): CommandContext {
   const groups = new ThrottleGroups();
   const objects = new ObjectStore(groups);
+  const graph = new NodeGraph(runtime, groups, objects);
+  const exclusive = makeExclusive();
+  runtime.onEvent(({ name, data }) => {
+    if (name === "JOB_STATUS_CHANGE" && data.status === "concluded") graph.locks.afterJob(exclusive);
+  });
   return {
     runtime,
-    graph: new NodeGraph(runtime, groups, objects),
+    graph,
     objects,
     createJobs: new CreateJobs(emit),
     emit,
-    exclusive: makeExclusive(),
+    exclusive,
   };
 }
 

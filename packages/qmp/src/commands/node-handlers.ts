@@ -80,7 +80,14 @@ async function resize(
         `(uses node '${node.name}' as 'root' child) and unshared by ${whoOf(jobs, views, node)}.`,
     );
   }
-  await inQemuWords(() => node.disk.resize(size));
+  await inQemuWords(async () => {
+    await graph.locks.take(node, "write");
+    try {
+      await node.disk.resize(size);
+    } finally {
+      await graph.locks.settle();
+    }
+  });
 }
 
 function whoOf(jobs: readonly string[], views: readonly string[], node: GraphNode): string {
@@ -112,6 +119,8 @@ function reopen({ graph, runtime }: CommandContext, given: readonly BlockdevOpti
     const node = graph.find(name);
     if (node === undefined) throw new QmpError(`Failed to find node with node-name='${name}'`);
     refuseChange(node, options);
+    if (options["read-only"] === true && node.writers.size > 0)
+      throw new QmpError(`Read-only block node '${name}' cannot support read-write users`);
     const isTarget = runtime.jobs.some((job) => job.target.name === name && job.info.status !== "concluded");
     if (options["read-only"] === true && isTarget)
       throw new QmpError(`Cannot make block node read-only, there is a writer on it`);

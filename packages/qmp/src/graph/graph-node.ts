@@ -13,6 +13,8 @@ export interface GraphNode {
   readonly inner: boolean;
   /** Where the image lies, for people. */
   readonly filename: string;
+  /** Ids of the exports through which it is written. */
+  readonly writers: Set<string>;
   /** The image file, if there is one under it. */
   readonly file: string | undefined;
 }

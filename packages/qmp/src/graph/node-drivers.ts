@@ -100,20 +100,20 @@ function planNull(options: OptionsOf<"null-co" | "null-aio">): NodePlan {
 }
 
 function planFile(options: OptionsOf<"file" | "host_device">): NodePlan {
-  const { driver, filename, discard = "ignore", locking } = options;
+  const { driver, filename, discard = "ignore" } = options;
   if (filename === "") throw new QmpError(`The '${driver}' block driver requires a file name`);
   if (options["pr-manager"] !== undefined) throw new QmpError("pr-manager is not supported");
   const readOnly = options["read-only"] ?? false;
   if (options["force-share"] === true && !readOnly) {
     throw new QmpError("force-share=on can only be used with read-only images");
   }
-  const lock = locking === "off" || options["force-share"] === true ? "off" : "on";
   return {
     child: undefined,
     childFirst: false,
     spec: () => {
       refuseKind(driver, filename);
-      return { driver, filename, readOnly, discard, locking: lock };
+      // `image-locks.ts` locks it for as long as it is used.
+      return { driver, filename, readOnly, discard, locking: "off" };
     },
     filename,
     file: filename,

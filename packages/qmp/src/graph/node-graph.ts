@@ -9,6 +9,7 @@ import type { ObjectStore } from "../commands/object-store.ts";
 import type { BlockdevOptions, BlockdevRef } from "../generated/qmp-types.ts";
 import { QmpError } from "../qmp-error.ts";
 import type { GraphNode } from "./graph-node.ts";
+import { ImageLocks } from "./image-locks.ts";
 import { type NodePlan, planNode } from "./node-drivers.ts";
 import { refuseName } from "./node-name.ts";
 import { inQemuWords } from "./qemu-text.ts";
@@ -20,6 +21,7 @@ export class NodeGraph {
   readonly #objects: ObjectStore;
   /** What nodes use beside other nodes. */
   readonly #uses = new Map<GraphNode, { release: () => void }>();
+  readonly locks: ImageLocks;
   /** In the order in which they came. */
   readonly #nodes = new Map<string, GraphNode>();
   #generated = 0;
@@ -28,6 +30,7 @@ export class NodeGraph {
     this.#runtime = runtime;
     this.#groups = groups;
     this.#objects = objects;
+    this.locks = new ImageLocks(runtime, () => this.list());
   }
 
   /** Newest first. */
@@ -88,10 +91,12 @@ export class NodeGraph {
         disk,
         children: child === undefined ? [] : [child],
         inner,
+        writers: new Set(),
         filename: child?.filename ?? plan.filename,
         file: child?.file ?? plan.file,
       };
       this.#nodes.set(name, node);
+      this.locks.add(node);
       if (plan.uses !== undefined) this.#uses.set(node, this.#objects.use(plan.uses));
       if (options.driver === "throttle") this.#groups.join(options["throttle-group"], disk);
       return node;
@@ -132,6 +137,7 @@ export class NodeGraph {
   async #close(node: GraphNode): Promise<void> {
     await inQemuWords(() => node.disk.detach());
     this.#nodes.delete(node.name);
+    this.locks.remove(node);
     this.#uses.get(node)?.release();
     this.#uses.delete(node);
     if (node.options.driver === "throttle") this.#groups.leave(node.options["throttle-group"], node.disk);

@@ -59,7 +59,10 @@ function inWordsOfBoth(reply) {
   const { error } = reply;
   if (error === undefined) return reply;
   // Which of its users a node's permissions are in the way of is named by nodes that are not there here.
-  const desc = error.desc.replace(/^((?:Could not create node: )?Permission conflict on node '\w+').*$/, "$1");
+  const desc = error.desc
+    .replace(/^((?:Could not create node: )?Permission conflict on node '\w+').*$/, "$1")
+    // What a drive-backup opens has no name of its own.
+    .replace(/^(Driver 'raw' of node) '[^']*'/, "$1");
   return { error: { class: error.class, desc } };
 }
 

@@ -22,12 +22,14 @@ export async function runSequences({ seed, sequences, seconds, keepGoing = false
     for (let next = seed; next < seed + sequences && elapsed() < seconds && signal?.aborted !== true; next++) {
       const choice = new Choice(next);
       const steps = makeSequence(choice, 5 + choice.below(35));
+      const ended = pair.qemuEnded;
       const found = await pair.run(steps, next);
       sums.sequences++;
       sums.steps = pair.steps;
       sums.qemuEnded = pair.qemuEnded;
       sums.perSecond = Math.round((sums.sequences / elapsed()) * 10) / 10;
       if (next % 500 === 0) report(`${JSON.stringify(sums)} at seed ${next}`);
+      if (pair.qemuEnded > ended) report(`seed ${next}: QEMU ended or hung: ${JSON.stringify(pair.qemuEndedBy)}`);
       if (found === undefined) continue;
       sums.differences++;
       report(tell(await shrink(pair, found, next), next));

@@ -134,6 +134,7 @@ function planDriveBackup(context: CommandContext, args: DriveBackup): RuntimeAct
     throw new QmpError(`Backing file not supported for file format 'raw'`);
   if (mode === "existing" && !existsSync(filename))
     throw new QmpError(`Could not open '${filename}': No such file or directory`);
+  if (args.sync === "none") throw new QmpError(`Driver 'raw' of node '${filename}' does not support backing files`);
   const create = mode === "existing" ? {} : { create: { length: source.disk.length, overwrite: true } };
   const target: NodeSpec = { driver: "file", filename, ...create };
   return { type: "backup", ...backupOptions(context, args, source.disk), target };

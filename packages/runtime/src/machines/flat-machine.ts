@@ -2,9 +2,10 @@
  * Steps of a flat XState machine, without XState's interpreter.
  *
  * The definition is XState's, and so are its diagrams and its enumeration of paths. A step of its interpreter, which serves
- * hierarchies, histories, actors and raised events, takes 20 to 40 us and leaves 15 KiB of garbage, and a backup takes a
- * dozen of them. A flat machine (one state name at a time, actions that only assign and emit) needs none of that: its edges are
- * read from the definition once, and a step is a look at a map. A test holds both to the same answers along all paths.
+ * hierarchies, histories, actors and raised events, takes 8 us, 24 while it is cold, and leaves 15 KiB of garbage, which the
+ * collector takes from guests' cores; a backup takes a dozen of them. A flat machine (one state name at a time, actions
+ * that only assign and emit) needs none of that: its edges are read from the definition once, and a step takes 3 us, 9 while
+ * it is cold. A test holds both to the same answers in all situations that can be reached.
  *
  * What a definition may use is checked when it is read: anything else is an error of the program that made it.
  */

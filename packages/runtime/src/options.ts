@@ -95,6 +95,13 @@ export interface BackupOptions {
   readonly onSpillFull?: "break-snapshot" | "break-guest-write";
   readonly spill?: SpillOptions;
   /**
+   * It goes on after a restart, with the same point in time: paused, until its target is there again (`runtime.resume`). Needs a
+   * persistent bitmap, and costs guests a write to the spill file for each cluster that they overwrite first. Off by default.
+   */
+  readonly resumable?: boolean;
+  /** A resumable job that has waited so long for its target is reclaimed, milliseconds; a day by default. */
+  readonly resumeTimeout?: number;
+  /**
    * Runs when everything is copied and flushed, before the success is decided: the place to write down what the backup is.
    * If it throws, the job fails and the bitmap is reclaimed.
    */

@@ -15,6 +15,8 @@ import { Random } from "../stress/random.mjs";
 
 const daemon = fileURLToPath(new URL("./resumed-daemon.mjs", import.meta.url));
 const length = 48 * 2 ** 20;
+/** Of one backup. */
+const killsMax = 4;
 
 /** @param {{ rounds: number, seed: string, report?: (line: string) => void }} job */
 export async function resumeLoop({ rounds, seed, report = () => {} }) {
@@ -44,8 +46,8 @@ export async function resumeLoop({ rounds, seed, report = () => {} }) {
         // Mostly at work, at times while it starts: everything that a life does is cut off somewhere.
         const early = random.chance(20);
         const moment =
-          kills < 6
-            ? { after: early ? undefined : "attached", ms: early ? random.int(50, 900) : random.spread(1, 900) }
+          kills < killsMax
+            ? { after: early ? undefined : "copying", ms: early ? random.int(50, 900) : random.spread(1, 900) }
             : undefined;
         const said = await life.until(moment);
         const begun = said.find(({ word }) => word === "attached");

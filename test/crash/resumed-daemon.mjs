@@ -50,6 +50,7 @@ if (job === undefined) {
   tell({ word: "frozen" });
 } else await runtime.resume(job, { target });
 
+tell({ word: "copying" });
 const progress = setInterval(() => {
   tell({ word: "progress", offset: job.info.offset, written: options.attached ? target.traffic.bytes : 0 });
 }, 10);

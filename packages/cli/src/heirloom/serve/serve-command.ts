@@ -113,7 +113,7 @@ Exit status: 0 after a clean stop, 1 after a failure or an unclean stop, 2 where
         kind: "parsed",
         parse: parseBound,
         optional: true,
-        brief: "What a power loss may make dirty beyond what was written (default 4G)",
+        brief: "What a power loss may make dirty in excess (default 4G)",
         placeholder: "SIZE",
       },
       journalAllowTmpfs: {

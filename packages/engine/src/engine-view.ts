@@ -200,11 +200,14 @@ export class EngineView {
   #startMover(options: MoverOptions, report: (error: MoverError) => void): LongTask<MoverEnd> {
     const { port1, port2 } = new MessageChannel();
     const reported = new Promise<void>((resolve) => {
-      port1.on("message", (message: MoverMessage) => {
+      const listen = (message: MoverMessage): void => {
         if (message !== "end") return report(message);
+        // A closed port outlives the small collections: with its listener the whole job would.
+        port1.off("message", listen);
         port1.close();
         resolve();
-      });
+      };
+      port1.on("message", listen);
       port1.once("close", () => resolve()); // its thread is gone
     });
     try {

@@ -33,9 +33,14 @@ export const boundDefault: number = 4 * 2 ** 30;
 export interface JournalOptions {
   /** Where the sidecar lies; beside the image by default. */
   readonly path?: string;
+  /** A directory for the sidecars of many images, each named by the path of its image. */
+  readonly directory?: string;
   /** A tmpfs is memory, so it is refused unless this is set. */
   readonly allowTmpfs?: boolean;
-  /** After a power loss at most so many bytes more than were written since count as dirty; 4 GiB by default. */
+  /**
+   * After a power loss at most so many bytes more than were written since count as dirty; 4 GiB by default. A sidecar that is there
+   * takes another one over after a clean stop.
+   */
   readonly bound?: number;
   /** How often quiet regions are looked for, milliseconds; 2000 by default. */
   readonly settleMs?: number;
@@ -74,7 +79,7 @@ interface LayerMemory {
 
 export class DiskJournal {
   readonly path: string;
-  readonly #place: JournalPlace;
+  #place: JournalPlace;
   readonly #fd: number;
   readonly #journal: Journal;
   readonly #words: Int32Array;
@@ -142,8 +147,14 @@ export class DiskJournal {
   /** Whether the image has a sidecar. @throws JournalError */
   static async look(place: JournalPlace, length: number = place.layer.table.length): Promise<tasks.Look> {
     const { engine, filename, options } = place;
-    const task: tasks.LookTask = { filename, path: options.path, length };
+    const { path, directory } = options;
+    const task: tasks.LookTask = { filename, path, directory, length };
     return unwrap(await engine.helpWith<tasks.Answer<tasks.Look>>(tasksModule, "lookTask", task));
+  }
+
+  /** The sidecar that an image has where sidecars lie by default: for those who keep none. @throws JournalError */
+  static async find(engine: Engine, filename: string): Promise<string | undefined> {
+    return unwrap(await engine.helpWith<tasks.Answer<string | undefined>>(tasksModule, "findTask", { filename }));
   }
 
   /** A new sidecar, without bitmaps. @throws JournalError */
@@ -175,7 +186,9 @@ export class DiskJournal {
     place: JournalPlace,
     look: tasks.Look,
   ): Promise<{ readonly journal: DiskJournal; readonly bitmaps: readonly RecoveredBitmap[] }> {
-    const opened = await DiskJournal.#open(place, look.path, undefined);
+    const { bound } = place.options;
+    if (bound !== undefined) regionBytesFor(bound); // refused before anything is open
+    const opened = withBound(await DiskJournal.#open(place, look.path, undefined), bound);
     const journal = new DiskJournal(place, look.path, opened);
     try {
       const bitmaps = await journal.#recover(opened.sidecar, look);
@@ -235,6 +248,16 @@ export class DiskJournal {
     await this.update((journal) =>
       journal.setHead({ nextLength: null, image: { ...journal.directory.image, length } }),
     );
+  }
+
+  /**
+   * Its bitmaps are those of another layer of the same stack from now on, that covers the same bytes: called where the next table is
+   * prepared, and once more with the old place if that is given up.
+   */
+  moveTo(place: Pick<JournalPlace, "layer" | "onFailure">): void {
+    this.#place.layer.guard = undefined;
+    this.#place = { ...this.#place, ...place };
+    if (!this.#closed) this.#place.layer.guard = this.#row;
   }
 
   /** Within an update: what a bitmap is from now on. */
@@ -629,6 +652,14 @@ function storyOf(kind: StopKind, { damaged, regions }: RecoveredBits, at: number
 function storyOfLayers({ layers }: KeptBitmap, decided: boolean): string {
   if (!layers.some((layer) => layer.role === "successor")) return "";
   return decided ? "its group had succeeded: it abdicated" : "a backup was under way: it was reclaimed";
+}
+
+/** Regions can only change their size while none is marked. */
+function withBound({ fd, sidecar }: tasks.Opened, bound: number | undefined): tasks.Opened {
+  const { directory, marks } = sidecar;
+  if (bound === undefined || bound === directory.bound || directory.inUse || marks?.length !== 0)
+    return { fd, sidecar };
+  return { fd, sidecar: { ...sidecar, directory: { ...directory, bound, regionBytes: regionBytesFor(bound) } } };
 }
 
 function regionBytesFor(bound: number): number {

@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
-import { dirname, join as joinPath } from "node:path";
+import { dirname, join as joinPath, resolve } from "node:path";
 import { threadId } from "node:worker_threads";
 import { type BitmapHandle, SharedBitmap } from "@heirloom/bitmap";
 import {
@@ -60,21 +60,42 @@ export interface LookTask {
   /** The image or device. */
   readonly filename: string;
   readonly path: string | undefined;
+  readonly directory: string | undefined;
   readonly length: number;
 }
 export interface Look {
   readonly path: string;
   readonly exists: boolean;
+  /** One that lies beside the image, where the place is another. */
+  readonly forgotten: string | undefined;
   readonly image: ImageIdentity;
   readonly bootId: string;
 }
 
 /** Who the image is, and whether it has a sidecar. A device without a lasting name and without a place has none. */
-export function lookTask({ filename, path, length }: LookTask): Answer<Look> {
+export function lookTask({ filename, path, directory, length }: LookTask): Answer<Look> {
   return answer(() => {
-    const place = path ?? sidecarPath(filename);
-    return { path: place, exists: existsSync(place), image: identify(filename, length), bootId: bootId() };
+    const place = path === undefined ? sidecarPath(filename, directory) : resolve(path);
+    const image = identify(filename, length);
+    const usual = usualSidecar(filename);
+    const forgotten = usual === place ? undefined : usual;
+    return { path: place, exists: existsSync(place), forgotten, image, bootId: bootId() };
   });
+}
+
+/** The sidecar that lies where sidecars lie by default, if there is one: for those who do not use it. */
+export function findTask({ filename }: { readonly filename: string }): Answer<string | undefined> {
+  return answer(() => usualSidecar(filename));
+}
+
+function usualSidecar(filename: string): string | undefined {
+  try {
+    const path = sidecarPath(filename);
+    return existsSync(path) ? path : undefined;
+  } catch (error) {
+    if (error instanceof JournalError) return undefined; // a device without a lasting name has none
+    throw error;
+  }
 }
 
 export interface OpenTask {

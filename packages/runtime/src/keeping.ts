@@ -300,8 +300,12 @@ export class Keeping {
       filename: image.filename,
       options: image.journal,
       now: this.#coordinator.now,
-      onFailure: (error) => this.#coordinator.journalFailed(disk, error),
+      onFailure: this.onFailure(disk),
     };
+  }
+
+  onFailure(disk: DiskState): (error: JournalError) => void {
+    return (error) => this.#coordinator.journalFailed(disk, error);
   }
 
   #byDisk(bitmaps: readonly BitmapState[]): [DiskState, BitmapState[]][] {

@@ -47,8 +47,12 @@ export interface SpillOptions {
 export interface AttachOptions {
   /** By default `disk0`, `disk1`, ... */
   readonly name?: string;
-  /** Where its persistent bitmaps are kept, and how many bytes too much they may say after a power loss; false: it keeps none. */
-  readonly journal?: JournalOptions | false;
+  /**
+   * Where its persistent bitmaps are kept, and how many bytes too much they may say after a power loss. `false`: it keeps none, and an
+   * image that has some is refused, as they would become wrong. `"take-over"`, for a window of a whole disk: that disk's persistent
+   * bitmaps are the window's, and new ones can be made there; they are that disk's again when the window is detached.
+   */
+  readonly journal?: JournalOptions | false | "take-over";
   /** The name was made up by a program, and may be one that no person can give: `#block17`. */
   readonly generated?: boolean;
 }

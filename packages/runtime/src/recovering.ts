@@ -25,6 +25,8 @@ export async function recoverBitmaps(coordinator: Coordinator, disk: DiskState):
       if (error instanceof JournalError && error.code === "ERR_JOURNAL_PLACE") return undefined;
       throw error;
     });
+    if (look?.forgotten !== undefined)
+      throw new JournalError("ERR_JOURNAL_PLACE", unusedText(image.filename, look.forgotten));
     if (look === undefined || !look.exists) return;
     const { journal, bitmaps } = await DiskJournal.recover(place, look);
     disk.journal = journal;
@@ -33,6 +35,19 @@ export async function recoverBitmaps(coordinator: Coordinator, disk: DiskState):
     if (!(error instanceof JournalError)) throw error;
     throw new HeirloomError(error.code, "attach", error.message, { cause: error });
   }
+}
+
+/**
+ * Whoever attaches an image without its journal would change it behind the back of bitmaps that are kept for it.
+ * @throws HeirloomError
+ */
+export async function refuseKept({ engine }: Coordinator, filename: string): Promise<void> {
+  const path = await DiskJournal.find(engine, filename);
+  if (path !== undefined) throw new HeirloomError("ERR_JOURNAL_PLACE", "attach", unusedText(filename, path));
+}
+
+function unusedText(filename: string, path: string): string {
+  return `'${filename}' has persistent bitmaps in '${path}', which would become wrong without a word: attach it with that journal, or remove the file and begin with a full backup`;
 }
 
 async function record(coordinator: Coordinator, disk: DiskState, recovered: readonly RecoveredBitmap[]): Promise<void> {

@@ -42,8 +42,9 @@ import type {
 import type { DiskImage } from "./keeping.ts";
 import { withDriverModules } from "./node-specs.ts";
 import { prepareBackup } from "./prepare-backup.ts";
-import { recoverBitmaps } from "./recovering.ts";
+import { recoverBitmaps, refuseKept } from "./recovering.ts";
 import { dropSpill, prepareResumable, type Resumable } from "./resumable.ts";
+import { takeOver } from "./taking-over.ts";
 import { windowOf } from "./window.ts";
 import { refuseNodeName } from "./validation/identifier.ts";
 import { within } from "./waiting.ts";
@@ -139,9 +140,13 @@ export class Runtime {
       image: imageOf(spec, window.under !== undefined || opened.handle.readOnly, options),
       journal: undefined,
       keepsNone: options.journal === false,
+      keptBy: undefined,
     };
     try {
-      await recoverBitmaps(this.#coordinator, state);
+      const filename = window.under === undefined && !opened.handle.readOnly ? filenameOf(spec) : undefined;
+      if (options.journal === false && filename !== undefined) await refuseKept(this.#coordinator, filename);
+      if (options.journal === "take-over") await takeOver(this.#coordinator, state);
+      else await recoverBitmaps(this.#coordinator, state);
     } catch (error) {
       await this.#engine.removeLayer(layer);
       await this.#engine.closeNode(opened.handle);
@@ -476,7 +481,7 @@ function nameOf(disk: Disk | string): string {
 
 /** The file or device at the bottom of a disk of its own. */
 function imageOf(spec: NodeSpec, none: boolean, { journal = {} }: AttachOptions): DiskImage | undefined {
-  if (journal === false) return undefined;
+  if (journal === false || journal === "take-over") return undefined;
   const filename = none ? undefined : filenameOf(spec);
   return filename === undefined ? undefined : { filename, journal };
 }

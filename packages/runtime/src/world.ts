@@ -61,10 +61,13 @@ function nodeFacts(world: World, draft: Draft, disk: DiskState, command: number)
   };
 }
 
-function storeRefusal({ image, keepsNone, node, layer, under }: DiskState, granularity: number): string | undefined {
+function storeRefusal(disk: DiskState, granularity: number): string | undefined {
+  const { image, keepsNone, keptBy, node, layer, under } = disk;
   if (keepsNone) return storesNone;
   if (node.readOnly) return "the node is read-only";
-  if (under !== undefined) return `it is a window of '${under.name}': give that disk the bitmap`;
+  if (keptBy !== undefined) return `its persistent bitmaps are those of '${keptBy.name}', which stands on it`;
+  if (under !== undefined && under.keptBy !== disk)
+    return `it is a window of '${under.name}': give that disk the bitmap`;
   if (image === undefined) return storesNone;
   const { length } = layer.table;
   if (Math.ceil(length / granularity) <= keptGranulesMax) return undefined;

@@ -26,6 +26,7 @@ import { HeirloomError, type Refusal, refusal, RefusalError } from "./errors.ts"
 import { EventStream } from "./event-stream.ts";
 import { Job } from "./job.ts";
 import type { JobTarget } from "./job-state.ts";
+import { checkActions, checkList, checkNodeSpec } from "./validation/call-arguments.ts";
 import { DiskServer, type ServeOptions } from "./disk-server.ts";
 import { diskMachine } from "./machines/disk-machine.ts";
 import { type Inspection, MachineActor } from "./machines/machine-actor.ts";
@@ -111,6 +112,7 @@ export class Runtime {
 
   async #attach(spec: DiskSpec, options: AttachOptions): Promise<Disk> {
     this.#refuseClosed("attach");
+    checkNodeSpec("attach", "spec", spec);
     const name = options.name ?? this.#freeDiskName();
     const taken = this.#refuseName(name, options);
     if (taken !== undefined) throw new RefusalError("attach", taken);
@@ -187,6 +189,7 @@ export class Runtime {
   }
 
   async #transaction(actions: readonly TransactionAction[], options: TransactionOptions): Promise<Job[]> {
+    checkActions("transaction", actions, actionKinds);
     const operation = actions.length === 1 && actions[0].type === "backup" ? "backup" : "transaction";
     this.#refuseClosed(operation);
     const prepared: Action[] = [];
@@ -397,6 +400,7 @@ export class Runtime {
       }
       case "bitmap-merge": {
         const node = nameOf(action.disk);
+        checkList("bitmap merge", "sources", action.sources);
         const sources = action.sources.map((source) =>
           typeof source === "string" ? { node, name: source } : { node: nameOf(source.disk), name: source.name },
         );
@@ -424,6 +428,7 @@ export class Runtime {
       await this.#coordinator.jobs.ending.targetFree(target.node.identity, lettingGoMs);
       return { name: target.name, node: target.state.node, length: target.length, disk: target.state };
     }
+    checkNodeSpec("backup", "target", target);
     const { handle, length } = await this.#open(target, "backup");
     opened.push(handle);
     return { name: `#block${this.#nextTarget++}`, node: handle, length, disk: undefined };
@@ -508,6 +513,17 @@ function imageIdentity(spec: NodeSpec): string | undefined {
     ? imageIdentity(spec.file as NodeSpec)
     : undefined;
 }
+
+const actionKinds: readonly TransactionAction["type"][] = [
+  "abort",
+  "backup",
+  "bitmap-add",
+  "bitmap-clear",
+  "bitmap-disable",
+  "bitmap-enable",
+  "bitmap-merge",
+  "bitmap-remove",
+];
 
 function cancelOn(signal: AbortSignal | undefined, job: Job): void {
   if (signal === undefined) return;

@@ -29,6 +29,7 @@ export interface MoverTask {
   readonly job: RegionReference;
   readonly runBytesMax: number;
   readonly detectZeroes: boolean;
+  readonly discardSource: boolean;
   readonly copies: boolean;
   /** The set was not known at the instant: what it is now. */
   readonly scan: "allocated" | BitmapHandle | undefined;
@@ -71,6 +72,7 @@ async function makeMover(task: MoverTask, say: (message: MoverMessage) => void):
       targetIsZero: task.targetIsZero,
       runBytesMax: task.runBytesMax,
       detectZeroes: task.detectZeroes,
+      discardSource: task.discardSource,
       scan: scanBy(task.scan),
       onSourceError: task.onSourceError,
       onTargetError: task.onTargetError,

@@ -20,9 +20,13 @@ export interface ViewOptions {
   readonly clusterSize: number;
   /** Requests to source and target must be multiples of it; a power of two. */
   readonly alignment: number;
+  /** `Infinity`: for ever. */
   readonly guestDelayMaxMs: number;
+  /** Where old data cannot be kept the guest's write fails, and not the view. */
   readonly breakGuestWrite: boolean;
-  /** Somebody will read the view; then nobody drains it. */
+  /** A guest's write waits until the old data is on the target. Needs movers, and `breakGuestWrite`. */
+  readonly synchronous?: boolean;
+  /** Somebody will read the view. */
   readonly readers?: boolean;
   /** Bytes of spill in memory, rounded to clusters. */
   readonly spillMemory: number;
@@ -60,7 +64,7 @@ export class ViewMemory {
     const memorySlots = Math.max(1, Math.floor(options.spillMemory / this.clusterSize));
     this.fileSlotsMax = Math.min(Math.floor(options.spillFile / this.clusterSize), this.clusters);
     const slots = memorySlots + this.fileSlotsMax + zeroSlots;
-    const indexSize = options.readers === true ? spillLayout.indexSizeFor(slots) : 0;
+    const indexSize = options.readers === true || options.synchronous === true ? spillLayout.indexSizeFor(slots) : 0;
     const spillCount = spillLayout.spillWords(memorySlots, this.fileSlotsMax, zeroSlots, indexSize);
     this.#spillRegion = arenas.allocate(spillCount * 4);
     this.#spillMemory = arenas.allocate(memorySlots * this.clusterSize, "raw");
@@ -74,7 +78,11 @@ export class ViewMemory {
     this.spillWords[spillLayout.fileDescriptorWord] = -1;
     const row = new NumberWriter();
     row.put(0, this.clusterSize, this.clusters, options.length, options.clusterSize);
-    row.put(Math.ceil(options.guestDelayMaxMs), options.breakGuestWrite ? 1 : 0);
+    row.put(
+      Math.min(Math.ceil(options.guestDelayMaxMs), Number.MAX_SAFE_INTEGER),
+      options.breakGuestWrite ? 1 : 0,
+      options.synchronous === true ? 1 : 0,
+    );
     row.put(options.gate.arena, options.gate.byteOffset);
     row.put(this.#spillMemory.arena, this.#spillMemory.byteOffset);
     row.put(this.#spillRegion.arena, this.#spillRegion.byteOffset);

@@ -25,6 +25,8 @@ export interface DiskState {
   readonly image: DiskImage | undefined;
   /** Its user wants no journal. */
   readonly keepsNone: boolean;
+  /** Told when it is gone. */
+  readonly whenGone: (() => void)[];
   /** Once it has, or had, persistent bitmaps. */
   journal: DiskJournal | undefined;
 }

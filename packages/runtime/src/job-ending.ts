@@ -205,7 +205,8 @@ export class JobEnding {
     world.lettingGo.set(identity, job.id);
     // What is on its way to a server is of no use any more, and may never be answered.
     if (outcome !== "success" && job.target.disk === undefined) interruptNbd(job.target.node);
-    const letGo = Promise.all([job.view.release(), job.flushing]).then(async () => {
+    const released = this.#coordinator.snapshots.allGone(job.view).then(() => job.view.release());
+    const letGo = Promise.all([released, job.flushing]).then(async () => {
       if (job.target.disk === undefined) await engine.closeNode(job.target.node).catch(() => {});
       world.lettingGo.delete(identity);
       this.#letGoOf.delete(identity);

@@ -214,6 +214,7 @@ export function jobOf(view: View, source: BlockNode, target: BlockNode, given: P
     detectZeroes: false,
     discardSource: false,
     scan: undefined,
+    record: undefined,
     onSourceError: "report",
     onTargetError: "report",
     report: () => {},

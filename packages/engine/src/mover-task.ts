@@ -1,6 +1,6 @@
 /** The long task of one of a job's threads: connects what the job needs and runs a mover. */
 import assert from "node:assert";
-import type { MessagePort } from "node:worker_threads";
+import { type MessagePort, threadId } from "node:worker_threads";
 import { type BitmapHandle, SharedBitmap } from "@heirloom/bitmap";
 import { type BlockNode, connectNode, loadDrivers, type NodeHandle } from "@heirloom/block";
 import type { RegionReference } from "./arena.ts";
@@ -15,6 +15,7 @@ import type { Seat } from "./registry.ts";
 import type { ScanBy } from "./scanner.ts";
 import { type EngineAddress, ThreadContext } from "./thread-context.ts";
 import { View } from "./view.ts";
+import type { CopiedRecord } from "./write-guard.ts";
 
 export interface MoverTask {
   readonly engine: EngineAddress;
@@ -31,6 +32,8 @@ export interface MoverTask {
   readonly detectZeroes: boolean;
   readonly discardSource: boolean;
   readonly copies: boolean;
+  /** Of a resumable job: where it writes down what is on the target, for the guards' module. */
+  readonly record: readonly number[] | undefined;
   /** The set was not known at the instant: what it is now. */
   readonly scan: "allocated" | BitmapHandle | undefined;
   /** Left to guests between two runs while they write; 0: the job does not yield. */
@@ -74,6 +77,7 @@ async function makeMover(task: MoverTask, say: (message: MoverMessage) => void):
       detectZeroes: task.detectZeroes,
       discardSource: task.discardSource,
       scan: scanBy(task.scan),
+      record: recordOf(task, context),
       onSourceError: task.onSourceError,
       onTargetError: task.onTargetError,
       report: say,
@@ -81,6 +85,12 @@ async function makeMover(task: MoverTask, say: (message: MoverMessage) => void):
     task.copies,
     activity,
   );
+}
+
+function recordOf({ record }: MoverTask, context: ThreadContext): CopiedRecord | undefined {
+  if (record === undefined) return undefined;
+  context.loadGuards();
+  return context.guards?.makeCopiedRecord(record, { arenas: context.arenas, holder: threadId + 1 });
 }
 
 function scanBy(scan: MoverTask["scan"]): ScanBy | undefined {

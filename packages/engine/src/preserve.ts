@@ -173,7 +173,7 @@ function keep(view: View, cluster: number, slot: number, data: Uint8Array): numb
     }
   }
   if (kept === slot && spill.memory(slot) === undefined) {
-    const failed = spill.store(slot, data);
+    const failed = spill.store(slot, data, cluster);
     const answer = failed === 0 ? preserveDone : lost(view, brokenSpillFailed, failed);
     if (answer !== preserveDone) {
       spill.giveBack(kept);

@@ -1,5 +1,5 @@
 import type { BlockdevOptions, BlockStats } from "../generated/qmp-types.ts";
-import { type GraphNode, isReadOnly } from "../graph/graph-node.ts";
+import { type GraphNode, isReadOnly, keepsPointInTime } from "../graph/graph-node.ts";
 import { inQemuWords } from "../graph/qemu-text.ts";
 import { QmpError } from "../qmp-error.ts";
 import type { Handlers } from "../server/command-set.ts";
@@ -145,7 +145,7 @@ function refuseChange(
   options: BlockdevOptions,
   find: (name: string) => GraphNode | undefined,
 ): GraphNode | undefined {
-  if (keepsPointInTime.has(node.options.driver)) {
+  if (keepsPointInTime(node.options.driver)) {
     throw new QmpError(
       `Block format '${node.options.driver}' used by node '${node.name}' does not support reopening files`,
     );
@@ -168,8 +168,6 @@ function refuseChange(
   }
   return child;
 }
-
-const keepsPointInTime: ReadonlySet<string> = new Set(["copy-before-write", "snapshot-access"]);
 
 /**
  * A copy-before-write node can be put between a node and what it stands on, and taken out again: the data comes from where it

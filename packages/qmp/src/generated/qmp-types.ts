@@ -1494,6 +1494,15 @@ export interface QmpEvents {
   /** For people. */
   readonly reason: string;
 };
+  /** Ours alone. What a node's persistent bitmaps are kept in could not be written: they are inconsistent from now on, and guests go on. */
+  readonly JOURNAL_FAILED: {
+  /** The node. */
+  readonly "node-name": string;
+  /** Those that were consistent until now. */
+  readonly bitmaps: ReadonlyArray<string>;
+  /** What failed. */
+  readonly reason: string;
+};
   /** An export is gone. */
   readonly BLOCK_EXPORT_DELETED: {
   /** Its id. */

@@ -30,6 +30,11 @@ export function nextNodeOrder(): number {
 
 const filters: ReadonlySet<string> = new Set(["blkdebug", "copy-before-write", "throttle"]);
 
+/** Drivers whose nodes come and go with a point in time. */
+export function keepsPointInTime(driver: string): boolean {
+  return driver === "copy-before-write" || driver === "snapshot-access";
+}
+
 /** What it stands on passes through it unchanged. */
 export function isFilter(node: GraphNode): boolean {
   return filters.has(node.options.driver);

@@ -4,11 +4,11 @@
  * Each node is an attached disk of the runtime under the node's name, so that bitmaps and jobs find it; a node that stands on
  * another is a window of that one. Commands that change the graph come one at a time (whoever calls sees to it).
  */
-import type { Disk, Runtime } from "@heirloom/runtime";
+import type { Disk, JournalOptions, Runtime } from "@heirloom/runtime";
 import type { ObjectStore } from "../commands/object-store.ts";
 import type { BlockdevOptions, BlockdevRef } from "../generated/qmp-types.ts";
 import { QmpError } from "../qmp-error.ts";
-import { type GraphNode, nextNodeOrder } from "./graph-node.ts";
+import { type GraphNode, keepsPointInTime, nextNodeOrder } from "./graph-node.ts";
 import { type NodePlan, planNode } from "./node-drivers.ts";
 import { JobFilters } from "./job-filters.ts";
 import { closeView, openView } from "./points-in-time.ts";
@@ -22,6 +22,7 @@ export class NodeGraph {
   readonly #runtime: Runtime;
   readonly #groups: ThrottleGroups;
   readonly #objects: ObjectStore;
+  readonly #journal: JournalOptions | false;
   /** What nodes use beside other nodes. */
   readonly #uses = new Map<GraphNode, { release: () => void }>();
   /** In the order in which they came. */
@@ -30,11 +31,13 @@ export class NodeGraph {
   readonly #filters: JobFilters;
   #generated = 0;
 
-  constructor(runtime: Runtime, groups: ThrottleGroups, objects: ObjectStore) {
+  /** @param journal of images; undefined: none keeps bitmaps */
+  constructor(runtime: Runtime, groups: ThrottleGroups, objects: ObjectStore, journal: JournalOptions | undefined) {
     this.#runtime = runtime;
     this.#filters = new JobFilters(runtime);
     this.#groups = groups;
     this.#objects = objects;
+    this.#journal = journal ?? false;
   }
 
   /** A job has begun. @param name of its filter, if one was given */
@@ -158,13 +161,23 @@ export class NodeGraph {
   ): Promise<Disk> {
     return inQemuWords(async () => {
       const spec = plan.spec(child?.disk, child);
+      const attach = { name, generated, journal: this.#journalFor(options, child) } as const;
       try {
-        return await this.#runtime.attach(spec, { name, generated, journal: false });
+        return await this.#runtime.attach(spec, attach);
       } catch (error) {
         if (options["auto-read-only"] !== true || spec.readOnly !== false || !isUnwritable(error)) throw error;
-        return this.#runtime.attach({ ...spec, readOnly: true }, { name, generated, journal: false });
+        return this.#runtime.attach({ ...spec, readOnly: true }, attach);
       }
     });
+  }
+
+  /**
+   * Bitmaps are put on the topmost node, and kept for the image that it stands on. A copy-before-write node comes and goes
+   * below that, and a snapshot is nobody's image.
+   */
+  #journalFor(options: BlockdevOptions, child: GraphNode | undefined): JournalOptions | false | "take-over" {
+    if (this.#journal === false || keepsPointInTime(options.driver)) return false;
+    return child === undefined ? this.#journal : "take-over";
   }
 
   async #close(node: GraphNode): Promise<void> {

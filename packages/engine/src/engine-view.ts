@@ -4,18 +4,18 @@
  * let go.
  */
 import assert from "node:assert";
-import { MessageChannel } from "node:worker_threads";
 import type { BitmapHandle } from "@heirloom/bitmap";
 import type { NodeHandle } from "@heirloom/block";
 import type { Arenas, Region } from "./arena.ts";
 import type { DiskAddress } from "./disk-io.ts";
 import * as jobLayout from "./job-layout.ts";
 import type { MoverEnd } from "./mover.ts";
-import type { MoverMessage, MoverTask } from "./mover-task.ts";
+import type { MoverAnswer, MoverTask } from "./mover-task.ts";
 import type { ErrorPolicy, MoverError } from "./mover-types.ts";
 import { setSpeed } from "./pacing.ts";
 import type { LongTask, Pool } from "./pool.ts";
 import type { Recorder } from "./recorder.ts";
+import type { Listening } from "./reports.ts";
 import { restoreView } from "./restore-view.ts";
 import { SpillKeeper, type SpillFileOptions } from "./spill-keeper.ts";
 import type { Layer } from "./stack.ts";
@@ -207,20 +207,9 @@ export class EngineView {
   }
 
   #startMover(options: MoverOptions, report: (error: MoverError) => void): LongTask<MoverEnd> {
-    const { port1, port2 } = new MessageChannel();
-    const reported = new Promise<void>((resolve) => {
-      const listen = (message: MoverMessage): void => {
-        if (message !== "end") return report(message);
-        // A closed port outlives the small collections: with its listener the whole job would.
-        port1.off("message", listen);
-        port1.close();
-        resolve();
-      };
-      port1.on("message", listen);
-      port1.once("close", () => resolve()); // its thread is gone
-    });
+    const listening = this.#parts.pool.reports.listen(report);
     try {
-      const mover = this.#parts.pool.start<MoverEnd>("move", (seat) => {
+      const { participant, ended } = this.#parts.pool.start<MoverAnswer>("move", (seat) => {
         const task: MoverTask = {
           engine: this.#parts.address(),
           seat,
@@ -239,15 +228,13 @@ export class EngineView {
           yieldMs: options.yieldMs,
           onSourceError: options.onSourceError,
           onTargetError: options.onTargetError,
-          port: port2,
+          reporter: listening.reporter,
         };
-        return { task, transfer: [port2] };
+        return { task };
       });
-      // What it reported comes by another way than its end, which may overtake it.
-      // oxlint-disable-next-line typescript/no-misused-promises -- `finally` waits for it
-      return { participant: mover.participant, ended: mover.ended.finally(() => reported) };
+      return { participant, ended: endOf(ended, listening) };
     } catch (error) {
-      port1.close();
+      listening.close();
       throw error;
     }
   }
@@ -260,5 +247,16 @@ export class EngineView {
       if (end.value === "failed" || (end.value === "over" && worst === "copied")) worst = end.value;
     }
     return worst;
+  }
+}
+
+/** What a mover reported comes by another way than its end, which may overtake it. */
+async function endOf(ended: Promise<MoverAnswer>, listening: Listening): Promise<MoverEnd> {
+  try {
+    const { end, reports } = await ended;
+    await listening.heard(reports);
+    return end;
+  } finally {
+    listening.close();
   }
 }

@@ -67,3 +67,16 @@ export function spillWords(memorySlots: number, fileSlots: number, zeroSlots: nu
 export function indexSizeFor(slots: number): number {
   return 2 ** Math.ceil(Math.log2(slots * 2));
 }
+
+/**
+ * Where something may have been written: not in file slots that never had room on disk, of which there are many more than of
+ * anything else. Pairs of a first word and a count of words.
+ */
+export function usedWords(words: Int32Array): readonly (readonly [first: number, count: number])[] {
+  const { [memorySlotsWord]: memorySlots, [fileSlotsMaxWord]: fileSlotsMax, [fileSlotsWord]: fileSlots } = words;
+  const others = slotsStart + (memorySlots + fileSlotsMax) * slotFields; // zero slots, and the index
+  return [
+    [0, slotsStart + (memorySlots + fileSlots) * slotFields],
+    [others, words.length - others],
+  ];
+}

@@ -130,7 +130,9 @@ export class ViewMemory {
   /** No thread looks at it any more: zeroes what was used and gives everything back. */
   free(): void {
     zeroMemory(this.region.buffer, this.region.byteOffset, this.#bytes);
-    zeroMemory(this.#spillRegion.buffer, this.#spillRegion.byteOffset, this.spillWords.length * 4);
+    for (const [word, count] of spillLayout.usedWords(this.spillWords)) {
+      zeroMemory(this.#spillRegion.buffer, this.#spillRegion.byteOffset + word * 4, count * 4);
+    }
     this.#arenas.free(this.region);
     this.#arenas.free(this.#spillRegion);
     this.#arenas.free(this.#spillMemory);

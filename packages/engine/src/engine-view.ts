@@ -31,6 +31,8 @@ export interface MoverOptions {
   readonly threads: number;
   readonly runBytesMax: number;
   readonly detectZeroes: boolean;
+  /** What has been copied is discarded at the source. */
+  readonly discardSource: boolean;
   /** False: keeps what guests overwrite, copies nothing by itself (`sync: none`). */
   readonly copies: boolean;
   readonly scan: "allocated" | BitmapHandle | undefined;
@@ -51,12 +53,19 @@ export interface EngineParts {
   address(): EngineAddress;
 }
 
+export interface EngineViewOptions extends Omit<ViewOptions, "gate"> {
+  /** Where the view's movers carry what guests overwrite, if it has readers as well. */
+  readonly target?: NodeHandle;
+}
+
 /** How the threads of a view ended: the worst of them. */
 export type ThreadsEnd = MoverEnd | "died";
 
 export class EngineView {
   readonly layer: Layer;
   readonly memory: ViewMemory;
+  /** For readers. */
+  readonly target: NodeHandle | undefined;
   readonly #parts: EngineParts;
   readonly #jobRegion: Region;
   readonly #jobWords: Int32Array;
@@ -68,13 +77,14 @@ export class EngineView {
   constructor(
     parts: EngineParts,
     layer: Layer,
-    options: Omit<ViewOptions, "gate">,
+    options: EngineViewOptions,
     set: Recorder | undefined,
     spill: SpillFileOptions,
     onSpillRefused: (error: Error) => void,
   ) {
     this.#parts = parts;
     this.layer = layer;
+    this.target = options.target;
     this.memory = new ViewMemory(parts.arenas, { gate: layer.stack.gateRegion, ...options }, set);
     this.#jobRegion = parts.arenas.allocate(jobLayout.jobWords * 4);
     this.#jobWords = new Int32Array(this.#jobRegion.buffer, this.#jobRegion.byteOffset, jobLayout.jobWords);
@@ -103,7 +113,6 @@ export class EngineView {
    */
   startMovers(options: MoverOptions, report: (error: MoverError) => void): Promise<ThreadsEnd> {
     assert(this.#movers.length === 0, "a view's movers start once");
-    assert(!this.memory.readers, "what is read from the spill is not drained");
     setSpeed(this.#jobWords, options.speed);
     try {
       for (let count = 0; count < options.threads; count++) this.#movers.push(this.#startMover(options, report));
@@ -212,6 +221,7 @@ export class EngineView {
           job: { arena: this.#jobRegion.arena, byteOffset: this.#jobRegion.byteOffset },
           runBytesMax: options.runBytesMax,
           detectZeroes: options.detectZeroes,
+          discardSource: options.discardSource,
           copies: options.copies,
           scan: options.scan,
           record: options.record,

@@ -31,6 +31,7 @@ export interface MoverTask {
   readonly job: RegionReference;
   readonly runBytesMax: number;
   readonly detectZeroes: boolean;
+  readonly discardSource: boolean;
   readonly copies: boolean;
   /** Of a resumable job: where it writes down what is on the target, for the guards' module. */
   readonly record: readonly number[] | undefined;
@@ -80,6 +81,7 @@ async function makeMover(task: MoverTask, say: (error: MoverError) => void): Pro
       targetIsZero: task.targetIsZero,
       runBytesMax: task.runBytesMax,
       detectZeroes: task.detectZeroes,
+      discardSource: task.discardSource,
       scan: scanBy(task.scan),
       record: recordOf(task, context),
       onSourceError: task.onSourceError,

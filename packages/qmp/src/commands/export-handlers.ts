@@ -1,7 +1,8 @@
 /** The NBD server and its exports. */
-import type { DiskExport, DiskServer, ExportOptions } from "@heirloom/runtime";
+import { setTimeout as delay } from "node:timers/promises";
+import type { BitmapSource, DiskExport, DiskServer, ExportOptions } from "@heirloom/runtime";
 import type { BlockExportOptions, QmpCommands, SocketAddress, SocketAddressLegacy } from "../generated/qmp-types.ts";
-import { type GraphNode, isReadOnly } from "../graph/graph-node.ts";
+import { type GraphNode, isFilter, isReadOnly } from "../graph/graph-node.ts";
 import { isIdentifier } from "../graph/node-name.ts";
 import { serverTls } from "./tls-credentials.ts";
 import { asQmpError, inQemuWords } from "../graph/qemu-text.ts";
@@ -26,11 +27,15 @@ type StartArguments = QmpCommands["nbd-server-start"]["arguments"];
 const nameBytesMax = 4096;
 const connectionsDefault = 100;
 const handshakeSecondsDefault = 10;
+const leavingMs = 100;
+const lookMs = 2;
 
 interface Exported {
   readonly id: string;
   readonly node: string;
   readonly exported: DiskExport;
+  /** Of the node, also when the node is one that goes before. */
+  readonly writers: Set<string>;
   shuttingDown: boolean;
 }
 
@@ -134,7 +139,7 @@ class Exports {
       throw error;
     }
     if (options.writable === true) node.writers.add(id);
-    const entry: Exported = { id, node: name, exported, shuttingDown: false };
+    const entry: Exported = { id, node: name, exported, writers: node.writers, shuttingDown: false };
     this.#exports.set(id, entry);
   }
 
@@ -145,6 +150,9 @@ class Exports {
     if (entry.shuttingDown) throw new QmpError(`Export '${id}' is already shutting down`);
     entry.shuttingDown = true;
     try {
+      // A client that has left is noticed a moment later than by whoever waited for its process to end.
+      const lookUntil = performance.now() + leavingMs;
+      while (mode === "safe" && entry.exported.clients > 0 && performance.now() < lookUntil) await delay(lookMs);
       await entry.exported.remove({ force: mode === "hard" });
     } catch (error) {
       entry.shuttingDown = false;
@@ -154,8 +162,8 @@ class Exports {
     await this.#forget(entry);
   }
 
-  async #forget({ id, node }: Exported): Promise<void> {
-    this.#context.graph.find(node)?.writers.delete(id);
+  async #forget({ id, writers }: Exported): Promise<void> {
+    writers.delete(id);
     await this.#context.graph.locks.settle();
   }
 
@@ -172,7 +180,7 @@ class Exports {
 
   #request(options: BlockExportOptions, node: GraphNode, name: string): ExportOptions {
     const bitmaps = (options.bitmaps ?? []).map((bitmap) => {
-      if (typeof bitmap === "string") return bitmap;
+      if (typeof bitmap === "string") return bitmapUnder(node, bitmap, options.writable ?? false);
       const other = this.#context.graph.find(bitmap.node);
       if (other === undefined) throw new QmpError(`Node '${bitmap.node}' not found`);
       return { disk: other.disk, name: bitmap.name };
@@ -191,6 +199,19 @@ class Exports {
   #running(): DiskServer {
     if (this.#server === undefined) throw new QmpError("NBD server not running");
     return this.#server;
+  }
+}
+
+/** A bitmap by its name alone: the node's, or that of a node which filters stand on. */
+function bitmapUnder(node: GraphNode, name: string, writable: boolean): BitmapSource {
+  for (let at = node; ; [at] = at.children) {
+    const found = at.disk.bitmaps.list().find((bitmap) => bitmap.name === name);
+    if (found === undefined && isFilter(at)) continue;
+    if (found === undefined || at.disk === node.disk) return name;
+    if (found.recording && !writable && !isReadOnly(node)) {
+      throw new QmpError(`Enabled bitmap '${name}' incompatible with readonly export`);
+    }
+    return { disk: at.disk, name };
   }
 }
 

@@ -1,14 +1,15 @@
-import type { Runtime } from "@heirloom/runtime";
+import type { JournalOptions, Runtime } from "@heirloom/runtime";
 import { NodeGraph } from "../graph/node-graph.ts";
 import { ThrottleGroups } from "../graph/throttle-groups.ts";
 import type { CommandContext, Emit, Exclusive } from "./context.ts";
 import { CreateJobs } from "./create-jobs.ts";
 import { ObjectStore } from "./object-store.ts";
 
-export function makeContext(runtime: Runtime, emit: Emit): CommandContext {
+/** @param journal of every image that is opened for writing; undefined: none keeps bitmaps, as in QEMU */
+export function makeContext(runtime: Runtime, emit: Emit, journal: JournalOptions | undefined): CommandContext {
   const groups = new ThrottleGroups();
   const objects = new ObjectStore(groups);
-  const graph = new NodeGraph(runtime, groups, objects);
+  const graph = new NodeGraph(runtime, groups, objects, journal);
   const exclusive = makeExclusive();
   runtime.onEvent(({ name, data }) => {
     if (name === "JOB_STATUS_CHANGE" && data.status === "concluded") graph.locks.afterJob(exclusive);

@@ -64,9 +64,13 @@ export class ImageLocks {
 
   /** What is done with a node, and with those that stand on it. */
   useOf(node: GraphNode): ImageUse {
-    const uses = this.#nodes()
-      .filter((one) => isOn(one, node))
-      .map((one) => this.#ownUse(one));
+    const uses = this.#nodes().flatMap((one): ImageUse[] => {
+      const [, target] = one.options.driver === "copy-before-write" && one.job === undefined ? one.children : [];
+      return [
+        ...(isOn(one, node) ? [this.#ownUse(one)] : []),
+        ...(target !== undefined && isOn(target, node) ? (["write"] as const) : []),
+      ];
+    });
     return uses.reduce((most, use) => (rank[use] > rank[most] ? use : most), "none");
   }
 
@@ -94,5 +98,6 @@ function imageUnder(node: GraphNode): GraphNode {
 }
 
 function isOn(node: GraphNode, under: GraphNode): boolean {
-  return node === under || node.children.some((child) => isOn(child, under));
+  const [child] = node.children;
+  return node === under || (child !== undefined && isOn(child, under));
 }

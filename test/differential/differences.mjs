@@ -18,6 +18,8 @@ export class Situation {
   /** @type {ReadonlyArray<Observation | undefined>} */
   #last = [];
   #faultOn = false;
+  /** QEMU has changed the order of bitmaps where it is nobody's to change: see README. */
+  orderLost = false;
   /** Jobs that never end by themselves. @type {Set<string>} */
   endless = new Set();
 
@@ -111,6 +113,7 @@ export class Situation {
     }
     // QEMU has a job that it takes back before it starts leave such a bitmap all dirty.
     const takenBack = isSuccess(reply) ? [] : backupsOf(step);
+    if (takenBack.some((backup) => backup["bitmap-mode"] === "always")) this.orderLost = true;
     const bitmaps = [...cut.filter(({ target }) => target !== "f"), ...takenBack]
       .filter((backup) => backup["bitmap-mode"] === "always" && backup.bitmap !== undefined)
       .map(({ device, bitmap }) => ({ node: device, name: bitmap }));

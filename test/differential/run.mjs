@@ -90,7 +90,7 @@ export class Pair {
         return { at, steps, qemu: theirs, ours: mine };
       }
       const left = situation.noteSeen(step, replies[0], seen);
-      const [theirs, mine] = seen.map((one) => comparable(one, left.bitmaps));
+      const [theirs, mine] = seen.map((one) => comparable(one, left.bitmaps, situation.orderLost));
       if (!isDeepStrictEqual(theirs, mine)) return { at, steps, ...different(theirs, mine) };
       for (const target of left.completed) {
         if (!sameContent(target, qemu, ours)) return { at, steps, qemu: `${target} differs`, ours: "" };
@@ -144,14 +144,17 @@ async function within(work, ms = hungMs) {
 /**
  * @param {Observation} seen
  * @param {ReadonlyArray<{ node: string, name: string }>} left
+ * @param {boolean} orderLost
  * @returns {Omit<Observation, "raw">}
  */
-function comparable({ raw: _, ...seen }, left) {
+function comparable({ raw: _, ...seen }, left, orderLost) {
   const bitmaps = seen.bitmaps.map((bitmap) => {
     if (!left.some(({ node, name }) => node === bitmap.node && name === bitmap.name)) return bitmap;
     const { count: _count, digest: _digest, ...rest } = bitmap;
     return /** @type {import("./observe.mjs").Bitmap} */ (rest);
   });
+  const place = (/** @type {import("./observe.mjs").Bitmap} */ { node, name = "" }) => `${node} ${name}`;
+  if (orderLost) bitmaps.sort((one, other) => (place(one) < place(other) ? -1 : 1));
   return { ...seen, bitmaps };
 }
 

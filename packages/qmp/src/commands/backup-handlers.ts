@@ -112,11 +112,15 @@ function namingTop(error: QmpError, actions: readonly TransactionAction[]): QmpE
 
 /** A file that a drive-backup could not make. */
 function asCreationError(error: unknown, actions: readonly TransactionAction[]): QmpError | undefined {
-  if (!(error instanceof BlockError) || error.code !== "ERR_NODE_OPEN" || error.errno === undefined) return undefined;
+  if (!(error instanceof BlockError) || error.errno === undefined) return undefined;
   const made = actions.some(
     ({ type, data }) => type === "drive-backup" && data.target === error.node && data.mode !== "existing",
   );
-  return made ? new QmpError(`Could not create '${error.node ?? ""}': ${errnoText(error.errno)}`) : undefined;
+  if (!made) return undefined;
+  if (error.code === "ERR_IMAGE_LOCKED") return new QmpError('Failed to get "resize" lock');
+  return error.code === "ERR_NODE_OPEN"
+    ? new QmpError(`Could not create '${error.node ?? ""}': ${errnoText(error.errno)}`)
+    : undefined;
 }
 
 function planBlockdevBackup(context: CommandContext, args: BlockdevBackup): RuntimeAction {
@@ -139,6 +143,8 @@ function planDriveBackup(context: CommandContext, args: DriveBackup): RuntimeAct
         ? `Format '${format}' is not supported: only raw images can be made`
         : `Unknown file format '${format}'`,
     );
+  if (context.runtime.jobs.some((job) => job.target.name === source.name && job.info.status !== "concluded"))
+    throw new QmpError(`Node '${source.name}' is busy: block device is in use by block job: backup`);
   // QEMU makes the disk the backing image of a target that is to hold old data alone.
   if (args.sync === "none" && mode !== "existing")
     throw new QmpError(`Backing file not supported for file format 'raw'`);

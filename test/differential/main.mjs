@@ -1,7 +1,7 @@
 /**
  * Sequence after sequence, each of its seed:
  *
- *     node test/differential/main.mjs [--seed N] [--sequences N] [--minutes M] [--keep-going]
+ *     npm run differential -- [--seed N] [--sequences N] [--minutes M] [--keep-going]
  *
  * Ends with status 1 at the first difference, told as the shortest sequence that shows it; with --keep-going it tells them
  * all.

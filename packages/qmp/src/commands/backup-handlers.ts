@@ -104,7 +104,8 @@ function refuseUngrouped(type: TransactionAction["type"]): void {
 
 /** A refusal that names the mode names the one that was asked for. */
 function namingTop(error: QmpError, actions: readonly TransactionAction[]): QmpError {
-  const asked = actions.some(({ data }) => "sync" in data && data.sync === "top");
+  // A drive-backup has become a full one by then.
+  const asked = actions.some(({ type, data }) => type === "blockdev-backup" && data.sync === "top");
   return asked && error.desc.endsWith("combined with sync mode 'full'")
     ? new QmpError(error.desc.replace(/'full'$/, "'top'"))
     : error;

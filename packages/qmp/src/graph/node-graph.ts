@@ -75,8 +75,9 @@ export class NodeGraph {
     const node = this.find(name);
     if (node === undefined) throw new QmpError(`Failed to find node with node-name='${name}'`);
     const { jobs, views, exports, windows } = node.disk.users;
-    // A backup's filter has taken the exports over in QEMU, and what is left is a node.
-    if (exports.length > 0 && jobs.length === 0 && node.job === undefined) throw new QmpError(`Node ${name} is in use`);
+    // The filter of a backup has taken its source's exports over in QEMU, and what is left is a node.
+    const isSource = jobs.length > 0 && !this.#isTarget(node);
+    if (exports.length > 0 && !isSource && node.job === undefined) throw new QmpError(`Node ${name} is in use`);
     if (node.job !== undefined || this.#isTarget(node)) {
       throw new QmpError(`Node '${name}' is busy: block device is in use by block job: backup`);
     }

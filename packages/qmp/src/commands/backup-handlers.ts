@@ -164,6 +164,7 @@ function backupOptions(
     autoFinalize: args["auto-finalize"] ?? true,
     autoDismiss: args["auto-dismiss"] ?? true,
     onSpillFull: args["on-cbw-error"] ?? "break-snapshot",
+    resumable: args.resumable ?? false,
     ...defined("bitmap", args.bitmap),
     ...defined("bitmapMode", args["bitmap-mode"]),
     ...defined("filterNodeName", args["filter-node-name"]),

@@ -88,6 +88,7 @@ async function losePower(marks: readonly number[], change: () => void = () => {}
   change();
   await attach();
 }
+const spill = (): string => readdirSync(place).find((one) => one.endsWith(".spill")) ?? "none";
 const forgetTarget = (): void => writeFileSync(target, new Uint8Array(length));
 
 async function resume(): Promise<{ status: string }> {
@@ -153,7 +154,7 @@ describe("is reclaimed", () => {
     await halfDone(1e9);
     await overwrite(100);
     await losePower([], () => {
-      const [name] = readdirSync(place).filter((one) => one.endsWith(".spill"));
+      const name = spill();
       const bytes = readFileSync(join(place, name));
       bytes[4096 + 512 + 17] ^= 1; // the first entry's data
       writeFileSync(join(place, name), bytes);
@@ -177,7 +178,7 @@ describe("is reclaimed", () => {
     ["is empty", (path: string) => truncateSync(path, 0)],
   ])("where its spill %s", async (_name, damage) => {
     await halfDone(1e9);
-    const [name] = readdirSync(place).filter((one) => one.endsWith(".spill"));
+    const name = spill();
     await losePower([], () => damage(join(place, name)));
     expect(runtime.jobs).toEqual([]);
     expect(story()).toMatch(/its backup could not go on: .*spill/);

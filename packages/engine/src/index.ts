@@ -1,6 +1,6 @@
 export { Engine, type DeathListener, type EngineOptions, type ExitListener } from "./engine.ts";
 export { EngineError, type EngineErrorCode } from "./engine-error.ts";
-export { EngineView, type MoverOptions, type ThreadsEnd } from "./engine-view.ts";
+export { EngineView, type EngineViewOptions, type MoverOptions, type ThreadsEnd } from "./engine-view.ts";
 export { foldUncopied } from "./folding.ts";
 export type { OpenedNode } from "./helper-tasks.ts";
 export { type FoundSpill, type KeptSpill, keptSlotsFirst } from "./kept-spill.ts";
@@ -25,6 +25,6 @@ export type { SpillFileOptions } from "./spill-keeper.ts";
 export type { Layer, LayerTable } from "./stack.ts";
 export { type PreparedTransition, type TransitionOutcome, TransitionTimeout } from "./transition.ts";
 export type { BreakReason } from "./view-layout.ts";
-export { viewClusterSize, viewRefusal, type ViewOptions } from "./view-memory.ts";
+export { viewClusterSize, viewRefusal } from "./view-memory.ts";
 export { copiedRanges } from "./view-scan.ts";
 export { ViewReader } from "./view-reader.ts";

@@ -260,7 +260,8 @@ export class JobEnding {
     if (outcome !== "success" && job.target.disk === undefined && !job.awaitsTarget) interruptNbd(job.target.node);
     clearTimeout(job.resumeTimer);
     clearInterval(job.flushTimer);
-    const letGo = Promise.all([job.view.release(), job.flushing]).then(async () => {
+    const released = this.#coordinator.snapshots.allGone(job.view).then(() => job.view.release());
+    const letGo = Promise.all([released, job.flushing]).then(async () => {
       await this.#letGoOfRecords(job);
       if (job.target.disk === undefined && !job.awaitsTarget) await engine.closeNode(job.target.node).catch(() => {});
       world.lettingGo.delete(identity);

@@ -198,9 +198,9 @@ describe("refused in a sentence", () => {
     await disk.bitmaps.add("daily", { persistent: true });
     await disk.bitmaps.add("memory");
     const file = { driver: "file", filename: target };
-    await expect(
-      runtime.backup({ disk, target: file, bitmap: "daily", resumable: true, ...options } as BackupOptions),
-    ).rejects.toThrow(sentence);
+    await expect(runtime.backup({ disk, target: file, bitmap: "daily", resumable: true, ...options })).rejects.toThrow(
+      sentence,
+    );
     expect(spills()).toEqual([]);
     expect(disk.bitmaps.get("daily").state).toBe("recording");
   });

@@ -116,6 +116,8 @@ function whyNot(options: BackupOptions, disk: DiskState, identity: string | unde
   if (bitmap === undefined || context?.persistent === false)
     return "it needs a persistent bitmap, whose journal keeps it";
   if (sync === "none" || sync === "top") return `sync '${sync}' cannot go on after a restart`;
+  if (options.waitForTarget === true) return "guests that wait for its target would wait for it over a restart";
+  if (options.discardSource === true) return "a source that is given up as it is copied is not there after a restart";
   if (onCopied !== undefined) return "'onCopied' is gone after a restart";
   if (identity === undefined)
     return "its target cannot be told again after a restart: expected a file, a device or an NBD export";

@@ -25,8 +25,8 @@ export async function takeOver(coordinator: Coordinator, window: DiskState): Pro
   if (under?.image === undefined || !coversAll(window.layer, under.layer) || window.node.readOnly) return;
   await coordinator.keeping.alone(new Set([under, window]), async () => {
     if (under.image === undefined) return; // another window was quicker
-    const waiting = idleJobs(coordinator, under).map(({ bitmap }) => bitmap);
-    const busy = kept(under).find((one) => isBitmapBusy(one.actor.snapshot) && !waiting.includes(one));
+    const waiting = new Set(idleJobs(coordinator, under).map(({ bitmap }) => bitmap));
+    const busy = kept(under).find((one) => isBitmapBusy(one.actor.snapshot) && !waiting.has(one));
     if (busy !== undefined) {
       const desc = `Bitmap '${busy.name}' is currently in use by another operation and cannot be used`;
       throw new RefusalError("attach", refusal("ERR_BITMAP_BUSY", desc, { node: under.name, bitmap: busy.name }));

@@ -1,6 +1,8 @@
 /** Disks that come and go at the same time, and drivers that others wrote: what one of them does is its own matter. */
+import { on } from "node:events";
 import { writeFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
+import { Worker } from "node:worker_threads";
 import type { NodeSpec } from "@heirloom/block";
 import { expect, test } from "vitest";
 import { inScene, MiB, refusalOf, type Scene } from "./scene.fixture.ts";
@@ -126,4 +128,37 @@ test("a driver module that says of no range how long it is cannot hold a backup 
     });
     expect(await job.done).toMatchObject({ status: "completed" });
     expect(extents).toEqual([{ offset: 0, length: MiB, zero: false }]);
+  }));
+
+test("a thread of the embedder's opens a disk over a driver module once it has loaded it; before that its handle is not used up", () =>
+  inScene(async (scene) => {
+    const disk = await scene.runtime.attach(module(scene, {}), { name: "a" });
+    const program = `
+      const { parentPort: port, workerData } = require("node:worker_threads");
+      port.once("message", async (handle) => {
+        const { loadDisk, openDisk } = await import(workerData);
+        try { openDisk(handle); } catch (error) { port.postMessage([error.code, error.message]); }
+        await loadDisk(handle);
+        const disk = openDisk(handle);
+        disk.write(new Uint8Array(512).fill(7), 1024);
+        disk.close();
+        port.postMessage("written");
+        port.close();
+      });`;
+    const worker = new Worker(program, { eval: true, workerData: import.meta.resolve("@heirloom/runtime") });
+    scene.runtime.register(worker);
+    const messages = on(worker, "message");
+    worker.postMessage(disk.handle());
+    const next = async (): Promise<unknown> => ((await messages.next()).value as unknown[])[0];
+    expect(await next()).toEqual([
+      "ERR_THREAD",
+      expect.stringMatching(
+        /^open disk: its driver 'file:.*' is not loaded on this thread; await loadDisk\(handle\) before$/,
+      ),
+    ]);
+    expect(await next()).toBe("written");
+    const read = new Uint8Array(512);
+    await disk.read(read, 1024);
+    expect(read.every((byte) => byte === 7)).toBe(true);
+    await disk.detach();
   }));

@@ -43,4 +43,4 @@ export { rebuild, type Rebuilt, type RebuildOptions } from "./rebuild.ts";
 export { createRuntime, Runtime, type RuntimeInspection } from "./runtime.ts";
 export type { View } from "./view.ts";
 export { checkSidecar, type JournalOptions, type RecoveryEntry, type SidecarReport } from "@heirloom/journal";
-export { type DiskHandle, GuestDisk, openDisk } from "@heirloom/engine";
+export { type DiskHandle, GuestDisk, loadDisk, openDisk } from "@heirloom/engine";

@@ -337,7 +337,7 @@ test.each([
       bitmap: "b",
       target: scene.target(length),
       onCopied: async () => {
-        throw thrown;
+        throw thrown; // oxlint-disable-line typescript/only-throw-error -- as a user's code may
       },
     });
     expect(await ended(job)).toEqual({ status: "failed", error: text });

@@ -47,6 +47,22 @@ const directory: Directory = {
         { id: 8, role: "successor", length: 2 ** 40, offset: 147456 + 2_240_512 },
       ],
       pending: { group: "ff".repeat(16), sidecar: "/images/other.journal" },
+      job: {
+        id: "tägliche",
+        options: "{}",
+        target: "file inode 5 born 6 from 0",
+        targetName: "/backups/monday.raw",
+        spill: "/images/vm.img.heirloom.0badcafe.spill",
+        tag: -559038737,
+        clusterSize: 4096,
+        all: false,
+        unit: 65536,
+        frozenAt: 1234,
+        waitingSince: 0,
+        set: { id: 10, role: "bits", length: 2 ** 40, offset: 2 ** 24 },
+        copied: { id: 11, role: "bits", length: 2 ** 40, offset: 2 ** 25 },
+        flushed: { id: 12, role: "bits", length: 2 ** 40, offset: 2 ** 26 },
+      },
     },
     {
       name: "old",
@@ -56,6 +72,7 @@ const directory: Directory = {
       inconsistent: "a reason",
       layers: [],
       pending: null,
+      job: null,
     },
   ],
   decisions: ["ab".repeat(16)],
@@ -148,14 +165,14 @@ describe("a sidecar", () => {
   it("is judged by what the image is", () => {
     const sidecar = readSidecar(storage, "sidecar");
     const { image, bootId } = sidecar.directory;
-    expect(judge(sidecar, image, bootId)).toEqual({ kind: "killed", distrust: undefined });
-    expect(judge(sidecar, image, "00".repeat(16))).toEqual({ kind: "power-loss", distrust: undefined });
+    expect(judge(sidecar, image, bootId)).toEqual({ kind: "killed", distrust: undefined, rebooted: false });
+    expect(judge(sidecar, image, "00".repeat(16))).toEqual({ kind: "power-loss", distrust: undefined, rebooted: true });
     expect(judge(sidecar, { ...image, modified: 99n }, bootId).distrust).toBeUndefined(); // the guest wrote until the end
     expect(judge(sidecar, { ...image, length: 2 ** 41 }, bootId).distrust).toBeUndefined(); // a resize was under way
     expect(judge(sidecar, { ...image, length: 5 }, bootId).distrust).toMatch(/has 5 bytes and had 1099511627776/);
     expect(judge(sidecar, { ...image, name: "inode 13" }, bootId).distrust).toMatch(/belongs to another image/);
     const stopped = { ...sidecar, directory: { ...sidecar.directory, inUse: false } };
-    expect(judge(stopped, image, bootId)).toEqual({ kind: "clean", distrust: undefined });
+    expect(judge(stopped, image, bootId)).toEqual({ kind: "clean", distrust: undefined, rebooted: false });
     expect(judge(stopped, { ...image, modified: 99n }, bootId).distrust).toMatch(/changed behind Heirloom's back/);
     const torn = { ...sidecar, marks: undefined };
     expect(judge(torn, image, "00".repeat(16)).distrust).toMatch(/neither record of the regions/);

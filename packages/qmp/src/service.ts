@@ -9,7 +9,7 @@
  * const monitor = service.addMonitor();
  * const server = await listenOnUnixSocket("/run/backup.qmp", (socket) => monitor.accept(socket));
  */
-import type { Runtime, RuntimeEvent } from "@heirloom/runtime";
+import type { JournalOptions, Runtime, RuntimeEvent } from "@heirloom/runtime";
 import type { CommandContext } from "./commands/context.ts";
 import { monitorHandlers } from "./commands/monitor-handlers.ts";
 import type { VersionInfo } from "./generated/qmp-types.ts";
@@ -22,6 +22,8 @@ import type { Writable } from "./wire/json-value.ts";
 export interface QmpServiceOptions {
   /** What commands are carried out on; a function is called when the first of them needs it. */
   readonly runtime: Runtime | (() => Promise<Runtime>);
+  /** Keeps persistent bitmaps of raw images; without it they are refused, as in QEMU. */
+  readonly journal?: JournalOptions;
   /** Called by `quit`, once the command was accepted; its answer goes out all the same if monitors are closed last. */
   readonly quit: () => void;
   readonly log?: MonitorLog;
@@ -34,6 +36,19 @@ export interface QmpServiceOptions {
 export interface MonitorOptions {
   /** Answers on several lines, for people. */
   readonly pretty?: boolean;
+}
+
+/** A copy-before-write node is a disk of that name, and its view is one of that disk. */
+function brokenPointInTime(data: RuntimeEvent["data"]): Writable {
+  const { disk, reason, error } = data as { readonly disk: string; readonly reason: string; readonly error: string };
+  return {
+    device: "",
+    "node-name": disk,
+    operation: reason === "source-unreadable" ? "read" : "write",
+    action: "ignore",
+    nospace: reason === "spill-full",
+    reason: error,
+  };
 }
 
 export class QmpService {
@@ -77,21 +92,27 @@ export class QmpService {
   }
 
   async #load(): Promise<CommandContext> {
-    const { runtime: given } = this.#options;
+    const { runtime: given, journal } = this.#options;
     const [{ makeContext }, runtime] = await Promise.all([
       import("./commands/make-context.ts"),
       typeof given === "function" ? given() : given,
     ]);
     this.#stopListening = runtime.onEvent((event) => this.#hear(event));
-    return makeContext(runtime, (name, data) => this.#tell(name, Date.now(), data));
+    return makeContext(runtime, (name, data) => this.#tell(name, Date.now(), data), journal);
   }
 
   /** Of what the runtime tells, what QMP has. */
   #hear({ name, at, data }: RuntimeEvent): void {
-    if (Object.hasOwn(events, name)) this.#tell(name, at, data as Writable);
+    if (name === "VIEW_BROKEN") this.#tell("BLOCK_IO_ERROR", at, brokenPointInTime(data));
+    else if (name === "JOURNAL_FAILED") this.#tell(name, at, journalFailed(data));
+    else if (Object.hasOwn(events, name)) this.#tell(name, at, data as Writable);
   }
 
   #tell(name: string, at: number, data: Writable): void {
     for (const monitor of this.#monitors) monitor.event({ name, at, data });
   }
+}
+
+function journalFailed({ disk, bitmaps, error }: RuntimeEvent["data"]): Writable {
+  return { "node-name": disk, bitmaps, reason: error } as Writable;
 }

@@ -5,14 +5,18 @@
 import { interruptNbd } from "@heirloom/nbd";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
+import type { DraftFold } from "./draft.ts";
 import { refusal, RefusalError } from "./errors.ts";
+import type { JobState } from "./job-state.ts";
 import { handlesText } from "./resize.ts";
+import { giveBack, refuseGivingBack } from "./taking-over.ts";
 
 /** Between two looks whether a guest's thread has closed its handle or ended. */
 const handleLookMs = 50;
 
 /** Why it cannot be detached without force. */
 export function refuseDetach(coordinator: Coordinator, disk: DiskState): void {
+  refuseGivingBack(disk);
   const names = disk.actor.context.users.map((user) => `${user.kind} '${user.id}'`);
   for (const above of disk.above) names.push(`disk '${above.name}'`);
   const handles = coordinator.engine.openHandles(disk.layer);
@@ -31,7 +35,7 @@ export function refuseDetach(coordinator: Coordinator, disk: DiskState): void {
 export async function detachDisk(coordinator: Coordinator, disk: DiskState): Promise<void> {
   const { engine } = coordinator;
   await coordinator.detach(disk, true, (user) => {
-    if (user.kind === "job") coordinator.jobs.cancelIfPossible(user.id);
+    if (user.kind === "job") coordinator.jobs.leaveIfPossible(user.id, disk);
     else if (user.kind === "export") void coordinator.exports.get(user.id)?.end("hard");
     else
       void coordinator.views
@@ -39,6 +43,7 @@ export async function detachDisk(coordinator: Coordinator, disk: DiskState): Pro
         ?.fail()
         .catch(() => {});
   });
+  await giveBack(coordinator, disk);
   await leaveTable(coordinator, disk);
   engine.revokeUnopened(disk.layer);
   interruptNbd(disk.node); // a request that a server never answers would keep its thread
@@ -73,10 +78,45 @@ async function leaveTable(coordinator: Coordinator, disk: DiskState): Promise<vo
     name: "detach",
     stacks: [disk.layer.stack],
     prepare: () => {
-      for (const bitmap of disk.bitmaps.values()) draft.plan(bitmap, { type: "remove", command: draft.command });
+      const left = [...coordinator.world.jobs.values()].filter((job) => job.left && job.disk === disk);
+      for (const job of left) draft.removeView(disk, job.view);
+      const { command } = draft;
+      for (const bitmap of disk.bitmaps.values()) {
+        // Of one that a job has left frozen this is said in memory alone: its record stays.
+        if (bitmap.actor.state === "frozen") draft.plan(bitmap, { type: "reclaim", command });
+        draft.plan(bitmap, { type: "remove", command });
+      }
       draft.setLength(disk, 0);
-      return { tables: draft.tables(), committed: () => draft.commit() };
+      return {
+        tables: draft.tables(),
+        commit: () => {
+          for (const job of left) job.view.stop();
+        },
+        committed: () => {
+          draft.commit();
+          for (const fold of draft.folds) letGoOf(fold);
+          for (const job of left) letGoOfJob(coordinator, disk, job);
+        },
+      };
     },
+  });
+}
+
+/** A fold that nobody needs any more. */
+function letGoOf({ from, into, dropFrom }: DraftFold): void {
+  if (from !== "uncopied") {
+    if (dropFrom) from.drop();
+    from.letGo();
+  }
+  into.letGo();
+}
+
+function letGoOfJob({ world }: Coordinator, { journal }: DiskState, job: JobState): void {
+  job.view.wake();
+  world.jobs.delete(job.id);
+  const { resumable } = job;
+  void job.view.release().then(() => {
+    if (resumable?.records !== undefined) journal?.jobs.drop(resumable.records);
   });
 }
 

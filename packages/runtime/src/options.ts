@@ -47,8 +47,12 @@ export interface SpillOptions {
 export interface AttachOptions {
   /** By default `disk0`, `disk1`, ... */
   readonly name?: string;
-  /** Where its persistent bitmaps are kept, and how many bytes too much they may say after a power loss; false: it keeps none. */
-  readonly journal?: JournalOptions | false;
+  /**
+   * Where its persistent bitmaps are kept, and how many bytes too much they may say after a power loss. `false`: it keeps none, and an
+   * image that has some is refused, as they would become wrong. `"take-over"`, for a window of a whole disk: that disk's persistent
+   * bitmaps are the window's, and new ones can be made there; they are that disk's again when the window is detached.
+   */
+  readonly journal?: JournalOptions | false | "take-over";
   /** The name was made up by a program, and may be one that no person can give: `#block17`. */
   readonly generated?: boolean;
 }
@@ -91,9 +95,30 @@ export interface BackupOptions {
   readonly detectZeroes?: boolean;
   /** A guest's write waits at most this long for room in the spill, milliseconds; by default as the runtime says. */
   readonly guestDelayMax?: number;
-  /** What gives way when the spill is full: the point in time (default), or the guest's write, as in QEMU. */
-  readonly onSpillFull?: "break-snapshot" | "break-guest-write";
+  /** What gives way when the spill is full, or old data cannot be read; `break-snapshot` by default. */
+  readonly onSpillFull?: OnSpillFull;
+  /**
+   * A guest's write waits until what it overwrites is on the target, at most for `guestDelayMax`, and fails if that takes longer
+   * or cannot be. Implies `break-guest-write`; false by default.
+   */
+  readonly waitForTarget?: boolean;
+  /** With sync none: what the disk held can be read while the job runs, by a disk `{ driver: "snapshot", job }`. False by default. */
+  readonly readable?: boolean;
+  /** The source must be a snapshot: what has been copied is given up there, and its target rid of it. False by default. */
+  readonly discardSource?: boolean;
   readonly spill?: SpillOptions;
+  /**
+   * It goes on after a restart, with the same point in time: paused, until its target is there again (`runtime.resume`). Needs a
+   * persistent bitmap, and costs guests a write to the spill file for each cluster that they overwrite first. Off by default.
+   */
+  readonly resumable?: boolean;
+  /**
+   * Milliseconds between two flushes of a resumable job's target: what is copied by then is not copied again after a power loss;
+   * 5000 by default.
+   */
+  readonly flushEvery?: number;
+  /** A resumable job that has waited so long for its target is reclaimed, milliseconds; a day by default. */
+  readonly resumeTimeout?: number;
   /**
    * Runs when everything is copied and flushed, before the success is decided: the place to write down what the backup is.
    * If it throws, the job fails and the bitmap is reclaimed.
@@ -119,9 +144,20 @@ export interface ViewRequest {
   readonly bitmapMode?: BitmapMode;
   /** All of the disk can be read; the bitmap only says what changed. */
   readonly all?: boolean;
+  /** Limits the view to what a bitmap says now, of this disk or of one of its length. It is looked at once, and stays free. */
+  readonly limit?: { readonly disk: Disk; readonly name: string };
+  /** An attached disk, at least as long, to which the spill is carried; it is the view's until that ends. */
+  readonly target?: Disk;
+  /** `Infinity` where a guest's write waits for ever rather than to fail. */
   readonly guestDelayMax?: number;
+  readonly onSpillFull?: OnSpillFull;
+  /** As of a backup. Needs a target. */
+  readonly waitForTarget?: boolean;
   readonly spill?: SpillOptions;
 }
+
+/** What gives way when old data cannot be kept: the point in time, or the guest's write, as in QEMU. */
+export type OnSpillFull = "break-snapshot" | "break-guest-write";
 
 export type TransactionAction =
   /** Refuses the transaction when its turn comes; with `because`, for this reason. */
@@ -201,7 +237,8 @@ export interface JobInfo {
 
 export interface JobResult {
   readonly id: string;
-  readonly status: "completed" | "cancelled" | "failed";
+  /** `left`: it is resumable and its disk was detached; it goes on when that is attached again. */
+  readonly status: "completed" | "cancelled" | "failed" | "left";
   readonly error: string | null;
   /** Bytes that went to the target, in whole clusters. */
   readonly offset: number;

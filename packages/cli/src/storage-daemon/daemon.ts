@@ -1,7 +1,7 @@
 /**
  * The daemon: what its options make, and how it ends. Nothing is started before it is used: no thread until a node is opened.
  */
-import type { Runtime } from "@heirloom/runtime";
+import type { JournalOptions, Runtime } from "@heirloom/runtime";
 import { type Handlers, QmpError, QmpService, readArguments, commands, nbdServerOptions } from "@heirloom/qmp";
 import { readOption } from "../keyval/keyval.ts";
 import type { Option } from "./arguments.ts";
@@ -21,14 +21,15 @@ export class Daemon {
   readonly #quit: () => void;
   readonly #monitors = new Set<string>();
 
-  /** @param quit called when a client says so */
-  constructor(log: Log, quit: () => void) {
+  /** @param quit called when a client says so @param journal of images; without it none keeps bitmaps */
+  constructor(log: Log, quit: () => void, journal?: JournalOptions) {
     this.#quit = quit;
     this.#service = new QmpService({
       runtime: () => (this.#runtime ??= makeRuntime()),
       quit: () => this.#quit(),
       log: (message) => log.info(message),
       handlers: this.#handlers(),
+      ...(journal === undefined ? {} : { journal }),
     });
   }
 

@@ -452,6 +452,8 @@ export interface ImageInfo {
   readonly "virtual-size": number;
   /** Bytes that the format allocates at once. */
   readonly "cluster-size"?: number;
+  /** Of a filter: what it stands on. */
+  readonly "backing-image"?: ImageInfo;
 }
 
 /** How the node is cached. */
@@ -632,16 +634,20 @@ export interface BlockdevBackup {
   readonly "on-target-error"?: BlockdevOnError;
   /** What gives way when old data cannot be kept (default break-snapshot: the job fails and the guest does not notice). */
   readonly "on-cbw-error"?: OnCbwError;
+  /** Seconds that a guest's write waits for old data to be kept; 0: no limit (default). */
+  readonly "cbw-timeout"?: number;
   /** The job ends by itself (default true). */
   readonly "auto-finalize"?: boolean;
   /** The job goes when it has ended (default true). */
   readonly "auto-dismiss"?: boolean;
-  /** Checked; there is no filter node here. */
+  /** A name for the job as a node: to look it up, to export it, to read its point in time. */
   readonly "filter-node-name"?: string;
-  /** Discard what was copied (default false); refused when true. */
+  /** Discard what was copied (default false); only of a snapshot-access node. */
   readonly "discard-source"?: boolean;
   /** How the copying is done. */
   readonly "x-perf"?: BackupPerf;
+  /** Ours alone: the job goes on after a restart, once job-resume finds its target (default false); needs a persistent bitmap. */
+  readonly resumable?: boolean;
   /** The node to write to. */
   readonly target: string;
 }
@@ -689,16 +695,20 @@ export interface DriveBackup {
   readonly "on-target-error"?: BlockdevOnError;
   /** What gives way when old data cannot be kept (default break-snapshot: the job fails and the guest does not notice). */
   readonly "on-cbw-error"?: OnCbwError;
+  /** Seconds that a guest's write waits for old data to be kept; 0: no limit (default). */
+  readonly "cbw-timeout"?: number;
   /** The job ends by itself (default true). */
   readonly "auto-finalize"?: boolean;
   /** The job goes when it has ended (default true). */
   readonly "auto-dismiss"?: boolean;
-  /** Checked; there is no filter node here. */
+  /** A name for the job as a node: to look it up, to export it, to read its point in time. */
   readonly "filter-node-name"?: string;
-  /** Discard what was copied (default false); refused when true. */
+  /** Discard what was copied (default false); only of a snapshot-access node. */
   readonly "discard-source"?: boolean;
   /** How the copying is done. */
   readonly "x-perf"?: BackupPerf;
+  /** Ours alone: the job goes on after a restart, once job-resume finds its target (default false); needs a persistent bitmap. */
+  readonly resumable?: boolean;
   /** Path of the file. */
   readonly target: string;
   /** Raw (default); others are refused. */
@@ -1265,10 +1275,12 @@ export interface QmpCommands {
   /** Id of the job. */
   readonly id: string;
 }; readonly result: Readonly<Record<string, never>> };
-  /** Goes on. */
+  /** Goes on. A resumable job that was cut off finds its target among the nodes, by what it is and not by its name. */
   readonly "job-resume": { readonly arguments: {
   /** Id of the job. */
   readonly id: string;
+  /** Ours alone: the node that is its target; if it is another one, the job is given up. */
+  readonly target?: string;
 }; readonly result: Readonly<Record<string, never>> };
   /** Ends the job without success: its bitmap is reclaimed. */
   readonly "job-cancel": { readonly arguments: {
@@ -1472,6 +1484,30 @@ export interface QmpEvents {
   readonly operation: IoOperationType;
   /** What became of the job. */
   readonly action: BlockErrorAction;
+};
+  /** The point in time of a copy-before-write node was given up, and the guest went on: reads of it fail from now on. */
+  readonly BLOCK_IO_ERROR: {
+  /** Empty: nodes here are no devices. */
+  readonly device: string;
+  /** The node. */
+  readonly "node-name"?: string;
+  /** Read: old data could not be read; write: it could not be kept. */
+  readonly operation: IoOperationType;
+  /** Ignore: the guest's request was done. */
+  readonly action: BlockErrorAction;
+  /** There was no room for it. */
+  readonly nospace?: boolean;
+  /** For people. */
+  readonly reason: string;
+};
+  /** Ours alone. What a node's persistent bitmaps are kept in could not be written: they are inconsistent from now on, and guests go on. */
+  readonly JOURNAL_FAILED: {
+  /** The node. */
+  readonly "node-name": string;
+  /** Those that were consistent until now. */
+  readonly bitmaps: ReadonlyArray<string>;
+  /** What failed. */
+  readonly reason: string;
 };
   /** An export is gone. */
   readonly BLOCK_EXPORT_DELETED: {

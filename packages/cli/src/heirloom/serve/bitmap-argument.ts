@@ -1,4 +1,4 @@
-/** `--bitmap NAME[,granularity=SIZE]` */
+/** `--bitmap NAME[,granularity=SIZE][,fresh]` */
 import { UsageError } from "../command-error.ts";
 import { parseBytes } from "../sizes.ts";
 
@@ -6,6 +6,8 @@ export interface BitmapArgument {
   readonly name: string;
   /** Bytes; the runtime's default where it is not given. */
   readonly granularity: number | undefined;
+  /** One that was kept is not gone on with: it begins empty. */
+  readonly fresh?: true;
 }
 
 const GRANULARITY_MIN = 512;
@@ -15,14 +17,19 @@ export function parseBitmap(text: string): BitmapArgument {
   const [name, ...options] = text.split(",");
   if (name === "") throw new UsageError("expected NAME or NAME,granularity=SIZE, and the name is empty");
   let granularity: number | undefined;
+  let fresh = false;
   for (const option of options) {
+    if (option === "fresh") {
+      fresh = true;
+      continue;
+    }
     const value = /^granularity=(.*)$/s.exec(option)?.[1];
     if (value === undefined)
-      throw new UsageError(`'${option}' is unknown; expected granularity=SIZE, as in ${name},granularity=64k`);
+      throw new UsageError(`'${option}' is unknown; expected granularity=SIZE or fresh, as in ${name},granularity=64k`);
     if (granularity !== undefined) throw new UsageError("granularity is given twice");
     granularity = parseGranularity(value);
   }
-  return { name, granularity };
+  return { name, granularity, ...(fresh ? { fresh: true } : {}) };
 }
 
 function parseGranularity(text: string): number {

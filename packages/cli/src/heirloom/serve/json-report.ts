@@ -1,7 +1,7 @@
 /** One JSON object a line, for programs. `event` says what it is; fields are only ever added. */
 import type { ClientEvent, ServeReport, StopEnd, StopEvent } from "./serve-report.ts";
 import type { Screen } from "../terminal/screen.ts";
-import type { Serving } from "./serving.ts";
+import { keptBitmaps, type Serving } from "./serving.ts";
 
 export class JsonReport implements ServeReport {
   readonly #screen: Screen;
@@ -17,6 +17,7 @@ export class JsonReport implements ServeReport {
       length: disk.length,
       readOnly: !exported.writable,
       bitmaps: exported.bitmaps.map((name) => ({ name, granularity: disk.bitmaps.get(name).granularity })),
+      journal: disk.journal === undefined ? null : { path: disk.journal.path, bitmaps: keptBitmaps(disk) },
       uris: exported.uris,
     }));
     this.#say("ready", { pid: process.pid, addresses: server.addresses, tls: tls ?? null, exports });
@@ -32,6 +33,9 @@ export class JsonReport implements ServeReport {
   }
   threadDied(reason: string): void {
     this.#say("threadDied", { reason });
+  }
+  journalFailed({ bitmaps, error }: { readonly bitmaps: readonly string[]; readonly error: string }): void {
+    this.#say("journalFailed", { bitmaps, reason: error });
   }
   stopping(stop: StopEvent): void {
     this.#say("stopping", stop);

@@ -1,6 +1,7 @@
 /** The command line of `heirloom serve`. What does the work is loaded when it is to be done: help and completion are quick. */
 import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import { UsageError } from "../command-error.ts";
+import { parseBytes } from "../sizes.ts";
 import { type BitmapArgument, parseBitmap } from "./bitmap-argument.ts";
 import { parseListen, type TcpAddress } from "./listen-argument.ts";
 import type { TlsFlags } from "./tls-credentials.ts";
@@ -10,6 +11,9 @@ export interface ServeFlags extends TlsFlags {
   readonly listen?: readonly TcpAddress[];
   readonly name?: string;
   readonly bitmap?: readonly BitmapArgument[];
+  readonly journal?: string;
+  readonly journalBound?: number;
+  readonly journalAllowTmpfs?: boolean;
   readonly readOnly?: boolean;
   readonly format?: "raw";
   readonly maxConnections?: number;
@@ -38,11 +42,16 @@ without a port takes 10809, NBD's own.
 A bitmap says what clients have changed since the command began, by the granule (64 KiB, or
 granularity=SIZE). Programs read it as the NBD metadata context qemu:dirty-bitmap:NAME.
 
+With --journal bitmaps outlive the command, kill -9 and power losses: they are kept in IMAGE.heirloom (beside),
+or in a directory of your choice, and the next command goes on with them. One that cannot be believed any
+more is told of and not exported; --bitmap NAME,fresh begins it anew. 'heirloom info IMAGE' shows them.
+
 With --tls-creds or --tls-psk every client has to speak TLS; files are laid out as QEMU's tools have them.
 
 Examples:
   heirloom serve vm.raw
   heirloom serve vm.raw --socket /run/vm.sock --bitmap daily
+  heirloom serve vm.raw --socket /run/vm.sock --bitmap daily --journal beside
   heirloom serve /dev/vg0/vm1=vm1 /dev/vg0/vm2=vm2 --listen 127.0.0.1 --bitmap daily,granularity=128k
   heirloom serve golden.raw --read-only --listen '*' --tls-creds /etc/pki/heirloom
 
@@ -92,6 +101,26 @@ Exit status: 0 after a clean stop, 1 after a failure or an unclean stop, 2 where
         optional: true,
         brief: "Record what is written in a dirty bitmap, of each image",
         placeholder: "NAME",
+      },
+      journal: {
+        kind: "parsed",
+        parse: parsePlace,
+        optional: true,
+        brief: "Keep the bitmaps: 'beside' each image, or in a directory",
+        placeholder: "PLACE",
+      },
+      journalBound: {
+        kind: "parsed",
+        parse: parseBound,
+        optional: true,
+        brief: "What a power loss may make dirty in excess (default 4G)",
+        placeholder: "SIZE",
+      },
+      journalAllowTmpfs: {
+        kind: "boolean",
+        optional: true,
+        withNegated: false,
+        brief: "Keep them where a power loss takes them, too",
       },
       readOnly: {
         kind: "boolean",
@@ -166,6 +195,20 @@ Exit status: 0 after a clean stop, 1 after a failure or an unclean stop, 2 where
   },
   loader: async () => (await import("./run-serve.ts")).runServe,
 });
+
+function parsePlace(text: string): string {
+  if (text !== "") return text;
+  throw new UsageError("expected 'beside' or a directory, and it is empty");
+}
+
+/** Regions of 1 MiB at least, 64 of them. */
+const BOUND_MIN = 64 * 2 ** 20;
+
+function parseBound(text: string): number {
+  const bytes = parseBytes(text);
+  if (bytes !== undefined && bytes >= BOUND_MIN) return bytes;
+  throw new UsageError(`the bound '${text}' is none; expected 64M or more, as in 4G`);
+}
 
 function parseConnections(text: string): number {
   const count = Number(text);

@@ -1,6 +1,13 @@
 /** Disks that are open and exported, and the sockets that clients come through. All of it, or nothing. */
 import type { ListenAddress, ServerTls } from "@heirloom/nbd";
-import { createRuntime, type Disk, type DiskExport, type DiskServer, type Runtime } from "@heirloom/runtime";
+import {
+  createRuntime,
+  type Disk,
+  type DiskExport,
+  type DiskServer,
+  type JournalOptions,
+  type Runtime,
+} from "@heirloom/runtime";
 import { CommandError } from "../command-error.ts";
 import type { BitmapArgument } from "./bitmap-argument.ts";
 import type { ImageArgument } from "./image-argument.ts";
@@ -10,6 +17,8 @@ export interface ServeRequest {
   readonly images: readonly ImageArgument[];
   /** On every image. */
   readonly bitmaps: readonly BitmapArgument[];
+  /** Where they are kept; undefined: they live as long as the command. */
+  readonly journal: JournalOptions | undefined;
   readonly readOnly: boolean;
   /** Undefined: refused where it looks like another. */
   readonly format: "raw" | undefined;
@@ -55,22 +64,67 @@ async function serveDisk(
   runtime: Runtime,
   server: DiskServer,
   image: ImageArgument,
-  { bitmaps, readOnly }: ServeRequest,
+  { bitmaps, journal, readOnly }: ServeRequest,
 ): Promise<ServedDisk> {
-  const disk = await runtime.attach(image.spec ?? { driver: "file", filename: image.path, readOnly });
+  // What was kept for it before goes on, also where nothing is added: it must not become wrong.
+  const options = { journal: journal ?? { allowTmpfs: true } };
+  const disk = await runtime.attach(image.spec ?? { driver: "file", filename: image.path, readOnly }, options);
   if (disk.length === 0) {
     throw new CommandError(`'${image.path}' is empty: a disk of no bytes`, [
       "If it is to be a new disk, give it a size: truncate -s 10G FILE",
     ]);
   }
-  for (const { name, granularity } of bitmaps) {
-    await disk.bitmaps.add(name, granularity === undefined ? {} : { granularity });
-  }
+  for (const bitmap of bitmaps) await haveBitmap(disk, image.path, bitmap, journal !== undefined);
   const exported = await server.add({
     disk,
     name: image.name,
     writable: !readOnly,
-    bitmaps: bitmaps.map(({ name }) => name),
+    // One that cannot be believed is not shown: whoever asks for it must not take it for what changed.
+    bitmaps: disk.bitmaps
+      .list()
+      .filter(({ inconsistent, recording }) => !inconsistent && recording)
+      .map(({ name }) => name)
+      .reverse(),
   });
   return { image, disk, exported };
+}
+
+/** Goes on with a bitmap that was kept, or begins it. */
+async function haveBitmap(disk: Disk, path: string, wanted: BitmapArgument, persistent: boolean): Promise<void> {
+  const { name, granularity, fresh = false } = wanted;
+  const known = disk.bitmaps.list().find((bitmap) => bitmap.name === name);
+  if (known !== undefined && !fresh) {
+    if (!known.recording && !known.inconsistent) {
+      throw new CommandError(`the bitmap '${name}' of '${path}' is disabled: it has not seen what was written since`, [
+        `To begin it anew, and the next backup with everything: --bitmap ${name},fresh`,
+      ]);
+    }
+    if (granularity === undefined || known.granularity === granularity) return;
+    throw new CommandError(
+      `'${path}' has a bitmap '${name}' with a granularity of ${known.granularity}, and ${granularity} was asked for`,
+      [`To begin it anew, and the next backup with everything: --bitmap ${name},granularity=${granularity},fresh`],
+    );
+  }
+  if (known !== undefined) await disk.bitmaps.remove(name);
+  await disk.bitmaps.add(name, { persistent, ...(granularity === undefined ? {} : { granularity }) });
+}
+
+export interface KeptBitmap {
+  readonly name: string;
+  /** Bytes that it says are dirty. */
+  readonly dirty: number;
+  /** How it came back, or that it was begun now. */
+  readonly story: string;
+  readonly inconsistent: boolean;
+}
+
+/** The bitmaps that outlive the command. */
+export function keptBitmaps({ bitmaps }: Disk): KeptBitmap[] {
+  const kept = bitmaps.list().filter(({ persistent }) => persistent);
+  return kept.reverse().map(({ name, count, inconsistent }) => ({
+    name,
+    dirty: count,
+    story: bitmaps.history(name)[0]?.reason ?? "begins empty: the first backup has to be a full one",
+    inconsistent,
+  }));
 }

@@ -6,7 +6,7 @@ import { formatBytes } from "../sizes.ts";
 import { howToUse } from "./how-to-use.ts";
 import { LiveFigures } from "./live-figures.ts";
 import type { ClientEvent, ServeReport, StopEnd, StopEvent } from "./serve-report.ts";
-import type { ServedDisk, Serving } from "./serving.ts";
+import { keptBitmaps, type ServedDisk, type Serving } from "./serving.ts";
 import { isLoopback } from "./listen-argument.ts";
 
 const REFRESH_MS = 1000;
@@ -73,6 +73,12 @@ export class TextReport implements ServeReport {
     if (!this.#stopping) this.#event("red", `a thread died: ${reason}`);
   }
 
+  journalFailed({ disk, bitmaps, error }: Parameters<ServeReport["journalFailed"]>[0]): void {
+    const name = this.#serving?.disks.find((served) => served.disk.name === disk)?.exported.name ?? disk;
+    const what = bitmaps.length === 0 ? "bitmaps" : bitmaps.join(", ");
+    this.#event("red", `${shown(name)}: ${what} can no longer be kept and must not be relied on: ${error}`);
+  }
+
   stopping({ signal, clients, hard }: StopEvent): void {
     this.#stopping = true;
     const answering = clients === 0 ? "" : `, ${count(clients, "connection")} to be answered what is in flight`;
@@ -94,7 +100,14 @@ export class TextReport implements ServeReport {
       parts.push(`bitmap ${name} (a bit for ${formatBytes(disk.bitmaps.get(name).granularity)})`);
     }
     const title = image.path === exported.name ? image.path : `${image.path} as ${shown(exported.name)}`;
-    return [`${paint("bold", title)}: ${parts.join(", ")}`, ...exported.uris.map((uri) => `  ${paint("cyan", uri)}`)];
+    const kept = keptBitmaps(disk).map(({ name, story, inconsistent }) =>
+      paint(
+        inconsistent ? "red" : "dim",
+        `  ${name}: ${inconsistent ? "not exported, it is inconsistent: " : ""}${printable(story)}`,
+      ),
+    );
+    const uris = exported.uris.map((uri) => `  ${paint("cyan", uri)}`);
+    return [`${paint("bold", title)}: ${parts.join(", ")}`, ...uris, ...kept];
   }
 
   #hints({ server, disks, tls }: Serving): readonly string[] {
@@ -130,7 +143,9 @@ export class TextReport implements ServeReport {
 /** A bitmap begins empty, and who can reach an open port is told. */
 function warnings({ server, disks, tls }: Serving): readonly string[] {
   const lines: string[] = [];
-  if (disks.some(({ exported }) => exported.bitmaps.length > 0)) {
+  const isTransient = ({ disk, exported }: ServedDisk): boolean =>
+    exported.bitmaps.some((name) => !disk.bitmaps.get(name).persistent);
+  if (disks.some(isTransient)) {
     lines.push("Bitmaps begin empty and live as long as this command: the first backup has to be a full one.");
   }
   const open = server.addresses.filter((address) => !("path" in address) && !isLoopback(address));

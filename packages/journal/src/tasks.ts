@@ -34,7 +34,7 @@ import { bootId, identify, sidecarPath } from "./identity.ts";
 import { JournalError, type JournalErrorCode } from "./journal-error.ts";
 import { layerBytes, layersAt } from "./layout.ts";
 import { readSidecar, type Sidecar } from "./recover.ts";
-import { recoverBits, type RecoveredBits, type RecoveryRules } from "./recover-bits.ts";
+import { recoverLayer, type RecoveredBits, type RecoveryRules } from "./recover-bits.ts";
 import { RegionMarks } from "./region-marks.ts";
 import * as steps from "./steps.ts";
 import { FileStorage } from "./storage.ts";
@@ -225,15 +225,10 @@ export interface RecoverTask {
   readonly marks: BitmapHandle;
 }
 
-/** Joins what a bitmap is made of into one layer, in the file and in memory. Killed in the middle it can be done again. */
+/** Joins what a bitmap is made of into one layer. */
 export function recoverTask({ fd, sidecar, entry, rules, layer, marks }: RecoverTask): RecoveredBits {
-  const storage = new FileStorage(fd);
-  const joined = SharedBitmap.create(marks.length, marks.granularity);
-  const recovered = recoverBits(storage, sidecar, entry, rules, joined);
-  if (recovered.errno !== 0) return recovered;
-  const bits = bitsOf(fd, sidecar.tag, layer);
-  const errno = bits.loadFrom(storage) || foldInto(bits, SharedBitmap.from(marks), joined);
-  return { ...recovered, errno };
+  const into = { bits: bitsOf(fd, sidecar.tag, layer), marks: SharedBitmap.from(marks) };
+  return recoverLayer(new FileStorage(fd), sidecar, entry, rules, into);
 }
 
 export interface FoldTask {

@@ -8,6 +8,7 @@ import { byteLockedElsewhere, closeFile, errnoName, O_RDONLY, openFile } from "@
 import { SharedBitmap } from "@heirloom/bitmap";
 import { isBlock } from "./block.ts";
 import type { BitmapEntry, Directory, LayerEntry } from "./directory.ts";
+import { readFailed } from "./failed-mark.ts";
 import { bootId, identify, sidecarPath } from "./identity.ts";
 import { JournalError } from "./journal-error.ts";
 import * as layout from "./layout.ts";
@@ -89,7 +90,8 @@ function inspect({ filename, length }: SidecarLocation, path: string, fd: number
   const image = identify(filename, length);
   const judgement = judge(sidecar, image, bootId());
   // The image's times and length may change under a process that has it.
-  const distrust = inUse && directory.image.name === image.name ? undefined : judgement.distrust;
+  const believed = inUse && directory.image.name === image.name ? undefined : judgement.distrust;
+  const distrust = believed ?? readFailed({ path, filename, uuid: superblock.uuid });
   const torn = tornCopies(storage, sidecar);
   const bytes = statSync(path).size;
   const bitmaps = directory.bitmaps.map((entry) => inspectBitmap(storage, sidecar, entry, distrust, judgement, inUse));

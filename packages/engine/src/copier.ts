@@ -91,7 +91,7 @@ function readSpan(job: MoverJob, from: number, to: number, held: HeldRun, known:
 }
 
 /** Whether the device says that all of the range reads as zeroes. */
-function knownZero(job: MoverJob, offset: number, length: number, known: KnownExtent): boolean {
+export function knownZero(job: MoverJob, offset: number, length: number, known: KnownExtent): boolean {
   const { extent } = known;
   if (offset < known.offset || offset >= known.offset + extent.length) {
     if (job.source.status(offset, job.view.length - offset, extent) !== 0) {

@@ -1,9 +1,12 @@
 /**
  * Carrying the spill to the target. Takes only clusters that are `preserved` and that no copier works on: the kernel may
  * be copying what a guest wrote over one of them at this moment, and whoever writes last must be the drainer.
+ *
+ * Where guests wait for the target (`synchronous`) a write that fails is theirs to hear of: its slot keeps the errno, and is
+ * not tried again before a guest asks for it, or now and then. It is none of the job's errors.
  */
-import type { Errno } from "@heirloom/block";
-import { copiedClustersWord } from "./job-layout.ts";
+import { type Errno, isZero } from "@heirloom/block";
+import { sayCopied } from "./copied.ts";
 import type { MoverJob } from "./mover-types.ts";
 import { brokenSpillFailed } from "./view-layout.ts";
 import { noSlot } from "./spill.ts";
@@ -19,15 +22,23 @@ export interface DrainResult {
 
 /**
  * Drains up to `slotsMax` slots.
+ * @param again one that failed before is tried again
  * @param bounce a cluster's buffer of this thread, for slots of the file
  */
-export function drain(job: MoverJob, slotsMax: number, bounce: Uint8Array, result: DrainResult): void {
+export function drain(
+  job: MoverJob,
+  slotsMax: number,
+  bounce: Uint8Array,
+  result: DrainResult,
+  again: boolean = false,
+): void {
   const { view } = job;
   const { spill } = view;
   result.drained = 0;
   result.errno = 0;
   const isOver = (): boolean => view.over();
   let passedOver = 0;
+  let trying = again;
   while (result.drained < slotsMax && !view.over()) {
     const slot = spill.takeFull();
     if (slot === noSlot) return;
@@ -35,23 +46,51 @@ export function drain(job: MoverJob, slotsMax: number, bounce: Uint8Array, resul
     if (!view.isPreserved(cluster) || view.isCopying(cluster)) {
       spill.putBack(slot);
       // Slots that cannot go yet must not keep this thread from the others, nor for ever.
-      if (++passedOver > 64) return;
+      if (++passedOver > passedOverMax) return;
       continue;
     }
+    if (view.isRetired(cluster)) {
+      drop(job, slot, isOver);
+      continue;
+    }
+    if (view.synchronous && spill.failure(slot) !== 0) {
+      if (!trying) {
+        spill.putBack(slot);
+        if (++passedOver > passedOverMax) return;
+        continue;
+      }
+      trying = false;
+    }
     const errno = carry(job, slot, cluster, bounce);
+    if (view.synchronous) view.setTargetErrno(errno);
     if (errno !== 0) {
+      if (view.synchronous) {
+        spill.setFailure(slot, errno);
+        spill.putBack(slot);
+        view.madeProgress();
+        continue;
+      }
       spill.putBack(slot);
       result.errno = errno;
       result.offset = cluster * view.clusterSize;
       return;
     }
-    view.setCopied(cluster >>> 5, 1 << (cluster & 31));
-    Atomics.add(job.words, copiedClustersWord, 1);
+    // Its slot is free for another cluster only when a restart finds this one on the target.
+    if (!sayCopied(job, cluster >>> 5, 1 << (cluster & 31))) return;
     spill.freeDrained(slot, isOver);
     view.madeProgress();
     result.drained++;
   }
 }
+
+/** Readers have given its cluster up. */
+function drop({ view }: MoverJob, slot: number, over: () => boolean): void {
+  view.spill.freeDrained(slot, over);
+  view.madeProgress();
+}
+
+/** Slots that cannot go yet are looked at so often in one call. */
+const passedOverMax = 64;
 
 function carry(job: MoverJob, slot: number, cluster: number, bounce: Uint8Array): Errno {
   const { view } = job;
@@ -64,6 +103,8 @@ function carry(job: MoverJob, slot: number, cluster: number, bounce: Uint8Array)
     return job.target.write(bytes === memory.length ? memory : memory.subarray(0, bytes), offset);
   const data = bounce.subarray(0, bytes);
   const errno = spill.load(slot, data);
+  // A kept spill has no slots for zeroes; that they are some is worth a look all the same.
+  if (errno === 0 && spill.isKept && isZero(data)) return job.target.writeZeroes(offset, bytes, true);
   if (errno === 0) return job.target.write(data, offset);
   view.break(brokenSpillFailed, errno); // what guests preserved is lost
   return errno;

@@ -4,18 +4,19 @@
  * let go.
  */
 import assert from "node:assert";
-import { MessageChannel } from "node:worker_threads";
 import type { BitmapHandle } from "@heirloom/bitmap";
 import type { NodeHandle } from "@heirloom/block";
 import type { Arenas, Region } from "./arena.ts";
 import type { DiskAddress } from "./disk-io.ts";
 import * as jobLayout from "./job-layout.ts";
 import type { MoverEnd } from "./mover.ts";
-import type { MoverMessage, MoverTask } from "./mover-task.ts";
+import type { MoverAnswer, MoverTask } from "./mover-task.ts";
 import type { ErrorPolicy, MoverError } from "./mover-types.ts";
 import { setSpeed } from "./pacing.ts";
 import type { LongTask, Pool } from "./pool.ts";
 import type { Recorder } from "./recorder.ts";
+import type { Listening } from "./reports.ts";
+import { restoreView } from "./restore-view.ts";
 import { SpillKeeper, type SpillFileOptions } from "./spill-keeper.ts";
 import type { Layer } from "./stack.ts";
 import type { EngineAddress } from "./thread-context.ts";
@@ -30,9 +31,13 @@ export interface MoverOptions {
   readonly threads: number;
   readonly runBytesMax: number;
   readonly detectZeroes: boolean;
+  /** What has been copied is discarded at the source. */
+  readonly discardSource: boolean;
   /** False: keeps what guests overwrite, copies nothing by itself (`sync: none`). */
   readonly copies: boolean;
   readonly scan: "allocated" | BitmapHandle | undefined;
+  /** Of a resumable job: where it writes down what is on the target, for the guards' module. */
+  readonly record?: readonly number[] | undefined;
   /** Milliseconds left to guests between two runs while they write; 0: the job does not yield. */
   readonly yieldMs: number;
   readonly onSourceError: ErrorPolicy;
@@ -48,12 +53,19 @@ export interface EngineParts {
   address(): EngineAddress;
 }
 
+export interface EngineViewOptions extends Omit<ViewOptions, "gate"> {
+  /** Where the view's movers carry what guests overwrite, if it has readers as well. */
+  readonly target?: NodeHandle;
+}
+
 /** How the threads of a view ended: the worst of them. */
 export type ThreadsEnd = MoverEnd | "died";
 
 export class EngineView {
   readonly layer: Layer;
   readonly memory: ViewMemory;
+  /** For readers. */
+  readonly target: NodeHandle | undefined;
   readonly #parts: EngineParts;
   readonly #jobRegion: Region;
   readonly #jobWords: Int32Array;
@@ -65,17 +77,32 @@ export class EngineView {
   constructor(
     parts: EngineParts,
     layer: Layer,
-    options: Omit<ViewOptions, "gate">,
+    options: EngineViewOptions,
     set: Recorder | undefined,
     spill: SpillFileOptions,
     onSpillRefused: (error: Error) => void,
   ) {
     this.#parts = parts;
     this.layer = layer;
+    this.target = options.target;
     this.memory = new ViewMemory(parts.arenas, { gate: layer.stack.gateRegion, ...options }, set);
     this.#jobRegion = parts.arenas.allocate(jobLayout.jobWords * 4);
     this.#jobWords = new Int32Array(this.#jobRegion.buffer, this.#jobRegion.byteOffset, jobLayout.jobWords);
     this.#keeper = new SpillKeeper(parts.pool, this.memory, spill, onSpillRefused);
+  }
+
+  /**
+   * Takes over what a job had when its process ended. Not in the table yet: nobody else looks at it.
+   * @param copied a bit a cluster @param entries of the spill file: slot and cluster, one after the other
+   */
+  restore(copied: Int32Array, entries: Int32Array): void {
+    const clusters = restoreView(this.memory, copied, entries);
+    Atomics.store(this.#jobWords, jobLayout.copiedClustersWord, clusters);
+  }
+
+  /** Whether its threads have been started. */
+  get isMoving(): boolean {
+    return this.#movers.length > 0;
   }
 
   /**
@@ -86,7 +113,6 @@ export class EngineView {
    */
   startMovers(options: MoverOptions, report: (error: MoverError) => void): Promise<ThreadsEnd> {
     assert(this.#movers.length === 0, "a view's movers start once");
-    assert(!this.memory.readers, "what is read from the spill is not drained");
     setSpeed(this.#jobWords, options.speed);
     try {
       for (let count = 0; count < options.threads; count++) this.#movers.push(this.#startMover(options, report));
@@ -181,20 +207,9 @@ export class EngineView {
   }
 
   #startMover(options: MoverOptions, report: (error: MoverError) => void): LongTask<MoverEnd> {
-    const { port1, port2 } = new MessageChannel();
-    const reported = new Promise<void>((resolve) => {
-      const listen = (message: MoverMessage): void => {
-        if (message !== "end") return report(message);
-        // A closed port outlives the small collections: with its listener the whole job would.
-        port1.off("message", listen);
-        port1.close();
-        resolve();
-      };
-      port1.on("message", listen);
-      port1.once("close", () => resolve()); // its thread is gone
-    });
+    const listening = this.#parts.pool.reports.listen(report);
     try {
-      const mover = this.#parts.pool.start<MoverEnd>("move", (seat) => {
+      const { participant, ended } = this.#parts.pool.start<MoverAnswer>("move", (seat) => {
         const task: MoverTask = {
           engine: this.#parts.address(),
           seat,
@@ -206,20 +221,20 @@ export class EngineView {
           job: { arena: this.#jobRegion.arena, byteOffset: this.#jobRegion.byteOffset },
           runBytesMax: options.runBytesMax,
           detectZeroes: options.detectZeroes,
+          discardSource: options.discardSource,
           copies: options.copies,
           scan: options.scan,
+          record: options.record,
           yieldMs: options.yieldMs,
           onSourceError: options.onSourceError,
           onTargetError: options.onTargetError,
-          port: port2,
+          reporter: listening.reporter,
         };
-        return { task, transfer: [port2] };
+        return { task };
       });
-      // What it reported comes by another way than its end, which may overtake it.
-      // oxlint-disable-next-line typescript/no-misused-promises -- `finally` waits for it
-      return { participant: mover.participant, ended: mover.ended.finally(() => reported) };
+      return { participant, ended: endOf(ended, listening) };
     } catch (error) {
-      port1.close();
+      listening.close();
       throw error;
     }
   }
@@ -232,5 +247,16 @@ export class EngineView {
       if (end.value === "failed" || (end.value === "over" && worst === "copied")) worst = end.value;
     }
     return worst;
+  }
+}
+
+/** What a mover reported comes by another way than its end, which may overtake it. */
+async function endOf(ended: Promise<MoverAnswer>, listening: Listening): Promise<MoverEnd> {
+  try {
+    const { end, reports } = await ended;
+    await listening.heard(reports);
+    return end;
+  } finally {
+    listening.close();
   }
 }

@@ -10,12 +10,13 @@ import type { Errno, NodeHandle, NodeSpec } from "@heirloom/block";
 import { Arenas } from "./arena.ts";
 import type { ArenaAnnouncement, ArenaQuestion } from "./arena-map.ts";
 import { EngineError } from "./engine-error.ts";
-import { EngineView, type EngineParts } from "./engine-view.ts";
+import { EngineView, type EngineParts, type EngineViewOptions } from "./engine-view.ts";
 import { slotWord, kibibytesField, requestsField } from "./gate-layout.ts";
 import { isAside, vacate } from "./gatekeeper.ts";
 import type { OpenedNode } from "./helper-tasks.ts";
 import { IoClient } from "./io-client.ts";
 import type { DiskHandle } from "./open-disk.ts";
+import type { FoundSpill, KeptSpill, MakeSpillTask, OpenSpillTask } from "./kept-spill.ts";
 import { type LongTask, Pool, type ThreadEvent } from "./pool.ts";
 import { type KeptRecorder, Recorder } from "./recorder.ts";
 import {
@@ -28,13 +29,13 @@ import {
   threadCapacity,
 } from "./registry.ts";
 import type { PostedDisk, PostedView, ServiceTask } from "./service.ts";
+import { snapshotSpec, type SnapshotOptions } from "./snapshot-spec.ts";
 import type { SpillFileOptions } from "./spill-keeper.ts";
 import { type Layer, Stack } from "./stack.ts";
 import { type TaskResult, unwrap } from "./task-result.ts";
 import type { EngineAddress } from "./thread-context.ts";
 import { Transitions } from "./transition.ts";
 import { brokenThreadDied } from "./view-layout.ts";
-import type { ViewOptions } from "./view-memory.ts";
 
 export interface EngineOptions {
   /** Threads for jobs and for the main thread's I/O at most; 256 by default. */
@@ -147,8 +148,25 @@ export class Engine {
     return unwrap(await this.pool.help<TaskResult<Float64Array>>("statusTask", { handle, ranges }));
   }
 
+  /** A spill file that outlives the process. @throws EngineError */
+  async makeSpill(task: MakeSpillTask): Promise<KeptSpill> {
+    return unwrap(await this.pool.help<TaskResult<KeptSpill>>("makeSpillTask", task));
+  }
+  /** One that an earlier process left. @throws EngineError where it is of no use */
+  async openSpill(task: OpenSpillTask): Promise<FoundSpill> {
+    return unwrap(await this.pool.help<TaskResult<FoundSpill>>("openSpillTask", task));
+  }
+  /** One that no view uses, or that its view has closed. */
+  async removeSpill({ path, fd }: Pick<KeptSpill, "path"> & { readonly fd: number | undefined }): Promise<void> {
+    await this.pool.help<TaskResult<void>>("removeSpillTask", { path, fd });
+  }
+
   /** A disk on a stack of its own, or as a window on the stack of one that is attached. */
-  addLayer(opened: OpenedNode, under?: { readonly layer: Layer; readonly offset: number }): Layer {
+  addLayer(
+    opened: OpenedNode,
+    under?: { readonly layer: Layer; readonly offset: number },
+    snapshotOf?: EngineView,
+  ): Layer {
     const stack = under === undefined ? new Stack(this.arenas) : under.layer.stack;
     this.#stacks.add(stack);
     const layer: Layer = {
@@ -157,6 +175,7 @@ export class Engine {
       node: opened.handle,
       base: under === undefined ? 0 : under.layer.base + under.offset,
       table: { length: opened.length, recorders: [], views: [] },
+      snapshotOf,
     };
     stack.layers.set(layer.id, layer);
     if (under === undefined) stack.commit(stack.prepare(new Map())); // nobody knows the gate yet: no transition
@@ -192,7 +211,7 @@ export class Engine {
 
   view(
     layer: Layer,
-    options: Omit<ViewOptions, "gate">,
+    options: EngineViewOptions,
     set: Recorder | undefined,
     spill: SpillFileOptions,
     onSpillRefused: (error: Error) => void,
@@ -222,6 +241,7 @@ export class Engine {
       number,
       disk: layer.stack.address(layer),
       view: { arena: memory.region.arena, byteOffset: memory.region.byteOffset },
+      target: view.target,
       arenaCount: this.arenas.buffers.length,
     });
     return number;
@@ -230,9 +250,14 @@ export class Engine {
   postedDisk(layer: Layer): PostedDisk {
     return { disk: layer.stack.address(layer), arenaCount: this.arenas.buffers.length };
   }
-  postedView({ layer, memory }: EngineView): PostedView {
+  postedView({ layer, memory, target }: EngineView): PostedView {
     const { arena, byteOffset } = memory.region;
-    return { ...this.postedDisk(layer), view: { arena, byteOffset } };
+    return { ...this.postedDisk(layer), view: { arena, byteOffset }, target };
+  }
+
+  /** The specification of a node that reads the view: to be attached as a disk that is gone before the view is released. */
+  snapshotSpec({ layer, memory, target }: EngineView, options: SnapshotOptions): NodeSpec {
+    return snapshotSpec(layer.node, memory, this.arenas.buffers, target, options);
   }
 
   /**
@@ -360,6 +385,7 @@ export class Engine {
       for (const layer of stack.layers.values()) {
         layers.push(layer);
         for (const view of layer.table.views) view.view.break(brokenThreadDied);
+        layer.snapshotOf?.memory.view.break(brokenThreadDied); // it may have died with a pin (spill.ts)
       }
     }
     if (died && layers.length > 0) this.#onDeath(layers);

@@ -1,6 +1,6 @@
 /** The long task of one of a job's threads: connects what the job needs and runs a mover. */
 import assert from "node:assert";
-import type { MessagePort } from "node:worker_threads";
+import { threadId } from "node:worker_threads";
 import { type BitmapHandle, SharedBitmap } from "@heirloom/bitmap";
 import { type BlockNode, connectNode, loadDrivers, type NodeHandle } from "@heirloom/block";
 import type { RegionReference } from "./arena.ts";
@@ -12,9 +12,11 @@ import { jobWords } from "./job-layout.ts";
 import { Mover, type MoverEnd } from "./mover.ts";
 import type { ErrorPolicy, MoverError } from "./mover-types.ts";
 import type { Seat } from "./registry.ts";
+import { report } from "./reports.ts";
 import type { ScanBy } from "./scanner.ts";
 import { type EngineAddress, ThreadContext } from "./thread-context.ts";
 import { View } from "./view.ts";
+import type { CopiedRecord } from "./write-guard.ts";
 
 export interface MoverTask {
   readonly engine: EngineAddress;
@@ -29,29 +31,37 @@ export interface MoverTask {
   readonly job: RegionReference;
   readonly runBytesMax: number;
   readonly detectZeroes: boolean;
+  readonly discardSource: boolean;
   readonly copies: boolean;
+  /** Of a resumable job: where it writes down what is on the target, for the guards' module. */
+  readonly record: readonly number[] | undefined;
   /** The set was not known at the instant: what it is now. */
   readonly scan: "allocated" | BitmapHandle | undefined;
   /** Left to guests between two runs while they write; 0: the job does not yield. */
   readonly yieldMs: number;
   readonly onSourceError: ErrorPolicy;
   readonly onTargetError: ErrorPolicy;
-  readonly port: MessagePort;
+  /** Under which the mover reports its errors (pool.ts). */
+  readonly reporter: number;
 }
 
-/** What comes by the port of a mover: errors as it meets them, and the last word. */
-export type MoverMessage = MoverError | "end";
-
-export async function move(task: MoverTask): Promise<MoverEnd> {
-  const say = (message: MoverMessage): void => task.port.postMessage(message);
-  try {
-    return (await makeMover(task, say)).run();
-  } finally {
-    say("end");
-  }
+/** How a mover ended, and how many errors it reported, which come by another way and may come later. */
+export interface MoverAnswer {
+  readonly end: MoverEnd;
+  readonly reports: number;
 }
 
-async function makeMover(task: MoverTask, say: (message: MoverMessage) => void): Promise<Mover> {
+export async function move(task: MoverTask): Promise<MoverAnswer> {
+  let reports = 0;
+  const say = (error: MoverError): void => {
+    reports++;
+    report(task.reporter, error);
+  };
+  const end = (await makeMover(task, say)).run();
+  return { end, reports };
+}
+
+async function makeMover(task: MoverTask, say: (error: MoverError) => void): Promise<Mover> {
   const context = ThreadContext.of(task.engine);
   assert(context.goLive(task.seat), "a mover's number is reserved for it");
   context.arenas.catchUp(task.arenaCount);
@@ -71,7 +81,9 @@ async function makeMover(task: MoverTask, say: (message: MoverMessage) => void):
       targetIsZero: task.targetIsZero,
       runBytesMax: task.runBytesMax,
       detectZeroes: task.detectZeroes,
+      discardSource: task.discardSource,
       scan: scanBy(task.scan),
+      record: recordOf(task, context),
       onSourceError: task.onSourceError,
       onTargetError: task.onTargetError,
       report: say,
@@ -79,6 +91,12 @@ async function makeMover(task: MoverTask, say: (message: MoverMessage) => void):
     task.copies,
     activity,
   );
+}
+
+function recordOf({ record }: MoverTask, context: ThreadContext): CopiedRecord | undefined {
+  if (record === undefined) return undefined;
+  context.loadGuards();
+  return context.guards?.makeCopiedRecord(record, { arenas: context.arenas, holder: threadId + 1 });
 }
 
 function scanBy(scan: MoverTask["scan"]): ScanBy | undefined {

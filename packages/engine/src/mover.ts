@@ -3,7 +3,10 @@
  * between; paused or held back by a speed limit it goes on draining. It returns when everything is copied and flushed, or
  * when the view is over, or when the job failed.
  */
+import { copyThroughBuffer, type Failure } from "./buffer-copier.ts";
 import { type KnownExtent, readRun } from "./copier.ts";
+import { copyRunThenClaim } from "./copy-then-claim.ts";
+import { discardRetired } from "./discarder.ts";
 import { drain, type DrainResult } from "./drainer.ts";
 import { meetError } from "./error-policy.ts";
 import type { GuestActivity } from "./guest-activity.ts";
@@ -24,6 +27,9 @@ const idleMs = 10;
 /** After an error that is ignored, the next try comes after this, doubled up to the maximum: a permanent one must not spin. */
 const retryMsMin = 1;
 const retryMsMax = 200;
+const failedTryMs = 100;
+/** A look over all of a view costs up to milliseconds; discards come in thousands. */
+const discardEveryMs = 50;
 
 export class Mover {
   readonly #job: MoverJob;
@@ -38,6 +44,9 @@ export class Mover {
   #kernel: KernelCopy | undefined;
   #holding = false;
   #retryMs = retryMsMin;
+  #nextTryMs = 0;
+  #nextDiscardMs = 0;
+  #discards = 0;
 
   /**
    * @param copies false for a job that only keeps what guests overwrite (`sync: none`): it never ends by itself
@@ -68,7 +77,8 @@ export class Mover {
       if (view.over()) return "over";
       if (Atomics.load(words, failedWord) !== 0) return "failed";
       const paused = Atomics.load(words, pausedWord);
-      if ((paused & pausedByTarget) === 0) {
+      this.#discardGivenUp();
+      if (view.synchronous || (paused & pausedByTarget) === 0) {
         this.#drain();
         if (this.#drained.errno !== 0) continue; // what it means was decided; look at the words again
         if (this.#drained.drained > 0 && view.spill.full > 0) continue;
@@ -86,9 +96,31 @@ export class Mover {
 
   #drain(): void {
     const job = this.#job;
-    drain(job, drainBatch, this.#bounce, this.#drained);
+    drain(job, drainBatch, this.#bounce, this.#drained, this.#triesFailed());
     if (this.#drained.drained > 0) chargeRun(job.words, this.#drained.drained * job.view.clusterSize);
     if (this.#drained.errno !== 0 && !job.view.over()) this.#meet("write", this.#drained.errno, this.#drained.offset);
+  }
+
+  /** A target that guests wait for is asked now and then whether it takes what it did not. */
+  #triesFailed(): boolean {
+    const { view } = this.#job;
+    if (!view.synchronous || view.targetErrno() === 0) return false;
+    const now = performance.now();
+    if (now < this.#nextTryMs) return false;
+    this.#nextTryMs = now + failedTryMs;
+    return true;
+  }
+
+  /** What readers have given up takes no room on the target any longer. One that cannot discard keeps it. */
+  #discardGivenUp(): void {
+    const { view } = this.#job;
+    const seen = view.discardsSeen();
+    if (seen === this.#discards) return;
+    const now = performance.now();
+    if (now < this.#nextDiscardMs) return;
+    this.#nextDiscardMs = now + discardEveryMs;
+    this.#discards = seen;
+    discardRetired(this.#job);
   }
 
   /** One step of the background copy. @returns milliseconds to wait for work, 0 to go on, or `done` */
@@ -107,6 +139,7 @@ export class Mover {
     if (!takeRun(job.view, job.words, this.#runClusters, this.#run)) return this.#passEnded();
     chargeRun(job.words, this.#run.count * job.view.clusterSize);
     if (this.#kernel !== undefined) return this.#copyInKernel(this.#kernel);
+    if (job.record !== undefined) return this.#copyAndRecord();
     const errno = readRun(job, this.#run, this.#room(), this.#known);
     this.#holding = this.#held.kinds.some((kind, at) => at < this.#held.count && kind !== kindAbsent);
     if (errno !== 0 && !job.view.over()) this.#meet("read", errno, this.#held.failedAt);
@@ -131,6 +164,19 @@ export class Mover {
   #copyInKernel(kernel: KernelCopy): number {
     // Whatever the kernel could not do, the copy through a buffer can, or says properly why not.
     if (copyRunInKernel(this.#job, this.#run, kernel) !== 0) this.#kernel = undefined;
+    return 0;
+  }
+
+  /** Of a resumable job: what is in a buffer counts for nothing, so nothing stays there. */
+  #copyAndRecord(): number {
+    const job = this.#job;
+    const { buffer } = this.#room();
+    const failure: Failure = { operation: "read", offset: 0 };
+    const errno = copyRunThenClaim(job, this.#run, (first, end) =>
+      copyThroughBuffer(job, first, end, buffer, this.#known, failure),
+    );
+    if (errno === 0) this.#retryMs = retryMsMin;
+    else if (!job.view.over()) this.#meet(failure.operation, errno, failure.offset);
     return 0;
   }
 

@@ -8,6 +8,7 @@
 import type { MessagePort } from "node:worker_threads";
 import { Piscina } from "piscina";
 import type { Registry, Seat } from "./registry.ts";
+import { Reports } from "./reports.ts";
 
 /** A task ended because its thread did. */
 export class ThreadDied extends Error {
@@ -65,6 +66,8 @@ export class Pool {
   #threads: Piscina | undefined;
   #helpers: Piscina | undefined;
   readonly #exits = new Map<number, Promise<void>>();
+  /** What long tasks say before they end. */
+  readonly reports: Reports = new Reports();
   /** Threads that have loaded their code, native modules included. */
   readonly #loaded = new Set<number>();
   #longTasks = 0;
@@ -201,6 +204,7 @@ export class Pool {
       this.#noteExits(pool); // of all of them, those that still load included
       this.#loaded.add(id);
     });
+    pool.on("message", (message: unknown) => this.reports.take(message));
     pool.on("error", () => {}); // a thread that dies without a task has nobody to tell
     return pool;
   }

@@ -1,14 +1,21 @@
 /**
  * The spill, from the side of a thread: slots for old data, in memory first, then in a local file; both bounded.
  *
- * A slot goes free -> filling -> full -> draining -> free; each step is a compare-exchange or a store by its one owner.
- * A reader pins a slot (adds to `readers`), looks at its state and cluster, copies, unpins. A drainer marks the slot as
- * draining and frees it only after it saw `readers` at 0: a reader that pinned before is waited for; one that pins after
- * sees that the slot is not full. (Comparing a version afterwards is not enough: on arm64 plain reads may pass it.)
+ * A slot goes free -> filling -> full -> draining -> freeing -> free; each step is a compare-exchange or a store by its one
+ * owner. A reader pins a slot (adds to `readers`), looks at its state and cluster, copies, unpins. A slot can be read while a
+ * drainer writes it to a target, which may take for ever; when that is done the drainer marks it as freeing, and frees it only
+ * after it saw `readers` at 0: a reader that pinned before is waited for; one that pins after sees that the slot is going.
+ * (Comparing a version afterwards is not enough: on arm64 plain reads may pass it.)
+ *
+ * Of a resumable job there are file slots only, each an entry that is found again after a restart (spill-entry.ts): what a guest
+ * overwrites is in the file before.
  */
-import { readFully, writeFully } from "@heirloom/block";
+import { type Errno, readFully, truncateFile, writeFully } from "@heirloom/block";
+import * as entries from "./spill-entry.ts";
 import * as layout from "./spill-layout.ts";
 
+/** EBADMSG: an entry of the file is not what was stored. */
+const badMessage = 74;
 /** No slot is free. */
 export const noSlot = -1;
 
@@ -25,6 +32,10 @@ export class Spill {
   readonly #indexMask: number;
   readonly #indexStart: number;
   readonly #slices: (Uint8Array | undefined)[] = [];
+  /** Of a resumable job; 0: slots are bytes and nothing else. */
+  readonly #entryTag: number;
+  /** This thread's buffer for an entry. */
+  #entry: Uint8Array | undefined;
 
   constructor(words: Int32Array, memory: Uint8Array, clusterSize: number) {
     this.words = words;
@@ -34,6 +45,7 @@ export class Spill {
     this.#fileSlotsMax = words[layout.fileSlotsMaxWord];
     this.#zeroSlots = words[layout.zeroSlotsWord];
     this.#indexMask = words[layout.indexSizeWord] - 1;
+    this.#entryTag = words[layout.entryTagWord];
     this.#indexStart = slotsStart + (this.#memorySlots + this.#fileSlotsMax + this.#zeroSlots) * slotFields;
   }
 
@@ -42,8 +54,15 @@ export class Spill {
     return Atomics.load(this.words, layout.fullWord);
   }
 
-  /** Less than half of the memory is free: movers should come now, and not when they look next. */
+  /** What is stored here is found again after a restart. */
+  get isKept(): boolean {
+    return this.#entryTag !== 0;
+  }
+
+  /** Less than half of the memory (of what there is, where there is none) is free: movers should come now, and not when they look next. */
   isPressing(): boolean {
+    if (this.#memorySlots === 0)
+      return Atomics.load(this.words, layout.freeFileWord) * 2 < Atomics.load(this.words, layout.fileSlotsWord);
     return Atomics.load(this.words, layout.freeMemoryWord) * 2 < this.#memorySlots;
   }
 
@@ -84,33 +103,65 @@ export class Spill {
     return (this.#slices[slot] ??= this.#memory.subarray(slot * this.#clusterSize, (slot + 1) * this.#clusterSize));
   }
 
-  /** Writes a file slot that is being filled. @returns errno */
-  store(slot: number, data: Uint8Array): number {
-    return writeFully(Atomics.load(this.words, layout.fileDescriptorWord), data, this.#fileOffset(slot));
+  /** Writes a file slot that is being filled with what the cluster held. @returns errno */
+  store(slot: number, data: Uint8Array, cluster: number): Errno {
+    const fd = Atomics.load(this.words, layout.fileDescriptorWord);
+    if (this.#entryTag === 0) return writeFully(fd, data, this.#fileOffset(slot));
+    const entry = this.#entryBuffer();
+    entry.set(data, entries.entryHeadBytes);
+    entry.fill(0, entries.entryHeadBytes + data.length); // the disk's last cluster may be a short one
+    entries.sealEntry(entry, this.#entryTag, cluster);
+    return writeFully(fd, entry, this.#fileOffset(slot));
   }
 
   /** Reads a slot of any kind into `data`, which may be shorter than a cluster. @returns errno */
-  load(slot: number, data: Uint8Array, from = 0): number {
+  load(slot: number, data: Uint8Array, from = 0): Errno {
     if (this.isZeroSlot(slot)) {
       data.fill(0);
       return 0;
     }
     const memory = this.memory(slot);
-    if (memory === undefined) {
-      return readFully(Atomics.load(this.words, layout.fileDescriptorWord), data, this.#fileOffset(slot) + from);
+    if (memory !== undefined) {
+      data.set(memory.subarray(from, from + data.length));
+      return 0;
     }
-    data.set(memory.subarray(from, from + data.length));
+    const fd = Atomics.load(this.words, layout.fileDescriptorWord);
+    if (this.#entryTag === 0) return readFully(fd, data, this.#fileOffset(slot) + from);
+    const entry = this.#entryBuffer();
+    const errno = readFully(fd, entry, this.#fileOffset(slot));
+    if (errno !== 0) return errno;
+    if (entries.openEntry(entry, this.#entryTag) !== this.cluster(slot)) return badMessage;
+    const start = entries.entryHeadBytes + from;
+    data.set(entry.subarray(start, start + data.length));
     return 0;
+  }
+
+  /**
+   * A view that is given up: a guest is about to overwrite what is stored nowhere, and a restart must not take the job up. Said in
+   * the file before the guest writes; where that fails the file is made useless, which says the same.
+   */
+  giveUp(): void {
+    const fd = Atomics.load(this.words, layout.fileDescriptorWord);
+    if (this.#entryTag === 0 || fd === -1) return;
+    if (writeFully(fd, entries.encodeGivenUp(this.#entryTag), entries.givenUpAt) !== 0) truncateFile(fd, 0);
+  }
+
+  #entryBuffer(): Uint8Array {
+    return (this.#entry ??= new Uint8Array(entries.entryHeadBytes + this.#clusterSize));
   }
 
   /** A filled slot becomes full: drainers and readers may find it. */
   publish(slot: number, cluster: number): void {
     Atomics.store(this.words, slotsStart + slot * slotFields + layout.clusterField, cluster);
+    this.setFailure(slot, 0);
     Atomics.store(this.words, slotsStart + slot * slotFields + layout.stateField, layout.slotFull);
     Atomics.add(this.words, layout.fullWord, 1);
     if (this.#indexMask < 0) return;
+    // There are twice as many entries as slots, and a slot has one at most: the search ends.
     for (let at = hashOf(cluster) & this.#indexMask; ; at = (at + 1) & this.#indexMask) {
-      if (Atomics.compareExchange(this.words, this.#indexStart + at, 0, slot + 1) === 0) return;
+      const entry = Atomics.load(this.words, this.#indexStart + at);
+      if (entry !== 0 && entry !== layout.tombstone) continue;
+      if (Atomics.compareExchange(this.words, this.#indexStart + at, entry, slot + 1) === entry) return;
     }
   }
 
@@ -126,12 +177,14 @@ export class Spill {
    */
   freeDrained(slot: number, over: () => boolean): void {
     const readers = slotsStart + slot * slotFields + layout.readersField;
+    Atomics.store(this.words, slotsStart + slot * slotFields + layout.stateField, layout.slotFreeing);
     for (;;) {
       const pins = Atomics.load(this.words, readers);
       if (pins === 0) break;
       if (over()) return;
       Atomics.wait(this.words, readers, pins, 1);
     }
+    this.#leaveIndex(slot);
     this.giveBack(slot);
   }
 
@@ -164,6 +217,14 @@ export class Spill {
     Atomics.add(this.words, layout.fullWord, 1);
   }
 
+  /** Errno that the target answered for a slot that the caller owns or pins; 0 if it is to be tried (again). */
+  failure(slot: number): number {
+    return Atomics.load(this.words, slotsStart + slot * slotFields + layout.failureField);
+  }
+  setFailure(slot: number, errno: number): void {
+    Atomics.store(this.words, slotsStart + slot * slotFields + layout.failureField, errno);
+  }
+
   /** The cluster of a slot that the caller owns or pins. */
   cluster(slot: number): number {
     return Atomics.load(this.words, slotsStart + slot * slotFields + layout.clusterField);
@@ -171,15 +232,18 @@ export class Spill {
 
   /** A reader's look: the slot that holds `cluster`, pinned, or `noSlot`. Whoever pins unpins. */
   pin(cluster: number): number {
-    if (this.#indexMask < 0) return noSlot;
-    for (let at = hashOf(cluster) & this.#indexMask; ; at = (at + 1) & this.#indexMask) {
-      const slot = Atomics.load(this.words, this.#indexStart + at) - 1;
-      if (slot === noSlot) return noSlot;
+    let at = hashOf(cluster) & this.#indexMask;
+    for (let looked = 0; looked <= this.#indexMask; looked++, at = (at + 1) & this.#indexMask) {
+      const entry = Atomics.load(this.words, this.#indexStart + at);
+      if (entry === 0) return noSlot;
+      if (entry === layout.tombstone) continue;
+      const slot = entry - 1;
       if (!this.#holds(slot, cluster)) continue;
       Atomics.add(this.words, slotsStart + slot * slotFields + layout.readersField, 1);
       if (this.#holds(slot, cluster)) return slot;
       this.unpin(slot);
     }
+    return noSlot;
   }
 
   unpin(slot: number): void {
@@ -189,10 +253,21 @@ export class Spill {
 
   #holds(slot: number, cluster: number): boolean {
     const base = slotsStart + slot * slotFields;
+    const state = Atomics.load(this.words, base + layout.stateField);
     return (
-      Atomics.load(this.words, base + layout.stateField) === layout.slotFull &&
+      (state === layout.slotFull || state === layout.slotDraining) &&
       Atomics.load(this.words, base + layout.clusterField) === cluster
     );
+  }
+
+  /** The slot is the caller's, and nobody reads it. */
+  #leaveIndex(slot: number): void {
+    if (this.#indexMask < 0) return;
+    for (let at = hashOf(this.cluster(slot)) & this.#indexMask; ; at = (at + 1) & this.#indexMask) {
+      if (Atomics.load(this.words, this.#indexStart + at) !== slot + 1) continue;
+      Atomics.store(this.words, this.#indexStart + at, layout.tombstone);
+      return;
+    }
   }
 
   #freeWordOf(slot: number): number {
@@ -201,6 +276,7 @@ export class Spill {
   }
 
   #fileOffset(slot: number): number {
+    if (this.#entryTag !== 0) return entries.entryOffset(slot - this.#memorySlots, this.#clusterSize);
     return (slot - this.#memorySlots) * this.#clusterSize;
   }
 

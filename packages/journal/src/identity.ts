@@ -51,6 +51,16 @@ export function sidecarOfFile(path: string): string {
     .replaceAll("\uFFFD", "")}-${digest}${sidecarSuffix}`;
 }
 
+/** Of a resumable job's spill file: beside the sidecar unless it is put elsewhere. */
+export function spillName(sidecar: string, tag: number): string {
+  return `${basename(sidecar)}.${(tag >>> 0).toString(16).padStart(8, "0")}.spill`;
+}
+/** Whether a file of this name, beside the sidecar, is the spill of one of its jobs. */
+export function isSpillOf(sidecar: string, name: string): boolean {
+  const own = `${basename(sidecar)}.`;
+  return name.startsWith(own) && /^[0-9a-f]{8}\.spill$/.test(name.slice(own.length));
+}
+
 /** Of the running system, 32 hexadecimal digits: another one means that the page cache is gone. */
 export function bootId(): string {
   return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim().replaceAll("-", "");

@@ -32,6 +32,8 @@ export interface InspectedBitmap {
   readonly recording: boolean;
   /** A backup is under way, or was when the process ended: it has a successor. */
   readonly frozen: boolean;
+  /** The resumable backup that has it, which goes on after a restart. */
+  readonly job: { readonly id: string; readonly target: string; readonly frozenAt: number } | null;
   /** Why it says nothing any more, or would say nothing after the next attach. */
   readonly inconsistent: string | null;
   /** Bytes: what it would say after an attach now. While a process has the image: what is in the journal, never less than it says. */
@@ -135,7 +137,9 @@ function inspectBitmap(
   const { name, granularity, recording, layers } = entry;
   const inconsistent = entry.inconsistent ?? distrust ?? null;
   const frozen = layers.some(({ role }) => role === "successor");
-  const known = { name, granularity, recording: recording && inconsistent === null, frozen, inconsistent };
+  const job =
+    entry.job === null ? null : { id: entry.job.id, target: entry.job.targetName, frozenAt: entry.job.frozenAt };
+  const known = { name, granularity, recording: recording && inconsistent === null, frozen, job, inconsistent };
   const lengthMax = Math.max(0, ...layers.map((layer) => layer.length));
   if (inconsistent !== null || lengthMax === 0) return { ...known, dirty: 0, damaged: 0 };
   const bits = SharedBitmap.create(lengthMax, granularity);
@@ -200,9 +204,12 @@ interface Place {
 /** Of all layers, ascending. */
 function places({ bitmaps }: Directory): Place[] {
   return bitmaps
-    .flatMap(({ layers, granularity }) =>
-      layers.map(({ offset, length }) => ({ offset, end: offset + layout.layerBytes(length, granularity) })),
-    )
+    .flatMap(({ layers, granularity, job }) => [
+      ...layers.map((layer) => ({ layer, unit: granularity })),
+      ...(job === null ? [] : [{ layer: job.set, unit: granularity }]),
+      ...(job === null ? [] : [job.copied, job.flushed].map((layer) => ({ layer, unit: job.clusterSize }))),
+    ])
+    .map(({ layer: { offset, length }, unit }) => ({ offset, end: offset + layout.layerBytes(length, unit) }))
     .sort((one, other) => one.offset - other.offset);
 }
 

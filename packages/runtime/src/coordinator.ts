@@ -5,6 +5,7 @@
 import { type Engine, NoThread, type Recorder, TransitionTimeout } from "@heirloom/engine";
 import type { JournalError } from "@heirloom/journal";
 import { type BitmapState, nextOrder } from "./bitmap-memory.ts";
+import { BrokenViews } from "./broken-views.ts";
 import type { DiskExport } from "./disk-export.ts";
 import type { DiskState } from "./disk-state.ts";
 import { Draft, type DraftFold } from "./draft.ts";
@@ -29,6 +30,9 @@ import { checkBitmapAdd, checkMerge, defaultGranularity, findBitmap } from "./va
 import { factsOf, type World } from "./world.ts";
 import type { FreezeObservation } from "./options.ts";
 import type { PreparedBackup } from "./prepared-backup.ts";
+import { Snapshots } from "./snapshots.ts";
+import type { Resumable } from "./resumable.ts";
+import { takeOverWhatIsFree } from "./taking-over.ts";
 import type { View } from "./view.ts";
 
 /** An action with its disks looked up and its targets open. */
@@ -83,6 +87,8 @@ export class Coordinator {
   readonly world: World;
   readonly jobs: JobControl;
   readonly keeping: Keeping;
+  readonly snapshots: Snapshots = new Snapshots();
+  readonly brokenViews: BrokenViews;
   readonly #events: EventStream;
   /** Points in time that users read. */
   readonly views: Map<string, View> = new Map();
@@ -121,10 +127,16 @@ export class Coordinator {
     this.#events = events;
     this.keeping = new Keeping(this);
     this.jobs = new JobControl(this, events);
+    this.brokenViews = new BrokenViews(this, events);
   }
 
   inspectTransactions(): readonly Inspection<unknown>[] {
     return this.#transactions.map((kept) => (kept instanceof MachineActor ? kept.inspect() : kept));
+  }
+
+  /** An event for whoever follows the runtime. */
+  tell(name: string, data: Readonly<Record<string, unknown>>): void {
+    this.#events.emit({ at: this.now(), name, data });
   }
 
   /** A number for a new command; events of one command carry it. */
@@ -211,6 +223,7 @@ export class Coordinator {
 
   /** Somebody has let go of a disk; a detach that waits for it goes on. */
   unuse(disk: DiskState, user: DiskUser): void {
+    takeOverWhatIsFree(this, disk);
     for (const effect of disk.actor.send({ type: "unuse", user })) {
       if (effect.type === "close") this.#onClose.get(disk)?.();
     }
@@ -269,9 +282,15 @@ export class Coordinator {
   /** What the actions are about to do to persistent bitmaps; what is wrong with them is found when they are planned. */
   #intents(actions: readonly Action[]): Intent[] {
     const intents: Intent[] = [];
-    const intend = (disk: string, name: string, change: Intent["change"], granularity?: number): void => {
+    const intend = (
+      disk: string,
+      name: string,
+      change: Intent["change"],
+      granularity?: number,
+      resumable?: Resumable,
+    ): void => {
       const state = this.world.disks.get(disk);
-      if (state !== undefined) intents.push({ disk: state, name, change, granularity });
+      if (state !== undefined) intents.push({ disk: state, name, change, granularity, resumable });
     };
     for (const action of actions) {
       switch (action.kind) {
@@ -291,7 +310,7 @@ export class Coordinator {
           break;
         case "backup": {
           const { source, bitmap } = action.backup.request;
-          if (bitmap !== undefined) intend(source, bitmap, "freeze");
+          if (bitmap !== undefined) intend(source, bitmap, "freeze", undefined, action.backup.resumable);
           break;
         }
         default:

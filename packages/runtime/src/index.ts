@@ -31,6 +31,7 @@ export type {
   JournalInfo,
   JobInfo,
   JobResult,
+  OnSpillFull,
   RuntimeEvent,
   RuntimeOptions,
   SpillOptions,
@@ -42,6 +43,7 @@ export { pullToArtefact, type PullToArtefactOptions } from "./pull-artefact.ts";
 export { rebuild, type Rebuilt, type RebuildOptions } from "./rebuild.ts";
 export { createRuntime, Runtime, type RuntimeInspection } from "./runtime.ts";
 export type { View } from "./view.ts";
+export type { ViewFigures } from "./view-figures.ts";
 export {
   inspectSidecar,
   type InspectedBitmap,

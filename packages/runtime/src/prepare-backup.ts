@@ -41,14 +41,18 @@ export function prepareBackup(
     movers: {
       targetIsZero: options.targetIsZero ?? false,
       detectZeroes: options.detectZeroes ?? false,
+      discardSource: options.discardSource ?? false,
       threads: maxWorkers === undefined ? threadsDefault() : Math.min(maxWorkers, threadsMax),
       yieldMs: options.priority === "guest" ? yieldMsMax : 0,
     },
-    guestDelayMaxMs: guestDelayFor("backup", options.guestDelayMax ?? defaults.guestDelayMax),
-    breakGuestWrite: options.onSpillFull === "break-guest-write",
+    guestDelayMaxMs: guestDelayFor("backup", options.guestDelayMax ?? defaults.guestDelayMax, options.waitForTarget),
+    breakGuestWrite: options.onSpillFull === "break-guest-write" || options.waitForTarget === true,
+    waitForTarget: options.waitForTarget ?? false,
+    readable: options.readable ?? false,
     spillMemory: memory,
     spillFile: file,
     spill: spillFile,
+    resumable: undefined,
     onCopied: options.onCopied,
   };
 }

@@ -2,16 +2,21 @@
 import type { MoverOptions, SpillFileOptions } from "@heirloom/engine";
 import type { JobTarget } from "./job-state.ts";
 import type { CopiedBackup } from "./options.ts";
+import type { Resumable } from "./resumable.ts";
 import type { BackupRequest } from "./validation/backup-request.ts";
 
 export interface PreparedBackup {
   readonly request: BackupRequest & { readonly jobId: string };
   readonly target: JobTarget;
-  readonly movers: Pick<MoverOptions, "targetIsZero" | "threads" | "detectZeroes" | "yieldMs">;
+  readonly movers: Pick<MoverOptions, "targetIsZero" | "threads" | "detectZeroes" | "discardSource" | "yieldMs">;
   readonly guestDelayMaxMs: number;
   readonly breakGuestWrite: boolean;
+  readonly waitForTarget: boolean;
+  readonly readable: boolean;
   readonly spillMemory: number;
   readonly spillFile: number;
   readonly spill: SpillFileOptions;
+  /** It goes on after a restart. */
+  readonly resumable: Resumable | undefined;
   readonly onCopied: ((copied: CopiedBackup) => Promise<void>) | undefined;
 }

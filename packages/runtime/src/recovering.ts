@@ -3,9 +3,13 @@ import { DiskJournal, JournalError, type RecoveredBitmap } from "@heirloom/journ
 import { type BitmapState, nextOrder } from "./bitmap-memory.ts";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
+import { Draft } from "./draft.ts";
 import { HeirloomError } from "./errors.ts";
+import type { JobState } from "./job-state.ts";
+import { Staged } from "./keeping.ts";
 import { bitmapMachine } from "./machines/bitmap-machine.ts";
 import { MachineActor } from "./machines/machine-actor.ts";
+import { recoverJob } from "./recovering-job.ts";
 
 /**
  * Attaches what is kept, if anything is. Nobody has the disk yet.
@@ -47,15 +51,31 @@ function unusedText(filename: string, path: string): string {
 }
 
 async function record(coordinator: Coordinator, disk: DiskState, recovered: readonly RecoveredBitmap[]): Promise<void> {
-  const draft = coordinator.draft(coordinator.nextCommand(), "attach");
+  const staged = new Staged();
+  const draft = new Draft(
+    coordinator.nextCommand(),
+    "attach",
+    new Map([[disk.name, disk]]),
+    (length, granularity) => coordinator.engine.recorder(length, granularity),
+    staged,
+  );
+  const jobs: JobState[] = [];
   await coordinator.engine.transitions.run({
     name: "attach",
     stacks: [disk.layer.stack],
     prepare: () => {
-      for (const bitmap of recovered) draft.add(disk, stateOf(coordinator, disk, bitmap));
+      for (const bitmap of recovered) {
+        const state = stateOf(coordinator, disk, bitmap);
+        draft.add(disk, state);
+        if (bitmap.frozen === undefined) continue;
+        staged.put(disk.name, bitmap.name, bitmap.frozen.successor); // the heir that it had
+        const job = recoverJob(coordinator, draft, disk, state, bitmap);
+        if (job !== undefined) jobs.push(job);
+      }
       return { tables: draft.tables(), committed: () => draft.commit() };
     },
   });
+  coordinator.jobs.beginAgain(jobs);
 }
 
 function stateOf(coordinator: Coordinator, disk: DiskState, recovered: RecoveredBitmap): BitmapState {

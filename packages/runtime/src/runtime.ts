@@ -16,7 +16,7 @@ import { statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Worker } from "node:worker_threads";
 import { BlockError, type NodeHandle, type NodeSpec } from "@heirloom/block";
-import { Engine, type OpenedNode } from "@heirloom/engine";
+import { Engine, type EngineView, type OpenedNode } from "@heirloom/engine";
 import { guardModule } from "@heirloom/journal";
 import { type Action, Coordinator } from "./coordinator.ts";
 import { detachDisk, refuseDetach } from "./detaching.ts";
@@ -26,6 +26,7 @@ import { HeirloomError, type Refusal, refusal, RefusalError } from "./errors.ts"
 import { EventStream } from "./event-stream.ts";
 import { Job } from "./job.ts";
 import type { JobTarget } from "./job-state.ts";
+import { checkActions, checkList, checkNodeSpec } from "./validation/call-arguments.ts";
 import { DiskServer, type ServeOptions } from "./disk-server.ts";
 import { diskMachine } from "./machines/disk-machine.ts";
 import { type Inspection, MachineActor } from "./machines/machine-actor.ts";
@@ -43,7 +44,9 @@ import type { DiskImage } from "./keeping.ts";
 import { withDriverModules } from "./node-specs.ts";
 import { prepareBackup } from "./prepare-backup.ts";
 import { recoverBitmaps, refuseKept } from "./recovering.ts";
+import { dropSpill, prepareResumable, type Resumable } from "./resumable.ts";
 import { takeOver } from "./taking-over.ts";
+import { snapshotIn } from "./snapshots.ts";
 import { windowOf } from "./window.ts";
 import { refuseNodeName } from "./validation/identifier.ts";
 import { within } from "./waiting.ts";
@@ -110,10 +113,12 @@ export class Runtime {
 
   async #attach(spec: DiskSpec, options: AttachOptions): Promise<Disk> {
     this.#refuseClosed("attach");
+    checkNodeSpec("attach", "spec", spec);
     const name = options.name ?? this.#freeDiskName();
     const taken = this.#refuseName(name, options);
     if (taken !== undefined) throw new RefusalError("attach", taken);
-    const window = windowOf(spec);
+    const snapshot = await snapshotIn(this.#coordinator, spec);
+    const window = windowOf(snapshot?.spec ?? spec);
     if (window.under !== undefined) this.#coordinator.refuseClosing(window.under.state, true, "attach");
     const opened = await this.#open(window.spec, "attach");
     try {
@@ -121,24 +126,27 @@ export class Runtime {
       const takenMeanwhile = this.#refuseName(name, options);
       if (takenMeanwhile !== undefined) throw new RefusalError("attach", takenMeanwhile);
       if (window.under !== undefined) this.#coordinator.refuseClosing(window.under.state, true, "attach");
+      snapshot?.refuseEnded();
     } catch (error) {
       await this.#engine.closeNode(opened.handle);
       throw error;
     }
     const under = window.under === undefined ? undefined : { layer: window.under.state.layer, offset: window.offset };
-    const layer = this.#engine.addLayer(opened, under);
+    const layer = this.#engine.addLayer(opened, under, snapshot?.engineView);
     const state: DiskState = {
       name,
       layer,
       node: opened.handle,
       actor: new MachineActor(`disk ${name}`, diskMachine, { name }, { now: this.#coordinator.now }),
       bitmaps: new Map(),
-      directory: directoryOf(spec),
+      directory: snapshot === undefined ? directoryOf(spec) : snapshot.disk.directory,
       under: window.under?.state,
       above: new Set(),
       image: imageOf(spec, window.under !== undefined || opened.handle.readOnly, options),
       journal: undefined,
       keepsNone: options.journal === false,
+      whenGone: [],
+      takesOver: options.journal === "take-over",
       keptBy: undefined,
     };
     try {
@@ -155,8 +163,17 @@ export class Runtime {
     const disk = new Disk(this.#coordinator, state, this.#options, (force) => this.#detach(disk, force));
     this.#coordinator.world.disks.set(name, state);
     this.#disks.set(name, disk);
+    if (snapshot !== undefined) this.#endWith(snapshot.engineView, disk);
     if (under !== undefined) await this.#announceLayer(state);
     return disk;
+  }
+
+  /** It goes when the view does; who takes it away before takes it off the list. */
+  #endWith(view: EngineView, disk: Disk): void {
+    const { snapshots } = this.#coordinator;
+    const end = (): Promise<void> => this.#gone(disk);
+    snapshots.add(view, end);
+    disk.state.whenGone.push(() => snapshots.gone(view, end));
   }
 
   /** Attached disks, in the order in which they came. */
@@ -186,14 +203,16 @@ export class Runtime {
   }
 
   async #transaction(actions: readonly TransactionAction[], options: TransactionOptions): Promise<Job[]> {
+    checkActions("transaction", actions, actionKinds);
     const operation = actions.length === 1 && actions[0].type === "backup" ? "backup" : "transaction";
     this.#refuseClosed(operation);
     const prepared: Action[] = [];
     const opened: NodeHandle[] = [];
+    const made: Resumable[] = [];
     try {
       for (const action of actions) {
         if (action.type === "backup") action.signal?.throwIfAborted();
-        prepared.push(await this.#prepare(action, opened));
+        prepared.push(await this.#prepare(action, opened, made));
       }
       this.#refuseClosed(operation);
       const states = await this.#coordinator.transaction(prepared, options.completionMode ?? "individual");
@@ -203,9 +222,36 @@ export class Runtime {
         .forEach((action, index) => cancelOn(action.signal, jobs[index]));
       return jobs;
     } catch (error) {
-      for (const handle of opened) await this.#engine.closeNode(handle).catch(() => {});
+      // A job may have begun before it failed that its record was written: then these are its own.
+      const jobs = [...this.#coordinator.world.jobs.values()];
+      for (const handle of opened)
+        if (!jobs.some(({ target }) => target.node === handle)) await this.#engine.closeNode(handle).catch(() => {});
+      for (const one of made) if (!jobs.some(({ resumable }) => resumable === one)) await dropSpill(this.#engine, one);
       throw error;
     }
+  }
+
+  /**
+   * Resumes a job; with a target, one that was cut off and waits for it.
+   * @throws RefusalError: its target is not there, or is another one: then the job is given up, and its bitmap reclaimed
+   */
+  async resume(job: Job | string, options: { readonly target?: NodeSpec | Disk } = {}): Promise<void> {
+    await this.#follow(this.#resume(typeof job === "string" ? job : job.id, options.target));
+  }
+
+  async #resume(id: string, target: NodeSpec | Disk | undefined): Promise<void> {
+    this.#refuseClosed("job resume");
+    const { jobs } = this.#coordinator;
+    const opened: NodeHandle[] = [];
+    if (target !== undefined) {
+      try {
+        jobs.adoptTarget(id, await this.#openTarget(target, opened));
+      } catch (error) {
+        for (const handle of opened) await this.#engine.closeNode(handle).catch(() => {});
+        throw error;
+      }
+    }
+    jobs.verb(id, "job resume", { type: "resume", user: true });
   }
 
   /** Jobs that exist: running, or concluded and not dismissed. */
@@ -347,6 +393,7 @@ export class Runtime {
     this.#disks.delete(disk.name);
     this.#coordinator.world.disks.delete(disk.name);
     this.#detaching.delete(disk);
+    for (const listener of state.whenGone) listener();
   }
 
   /** The stack has a layer more: its table says so from here on. */
@@ -358,7 +405,7 @@ export class Runtime {
     });
   }
 
-  async #prepare(action: TransactionAction, opened: NodeHandle[]): Promise<Action> {
+  async #prepare(action: TransactionAction, opened: NodeHandle[], made: Resumable[]): Promise<Action> {
     switch (action.type) {
       case "abort":
         return { kind: "abort", because: action.because };
@@ -368,6 +415,7 @@ export class Runtime {
       }
       case "bitmap-merge": {
         const node = nameOf(action.disk);
+        checkList("bitmap merge", "sources", action.sources);
         const sources = action.sources.map((source) =>
           typeof source === "string" ? { node, name: source } : { node: nameOf(source.disk), name: source.name },
         );
@@ -377,7 +425,11 @@ export class Runtime {
         const jobId = action.jobId ?? this.#freeJobId();
         const disk = this.disk(nameOf(action.disk)).state;
         const target = await this.#openTarget(action.target, opened);
-        return { kind: "backup", backup: prepareBackup(action, jobId, disk, target, this.#options) };
+        const backup = prepareBackup(action, jobId, disk, target, this.#options);
+        if (action.resumable !== true) return { kind: "backup", backup };
+        const resumable = await prepareResumable(this.#engine, action, disk, target, backup);
+        made.push(resumable);
+        return { kind: "backup", backup: { ...backup, resumable } };
       }
       default: {
         const kind = action.type.slice("bitmap-".length) as "remove" | "clear" | "enable" | "disable";
@@ -391,6 +443,7 @@ export class Runtime {
       await this.#coordinator.jobs.ending.targetFree(target.node.identity, lettingGoMs);
       return { name: target.name, node: target.state.node, length: target.length, disk: target.state };
     }
+    checkNodeSpec("backup", "target", target);
     const { handle, length } = await this.#open(target, "backup");
     opened.push(handle);
     return { name: `#block${this.#nextTarget++}`, node: handle, length, disk: undefined };
@@ -475,6 +528,17 @@ function imageIdentity(spec: NodeSpec): string | undefined {
     ? imageIdentity(spec.file as NodeSpec)
     : undefined;
 }
+
+const actionKinds: readonly TransactionAction["type"][] = [
+  "abort",
+  "backup",
+  "bitmap-add",
+  "bitmap-clear",
+  "bitmap-disable",
+  "bitmap-enable",
+  "bitmap-merge",
+  "bitmap-remove",
+];
 
 function cancelOn(signal: AbortSignal | undefined, job: Job): void {
   if (signal === undefined) return;

@@ -80,7 +80,7 @@ function storeRefusal(disk: DiskState, granularity: number): string | undefined 
  * Whether a job writes this storage, or is about to. Two cannot; but what a job writes can be backed up at the same time,
  * unless the runtime was told to refuse that, as QEMU does: the job is then one of its guests.
  */
-function isTarget(world: World, identity: string): boolean {
+export function isTarget(world: World, identity: string): boolean {
   for (const starting of world.starting.values()) if (starting === identity) return true;
   for (const job of world.jobs.values()) {
     if (job.target.node.identity === identity && !job.actor.done && job.actor.state !== "concluded") return true;

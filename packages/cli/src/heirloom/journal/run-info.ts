@@ -35,7 +35,11 @@ export function infoJson({ image, length, sidecar }: InspectedImage): object {
       unsettledRegions: regions ?? null,
       recoveries: recoveries.map(({ at, ...entry }) => ({ at: time(at), ...entry })),
     },
-    bitmaps: bitmaps.map((bitmap) => ({ ...bitmap, persistent: true })),
+    bitmaps: bitmaps.map(({ job, ...bitmap }) => ({
+      ...bitmap,
+      job: job === null ? null : { ...job, frozenAt: time(job.frozenAt) },
+      persistent: true,
+    })),
   };
 }
 
@@ -63,11 +67,21 @@ function stateText({ inUse, stop, directory }: SidecarInspection): string {
   return `not closed since ${time(openedAt)}: ${how}; the next attach recovers it`;
 }
 
-function bitmapText({ name, granularity, recording, frozen, inconsistent, dirty, damaged }: InspectedBitmap): string {
+function bitmapText({
+  name,
+  granularity,
+  recording,
+  frozen,
+  job,
+  inconsistent,
+  dirty,
+  damaged,
+}: InspectedBitmap): string {
   const title = `bitmap ${printable(name)} (a bit for ${formatBytes(granularity)})`;
   if (inconsistent !== null) return `${title}: inconsistent: ${printable(inconsistent)}`;
   const parts = [recording ? "recording" : "disabled", `${formatBytes(dirty)} dirty`];
-  if (frozen) parts.push("a backup has it");
+  if (job !== null) parts.push(`resumable backup ${printable(job.id)} has it since ${time(job.frozenAt)}`);
+  else if (frozen) parts.push("a backup has it");
   if (damaged > 0) parts.push(`${count(damaged, "block")} not whole count as dirty`);
   return `${title}: ${parts.join(", ")}`;
 }

@@ -6,6 +6,7 @@ export {
   QmpConnectionLost,
 } from "./client/qmp-client.ts";
 export type { CommandContext, Emit, Exclusive } from "./commands/context.ts";
+export type { Adopted } from "./commands/make-context.ts";
 export type * from "./generated/qmp-types.ts";
 export type { GraphNode } from "./graph/graph-node.ts";
 export { isIdentifier } from "./graph/node-name.ts";

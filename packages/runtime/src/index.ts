@@ -13,6 +13,7 @@ export type { DiskExport } from "./disk-export.ts";
 export type { DiskServer, ExportOptions, ServeOptions } from "./disk-server.ts";
 export { HeirloomError, RefusalError, type RefusalCode, type RefusalFields } from "./errors.ts";
 export { Job } from "./job.ts";
+export type { JobInspection } from "./job-inspection.ts";
 export { bitmapMachine } from "./machines/bitmap-machine.ts";
 export { toMermaid } from "./machines/diagram.ts";
 export { diskMachine } from "./machines/disk-machine.ts";

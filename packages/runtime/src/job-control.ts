@@ -11,6 +11,7 @@ import { invariant, refusal, RefusalError } from "./errors.ts";
 import type { EventStream } from "./event-stream.ts";
 import { JobEnding } from "./job-ending.ts";
 import { brokenText, why } from "./job-reasons.ts";
+import { inspectJob, type JobInspection } from "./job-inspection.ts";
 import { countSet, disksOf, type JobState, jobLength, jobOffset } from "./job-state.ts";
 import { type GroupEvent, groupMachine } from "./machines/group-machine.ts";
 import type { JobEffect, JobEvent } from "./machines/job-types.ts";
@@ -21,6 +22,8 @@ import type { PreparedBackup } from "./prepared-backup.ts";
 const errnoNoSpace = 28;
 /** Between two looks for views that broke while a thread of their job hangs. */
 const brokenLookMs = 200;
+/** Dismissed jobs that can still be asked about. */
+const endedKept = 32;
 
 export class JobControl {
   readonly #coordinator: Coordinator;
@@ -29,11 +32,17 @@ export class JobControl {
   #brokenWatch: NodeJS.Timeout | undefined;
   /** Members of a group that were told to commit, until all are. */
   readonly #deciding: JobState[] = [];
+  readonly #ended: JobInspection[] = [];
 
   constructor(coordinator: Coordinator, events: EventStream) {
     this.#coordinator = coordinator;
     this.#events = events;
     this.ending = new JobEnding(coordinator, (job) => this.#settled(job));
+  }
+
+  /** The last jobs that were dismissed, oldest first. */
+  get ended(): readonly JobInspection[] {
+    return [...this.#ended];
   }
 
   /** Checks a backup and plans its freeze. @throws RefusalError */
@@ -163,6 +172,8 @@ export class JobControl {
         return; // the view has left the table; its threads let go on their own (see #end)
       case "forget":
         this.#coordinator.world.jobs.delete(job.id);
+        this.#ended.push(inspectJob(job));
+        if (this.#ended.length > endedKept) this.#ended.shift();
         return;
     }
   }

@@ -9,6 +9,7 @@ import { interruptNbd } from "@heirloom/nbd";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import { invariant } from "./errors.ts";
+import { endReason } from "./job-reasons.ts";
 import { disksOf, type JobState, jobLength, jobOffset } from "./job-state.ts";
 import type { JobDecision } from "./machines/job-types.ts";
 import type { JobResult } from "./options.ts";
@@ -141,7 +142,12 @@ export class JobEnding {
           // U is in a persistent successor already.
           const folded = event?.type === "abdicate" && job.bitmap?.actor.context.persistent === true;
           if (job.bitmap !== undefined && event !== undefined)
-            draft.plan(job.bitmap, { command: draft.command, ...event, ...(folded ? { uncopied: false } : {}) });
+            draft.plan(job.bitmap, {
+              command: draft.command,
+              reason: endReason(job, outcome),
+              ...event,
+              ...(folded ? { uncopied: false } : {}),
+            });
         }
         return {
           tables: draft.tables(),

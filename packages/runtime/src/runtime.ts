@@ -25,6 +25,7 @@ import type { DiskState } from "./disk-state.ts";
 import { HeirloomError, type Refusal, refusal, RefusalError } from "./errors.ts";
 import { EventStream } from "./event-stream.ts";
 import { Job } from "./job.ts";
+import { inspectJob, type JobInspection } from "./job-inspection.ts";
 import type { JobTarget } from "./job-state.ts";
 import { DiskServer, type ServeOptions } from "./disk-server.ts";
 import { diskMachine } from "./machines/disk-machine.ts";
@@ -49,7 +50,9 @@ import { within } from "./waiting.ts";
 
 export interface RuntimeInspection {
   readonly disks: ReadonlyArray<Inspection<unknown> & { readonly bitmaps: ReadonlyArray<Inspection<unknown>> }>;
-  readonly jobs: ReadonlyArray<Inspection<unknown>>;
+  readonly jobs: readonly JobInspection[];
+  /** The last ones that were dismissed, oldest first. */
+  readonly endedJobs: readonly JobInspection[];
   readonly groups: ReadonlyArray<Inspection<unknown>>;
   readonly exports: ReadonlyArray<Inspection<unknown>>;
   readonly transactions: ReadonlyArray<Inspection<unknown>>;
@@ -255,7 +258,8 @@ export class Runtime {
         ...disk.actor.inspect(),
         bitmaps: [...disk.bitmaps.values()].map((bitmap) => bitmap.actor.inspect()),
       })),
-      jobs: [...world.jobs.values()].map((job) => job.actor.inspect()),
+      jobs: [...world.jobs.values()].map(inspectJob),
+      endedJobs: this.#coordinator.jobs.ended,
       groups: [...world.groups.values()].map((group) => group.inspect()),
       exports: [...this.#coordinator.exports.values()].map((exported) => exported.inspect()),
       transactions: this.#coordinator.inspectTransactions(),
@@ -384,11 +388,13 @@ export class Runtime {
   async #openTarget(target: BackupOptions["target"], opened: NodeHandle[]): Promise<JobTarget> {
     if (target instanceof Disk) {
       await this.#coordinator.jobs.ending.targetFree(target.node.identity, lettingGoMs);
-      return { name: target.name, node: target.state.node, length: target.length, disk: target.state };
+      const { name, state, length } = target;
+      return { name, label: name, node: state.node, length, disk: state };
     }
     const { handle, length } = await this.#open(target, "backup");
     opened.push(handle);
-    return { name: `#block${this.#nextTarget++}`, node: handle, length, disk: undefined };
+    const label = typeof target.filename === "string" ? target.filename : target.driver;
+    return { name: `#block${this.#nextTarget++}`, label, node: handle, length, disk: undefined };
   }
 
   /** A job that has ended and whose threads hang keeps its target's lock: then it is named, and not the lock. */

@@ -1,16 +1,30 @@
-import type { Runtime } from "@heirloom/runtime";
+import type { Disk, DiskServer, Runtime } from "@heirloom/runtime";
 import { NodeGraph } from "../graph/node-graph.ts";
 import { ThrottleGroups } from "../graph/throttle-groups.ts";
 import type { CommandContext, Emit, Exclusive } from "./context.ts";
 import { CreateJobs } from "./create-jobs.ts";
 import { ObjectStore } from "./object-store.ts";
 
-export function makeContext(runtime: Runtime, emit: Emit): CommandContext {
+/** What a program serves already: nodes and exports for its clients, and its own to take away. */
+export interface Adopted {
+  readonly disks: ReadonlyArray<{
+    readonly disk: Disk;
+    readonly driver: string;
+    /** Where its image lies, if it has one. */
+    readonly file: string | undefined;
+  }>;
+  readonly server: DiskServer;
+}
+
+export function makeContext(runtime: Runtime, emit: Emit, adopted: Adopted | undefined): CommandContext {
   const groups = new ThrottleGroups();
   const objects = new ObjectStore(groups);
+  const graph = new NodeGraph(runtime, groups, objects);
+  for (const { disk, driver, file } of adopted?.disks ?? []) graph.adopt(disk, driver, file);
   return {
     runtime,
-    graph: new NodeGraph(runtime, groups, objects),
+    graph,
+    adoptedServer: adopted?.server,
     objects,
     createJobs: new CreateJobs(emit),
     emit,

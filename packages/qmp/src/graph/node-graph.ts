@@ -52,6 +52,23 @@ export class NodeGraph {
     return this.#open(options, false);
   }
 
+  /** A disk that its program attached under the node's name, and detaches. @param file where its image lies, if it has one */
+  adopt(disk: Disk, driver: string, file: string | undefined): void {
+    // Of drivers that QMP does not know (memory, modules) only the name is looked at.
+    const options = { driver, "node-name": disk.name, filename: file, "read-only": disk.node.readOnly };
+    const node: GraphNode = {
+      name: disk.name,
+      options: options as BlockdevOptions,
+      disk,
+      children: [],
+      inner: false,
+      owner: "program",
+      filename: file ?? driver,
+      file,
+    };
+    this.#nodes.set(node.name, node);
+  }
+
   /** @throws QmpError */
   async remove(name: string): Promise<void> {
     const node = this.#nodes.get(name);
@@ -60,7 +77,7 @@ export class NodeGraph {
     const { jobs, views, exports, windows } = node.disk.users;
     if (exports.length > 0) throw new QmpError(`Node ${name} is in use`);
     if (jobs.length + views.length + windows.length > 0) throw new QmpError(`Block device ${name} is in use`);
-    if (node.inner) throw new QmpError(`Node ${name} is not owned by the monitor`);
+    if (node.inner || node.owner !== "monitor") throw new QmpError(`Node ${name} is not owned by the monitor`);
     await this.#close(node);
   }
 
@@ -87,6 +104,7 @@ export class NodeGraph {
         disk,
         children: child === undefined ? [] : [child],
         inner,
+        owner: "monitor",
         filename: child?.filename ?? plan.filename,
         file: child?.file ?? plan.file,
       };

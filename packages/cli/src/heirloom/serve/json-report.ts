@@ -1,7 +1,7 @@
 /** One JSON object a line, for programs. `event` says what it is; fields are only ever added. */
 import type { ClientEvent, ServeReport, StopEnd, StopEvent } from "./serve-report.ts";
 import type { Screen } from "../terminal/screen.ts";
-import type { Serving } from "./serving.ts";
+import { oldestFirst, type Serving } from "./serving.ts";
 
 export class JsonReport implements ServeReport {
   readonly #screen: Screen;
@@ -10,16 +10,22 @@ export class JsonReport implements ServeReport {
     this.#screen = screen;
   }
 
-  ready({ server, disks, tls }: Serving): void {
+  ready({ server, disks, tls, control }: Serving): void {
     const exports = disks.map(({ image, disk, exported }) => ({
       name: exported.name,
       image: image.path,
+      node: disk.name,
       length: disk.length,
       readOnly: !exported.writable,
-      bitmaps: exported.bitmaps.map((name) => ({ name, granularity: disk.bitmaps.get(name).granularity })),
+      bitmaps: oldestFirst(disk).map(({ name, granularity }) => ({
+        name,
+        granularity,
+        exported: exported.bitmaps.includes(name),
+      })),
       uris: exported.uris,
     }));
-    this.#say("ready", { pid: process.pid, addresses: server.addresses, tls: tls ?? null, exports });
+    const { addresses } = server;
+    this.#say("ready", { pid: process.pid, addresses, tls: tls ?? null, control: control?.path ?? null, exports });
   }
   clientCame(client: ClientEvent): void {
     this.#say("connected", client);

@@ -13,6 +13,7 @@ export interface ServeFlags extends TlsFlags {
   readonly readOnly?: boolean;
   readonly format?: "raw";
   readonly maxConnections?: number;
+  readonly control?: string;
   readonly pidFile?: string;
   readonly stopTimeout?: number;
   readonly hints?: boolean;
@@ -38,17 +39,22 @@ without a port takes 10809, NBD's own.
 A bitmap says what clients have changed since the command began, by the granule (64 KiB, or
 granularity=SIZE). Programs read it as the NBD metadata context qemu:dirty-bitmap:NAME.
 
+With --control it is driven over QMP: by 'heirloom bitmap', 'heirloom backup', 'heirloom jobs' and
+'heirloom explain', and by whatever drives qemu-storage-daemon. A bitmap that NBD clients see is busy as
+long as they can see it, so with --control they see only those with export=on.
+
 With --tls-creds or --tls-psk every client has to speak TLS; files are laid out as QEMU's tools have them.
 
 Examples:
   heirloom serve vm.raw
   heirloom serve vm.raw --socket /run/vm.sock --bitmap daily
   heirloom serve /dev/vg0/vm1=vm1 /dev/vg0/vm2=vm2 --listen 127.0.0.1 --bitmap daily,granularity=128k
+  heirloom serve vm.raw --socket /run/vm.sock --control /run/vm.control --bitmap daily
   heirloom serve golden.raw --read-only --listen '*' --tls-creds /etc/pki/heirloom
 
 Exit status: 0 after a clean stop, 1 after a failure or an unclean stop, 2 where the command line makes no sense.`,
     customUsage: [
-      "IMAGE[=NAME]... [--socket PATH]... [--listen HOST:PORT]... [--bitmap NAME[,granularity=SIZE]]... [options]",
+      "IMAGE[=NAME]... [--socket PATH]... [--listen HOST:PORT]... [--bitmap NAME]... [--control PATH] [options]",
     ],
   },
   parameters: {
@@ -140,6 +146,13 @@ Exit status: 0 after a clean stop, 1 after a failure or an unclean stop, 2 where
         brief: "Connections at once; others wait (default 100)",
         placeholder: "N",
       },
+      control: {
+        kind: "parsed",
+        parse: parseControl,
+        optional: true,
+        brief: "Let 'heirloom backup' and QEMU's tools drive it over QMP, on this Unix socket (mode 0600)",
+        placeholder: "PATH",
+      },
       pidFile: {
         kind: "parsed",
         parse: String,
@@ -166,6 +179,11 @@ Exit status: 0 after a clean stop, 1 after a failure or an unclean stop, 2 where
   },
   loader: async () => (await import("./run-serve.ts")).runServe,
 });
+
+function parseControl(text: string): string {
+  if (text === "") throw new UsageError("expected the path of a socket, and it is empty");
+  return text;
+}
 
 function parseConnections(text: string): number {
   const count = Number(text);

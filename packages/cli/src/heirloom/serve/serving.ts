@@ -1,9 +1,18 @@
 /** Disks that are open and exported, and the sockets that clients come through. All of it, or nothing. */
 import type { ListenAddress, ServerTls } from "@heirloom/nbd";
-import { createRuntime, type Disk, type DiskExport, type DiskServer, type Runtime } from "@heirloom/runtime";
+import {
+  type BitmapInfo,
+  createRuntime,
+  type Disk,
+  type DiskExport,
+  type DiskServer,
+  type Runtime,
+} from "@heirloom/runtime";
 import { CommandError } from "../command-error.ts";
 import type { BitmapArgument } from "./bitmap-argument.ts";
 import type { ImageArgument } from "./image-argument.ts";
+import { type ControlSocket, openControlSocket } from "./control-socket.ts";
+import { nodeNameFor } from "./node-name.ts";
 import { refuseOtherFormats } from "./image-format.ts";
 
 export interface ServeRequest {
@@ -17,6 +26,8 @@ export interface ServeRequest {
   readonly connectionsMax: number | undefined;
   /** Undefined: in the clear. */
   readonly tls: ServerTls | undefined;
+  /** Where it is driven over QMP. */
+  readonly control: string | undefined;
 }
 
 export interface ServedDisk {
@@ -30,21 +41,32 @@ export interface Serving {
   readonly server: DiskServer;
   readonly disks: readonly ServedDisk[];
   readonly tls: "x509" | "psk" | undefined;
+  readonly control: ControlSocket | undefined;
 }
 
-/** Clients find everything from the first instant: it listens last. @throws what the runtime refuses; then nothing is open */
-export async function openServing(request: ServeRequest): Promise<Serving> {
-  const { images, format, connectionsMax, listen, tls } = request;
+/** A disk's bitmaps as they came. */
+export function oldestFirst(disk: Disk): readonly BitmapInfo[] {
+  return disk.bitmaps.list().reverse();
+}
+
+/**
+ * Clients find everything from the first instant: it listens last. @param quit a client says that it shall end
+ * @throws what the runtime refuses; then nothing is open
+ */
+export async function openServing(request: ServeRequest, quit: () => void): Promise<Serving> {
+  const { images, format, connectionsMax, listen, tls, control: path } = request;
   if (format === undefined) {
     for (const image of images) if (image.spec === undefined) refuseOtherFormats(image.path);
   }
-  const runtime = createRuntime();
+  // Whoever drives it with QEMU's tools gets QEMU's refusals.
+  const runtime = createRuntime(path === undefined ? {} : { backupOfTargets: false });
   try {
     const server = await runtime.serveNbd({ connectionsMax, tls });
     const disks: ServedDisk[] = [];
     for (const image of images) disks.push(await serveDisk(runtime, server, image, request));
     for (const address of listen) await server.listen(address);
-    return { runtime, server, disks, tls: tls?.credentials.type };
+    const control = path === undefined ? undefined : await openControlSocket(path, { runtime, server, disks }, quit);
+    return { runtime, server, disks, tls: tls?.credentials.type, control };
   } catch (error) {
     await runtime.close();
     throw error;
@@ -55,22 +77,24 @@ async function serveDisk(
   runtime: Runtime,
   server: DiskServer,
   image: ImageArgument,
-  { bitmaps, readOnly }: ServeRequest,
+  { bitmaps, readOnly, control }: ServeRequest,
 ): Promise<ServedDisk> {
-  const disk = await runtime.attach(image.spec ?? { driver: "file", filename: image.path, readOnly });
+  const name = nodeNameFor(image.name, (other) => runtime.disks.some((disk) => disk.name === other));
+  const disk = await runtime.attach(image.spec ?? { driver: "file", filename: image.path, readOnly }, { name });
   if (disk.length === 0) {
     throw new CommandError(`'${image.path}' is empty: a disk of no bytes`, [
       "If it is to be a new disk, give it a size: truncate -s 10G FILE",
     ]);
   }
-  for (const { name, granularity } of bitmaps) {
-    await disk.bitmaps.add(name, granularity === undefined ? {} : { granularity });
+  for (const { name: bitmap, granularity } of bitmaps) {
+    await disk.bitmaps.add(bitmap, granularity === undefined ? {} : { granularity });
   }
   const exported = await server.add({
     disk,
     name: image.name,
     writable: !readOnly,
-    bitmaps: bitmaps.map(({ name }) => name),
+    // One that clients see is busy as long as they may look; with a control socket backups shall have them.
+    bitmaps: bitmaps.filter(({ exported: shown = control === undefined }) => shown).map((bitmap) => bitmap.name),
   });
   return { image, disk, exported };
 }

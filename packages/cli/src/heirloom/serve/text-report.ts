@@ -2,11 +2,12 @@
 import type { Paint } from "../terminal/colours.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Screen } from "../terminal/screen.ts";
+import { quoted } from "../shell-words.ts";
 import { formatBytes } from "../sizes.ts";
 import { howToUse } from "./how-to-use.ts";
 import { LiveFigures } from "./live-figures.ts";
 import type { ClientEvent, ServeReport, StopEnd, StopEvent } from "./serve-report.ts";
-import type { ServedDisk, Serving } from "./serving.ts";
+import { oldestFirst, type ServedDisk, type Serving } from "./serving.ts";
 import { isLoopback } from "./listen-argument.ts";
 
 const REFRESH_MS = 1000;
@@ -35,6 +36,7 @@ export class TextReport implements ServeReport {
     this.#serving = serving;
     const { screen, hints } = this.#options;
     for (const served of serving.disks) screen.print(...this.#describe(served));
+    if (serving.control !== undefined) screen.print(`Driven over QMP: --control ${quoted(serving.control.path)}`);
     if (hints) screen.print(...this.#hints(serving));
     for (const warning of warnings(serving)) screen.print(this.#options.paint("yellow", warning));
     if (!screen.isLive) {
@@ -90,9 +92,10 @@ export class TextReport implements ServeReport {
   #describe({ image, disk, exported }: ServedDisk): readonly string[] {
     const { paint } = this.#options;
     const parts = [formatBytes(disk.length), exported.writable ? "writable" : "read-only"];
-    for (const name of exported.bitmaps) {
-      parts.push(`bitmap ${name} (a bit for ${formatBytes(disk.bitmaps.get(name).granularity)})`);
+    for (const { name, granularity } of oldestFirst(disk)) {
+      parts.push(`bitmap ${name} (a bit for ${formatBytes(granularity)})`);
     }
+    if (this.#serving?.control !== undefined && disk.name !== exported.name) parts.push(`node ${disk.name}`);
     const title = image.path === exported.name ? image.path : `${image.path} as ${shown(exported.name)}`;
     return [`${paint("bold", title)}: ${parts.join(", ")}`, ...exported.uris.map((uri) => `  ${paint("cyan", uri)}`)];
   }
@@ -130,7 +133,7 @@ export class TextReport implements ServeReport {
 /** A bitmap begins empty, and who can reach an open port is told. */
 function warnings({ server, disks, tls }: Serving): readonly string[] {
   const lines: string[] = [];
-  if (disks.some(({ exported }) => exported.bitmaps.length > 0)) {
+  if (disks.some(({ disk }) => disk.bitmaps.list().length > 0)) {
     lines.push("Bitmaps begin empty and live as long as this command: the first backup has to be a full one.");
   }
   const open = server.addresses.filter((address) => !("path" in address) && !isLoopback(address));

@@ -4,18 +4,18 @@
  * let go.
  */
 import assert from "node:assert";
-import { MessageChannel } from "node:worker_threads";
 import type { BitmapHandle } from "@heirloom/bitmap";
 import type { NodeHandle } from "@heirloom/block";
 import type { Arenas, Region } from "./arena.ts";
 import type { DiskAddress } from "./disk-io.ts";
 import * as jobLayout from "./job-layout.ts";
 import type { MoverEnd } from "./mover.ts";
-import type { MoverMessage, MoverTask } from "./mover-task.ts";
+import type { MoverAnswer, MoverTask } from "./mover-task.ts";
 import type { ErrorPolicy, MoverError } from "./mover-types.ts";
 import { setSpeed } from "./pacing.ts";
-import type { LongTask, Pool } from "./pool.ts";
+import type { Pool } from "./pool.ts";
 import type { Recorder } from "./recorder.ts";
+import type { Seat } from "./registry.ts";
 import { SpillKeeper, type SpillFileOptions } from "./spill-keeper.ts";
 import type { Layer } from "./stack.ts";
 import type { EngineAddress } from "./thread-context.ts";
@@ -58,7 +58,7 @@ export class EngineView {
   readonly #jobRegion: Region;
   readonly #jobWords: Int32Array;
   readonly #keeper: SpillKeeper;
-  readonly #movers: LongTask<MoverEnd>[] = [];
+  readonly #movers: Promise<MoverEnd>[] = [];
   #released: Promise<void> | undefined;
 
   /** @param set what is to be kept; undefined for all of the disk */
@@ -158,6 +158,11 @@ export class EngineView {
     return this.#keeper.allocated;
   }
 
+  /** Bytes of clusters that stand in the spill now. */
+  get spilledBytes(): number {
+    return this.memory.view.spill.full * this.memory.clusterSize;
+  }
+
   /** What is on the target at this moment, a bit a cluster. */
   copiedSnapshot(): Int32Array {
     return this.memory.view.copied.slice();
@@ -173,56 +178,58 @@ export class EngineView {
   }
 
   async #release(): Promise<void> {
-    await Promise.allSettled(this.#movers.map((mover) => mover.ended));
+    await Promise.allSettled(this.#movers);
     await this.#keeper.close();
     this.#jobWords.fill(0);
     this.#parts.arenas.free(this.#jobRegion);
     this.memory.free();
   }
 
-  #startMover(options: MoverOptions, report: (error: MoverError) => void): LongTask<MoverEnd> {
-    const { port1, port2 } = new MessageChannel();
-    const reported = new Promise<void>((resolve) => {
-      port1.on("message", (message: MoverMessage) => {
-        if (message !== "end") return report(message);
-        port1.close();
-        resolve();
-      });
-      port1.once("close", () => resolve()); // its thread is gone
+  #startMover(options: MoverOptions, report: (error: MoverError) => void): Promise<MoverEnd> {
+    let heard = 0;
+    let wake = (): void => {};
+    const mover = this.#parts.pool.start<MoverAnswer>(
+      "move",
+      (seat) => ({ task: this.#moverTask(options, seat) }),
+      "move",
+      (error) => {
+        heard++;
+        report(error as MoverError);
+        wake();
+      },
+    );
+    // What it reported comes by another way than its end, which may overtake it. Of a thread that died everything has come.
+    const ended = mover.ended.then(async ({ end, reports }) => {
+      while (heard < reports) await new Promise<void>((resolve) => (wake = resolve));
+      return end;
     });
-    try {
-      const mover = this.#parts.pool.start<MoverEnd>("move", (seat) => {
-        const task: MoverTask = {
-          engine: this.#parts.address(),
-          seat,
-          arenaCount: this.#parts.arenas.buffers.length,
-          source: this.layer.stack.address(this.layer),
-          target: options.target,
-          targetIsZero: options.targetIsZero,
-          view: { arena: this.memory.region.arena, byteOffset: this.memory.region.byteOffset },
-          job: { arena: this.#jobRegion.arena, byteOffset: this.#jobRegion.byteOffset },
-          runBytesMax: options.runBytesMax,
-          detectZeroes: options.detectZeroes,
-          copies: options.copies,
-          scan: options.scan,
-          yieldMs: options.yieldMs,
-          onSourceError: options.onSourceError,
-          onTargetError: options.onTargetError,
-          port: port2,
-        };
-        return { task, transfer: [port2] };
-      });
-      // What it reported comes by another way than its end, which may overtake it.
-      // oxlint-disable-next-line typescript/no-misused-promises -- `finally` waits for it
-      return { participant: mover.participant, ended: mover.ended.finally(() => reported) };
-    } catch (error) {
-      port1.close();
-      throw error;
-    }
+    void ended.then(mover.unheard, mover.unheard);
+    return ended;
+  }
+
+  #moverTask(options: MoverOptions, seat: Seat): MoverTask {
+    const { memory } = this;
+    return {
+      engine: this.#parts.address(),
+      seat,
+      arenaCount: this.#parts.arenas.buffers.length,
+      source: this.layer.stack.address(this.layer),
+      target: options.target,
+      targetIsZero: options.targetIsZero,
+      view: { arena: memory.region.arena, byteOffset: memory.region.byteOffset },
+      job: { arena: this.#jobRegion.arena, byteOffset: this.#jobRegion.byteOffset },
+      runBytesMax: options.runBytesMax,
+      detectZeroes: options.detectZeroes,
+      copies: options.copies,
+      scan: options.scan,
+      yieldMs: options.yieldMs,
+      onSourceError: options.onSourceError,
+      onTargetError: options.onTargetError,
+    };
   }
 
   async #worst(): Promise<ThreadsEnd> {
-    const ends = await Promise.allSettled(this.#movers.map((mover) => mover.ended));
+    const ends = await Promise.allSettled(this.#movers);
     let worst: ThreadsEnd = "copied";
     for (const end of ends) {
       if (end.status === "rejected") return "died";

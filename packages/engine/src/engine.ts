@@ -14,6 +14,7 @@ import { EngineView, type EngineParts } from "./engine-view.ts";
 import { slotWord, kibibytesField, requestsField } from "./gate-layout.ts";
 import { isAside, vacate } from "./gatekeeper.ts";
 import type { OpenedNode } from "./helper-tasks.ts";
+import { counterBytes, type IoCounts, readCounters } from "./io-counters.ts";
 import { IoClient } from "./io-client.ts";
 import type { DiskHandle } from "./open-disk.ts";
 import { type LongTask, Pool, type ThreadEvent } from "./pool.ts";
@@ -35,6 +36,7 @@ import type { EngineAddress } from "./thread-context.ts";
 import { Transitions } from "./transition.ts";
 import { brokenThreadDied } from "./view-layout.ts";
 import type { ViewOptions } from "./view-memory.ts";
+import { zeroMemory } from "./zero-memory.ts";
 
 export interface EngineOptions {
   /** Threads for jobs and for the main thread's I/O at most; 256 by default. */
@@ -157,6 +159,7 @@ export class Engine {
       node: opened.handle,
       base: under === undefined ? 0 : under.layer.base + under.offset,
       table: { length: opened.length, recorders: [], views: [] },
+      counters: this.arenas.allocate(counterBytes(participantCapacity)),
     };
     stack.layers.set(layer.id, layer);
     if (under === undefined) stack.commit(stack.prepare(new Map())); // nobody knows the gate yet: no transition
@@ -169,6 +172,9 @@ export class Engine {
     await this.#ioOf.get(layer.id)?.forget(layer.id);
     this.#ioOf.delete(layer.id);
     layer.stack.layers.delete(layer.id);
+    const { buffer, byteOffset, byteLength } = layer.counters;
+    zeroMemory(buffer, byteOffset, byteLength);
+    this.arenas.free(layer.counters);
     if (layer.stack.layers.size > 0) return;
     this.#stacks.delete(layer.stack);
     layer.stack.free();
@@ -332,6 +338,12 @@ export class Engine {
       kibibytes += layer.stack.words[slotWord(participant, kibibytesField)] >>> 0;
     }
     return { requests, bytes: kibibytes * 1024 };
+  }
+
+  /** What has gone through a disk since it was attached. */
+  counts({ counters }: Layer): IoCounts {
+    // Of numbers that nobody has had yet the lines are zero.
+    return readCounters(counters.buffer, counters.byteOffset, this.registry.participantMax);
   }
 
   /** Everything was detached. @returns false if a thread hangs and was left behind */

@@ -1,6 +1,5 @@
 /** The long task of one of a job's threads: connects what the job needs and runs a mover. */
 import assert from "node:assert";
-import type { MessagePort } from "node:worker_threads";
 import { type BitmapHandle, SharedBitmap } from "@heirloom/bitmap";
 import { type BlockNode, connectNode, loadDrivers, type NodeHandle } from "@heirloom/block";
 import type { RegionReference } from "./arena.ts";
@@ -11,6 +10,7 @@ import { GuestActivity } from "./guest-activity.ts";
 import { jobWords } from "./job-layout.ts";
 import { Mover, type MoverEnd } from "./mover.ts";
 import type { ErrorPolicy, MoverError } from "./mover-types.ts";
+import { reportFrom } from "./pool-report.ts";
 import type { Seat } from "./registry.ts";
 import type { ScanBy } from "./scanner.ts";
 import { type EngineAddress, ThreadContext } from "./thread-context.ts";
@@ -36,22 +36,25 @@ export interface MoverTask {
   readonly yieldMs: number;
   readonly onSourceError: ErrorPolicy;
   readonly onTargetError: ErrorPolicy;
-  readonly port: MessagePort;
 }
 
-/** What comes by the port of a mover: errors as it meets them, and the last word. */
-export type MoverMessage = MoverError | "end";
-
-export async function move(task: MoverTask): Promise<MoverEnd> {
-  const say = (message: MoverMessage): void => task.port.postMessage(message);
-  try {
-    return (await makeMover(task, say)).run();
-  } finally {
-    say("end");
-  }
+/** How a mover ended, and how many errors it has reported: they come by another way, and may come later. */
+export interface MoverAnswer {
+  readonly end: MoverEnd;
+  readonly reports: number;
 }
 
-async function makeMover(task: MoverTask, say: (message: MoverMessage) => void): Promise<Mover> {
+export async function move(task: MoverTask): Promise<MoverAnswer> {
+  let reports = 0;
+  const report = (error: MoverError): void => {
+    reports++;
+    reportFrom(task.seat, error);
+  };
+  const mover = await makeMover(task, report);
+  return { end: mover.run(), reports };
+}
+
+async function makeMover(task: MoverTask, report: (error: MoverError) => void): Promise<Mover> {
   const context = ThreadContext.of(task.engine);
   assert(context.goLive(task.seat), "a mover's number is reserved for it");
   context.arenas.catchUp(task.arenaCount);
@@ -74,7 +77,7 @@ async function makeMover(task: MoverTask, say: (message: MoverMessage) => void):
       scan: scanBy(task.scan),
       onSourceError: task.onSourceError,
       onTargetError: task.onTargetError,
-      report: say,
+      report,
     },
     task.copies,
     activity,

@@ -7,6 +7,7 @@
  */
 import type { MessagePort } from "node:worker_threads";
 import { Piscina } from "piscina";
+import { isPoolReport } from "./pool-report.ts";
 import type { Registry, Seat } from "./registry.ts";
 
 /** A task ended because its thread did. */
@@ -49,6 +50,8 @@ export type TaskAnswer<Value> = { readonly value: Value } | { readonly threw: st
 export interface LongTask<Result> {
   readonly participant: number;
   readonly ended: Promise<Result>;
+  /** Nothing that it reports is heard from now on; called once all was. */
+  readonly unheard: () => void;
 }
 
 /** Loading takes some 50 ms, and seconds where every core is taken many times over. */
@@ -67,6 +70,8 @@ export class Pool {
   readonly #exits = new Map<number, Promise<void>>();
   /** Threads that have loaded their code, native modules included. */
   readonly #loaded = new Set<number>();
+  /** Who hears what tasks report, by reservation. */
+  readonly #listeners = new Map<number, (report: unknown) => void>();
   #longTasks = 0;
   #closed = false;
 
@@ -113,11 +118,12 @@ export class Pool {
     }
   }
 
-  /** Starts a long task. @param entry of worker.ts @param name for people @throws NoThread at once if there is none for it */
+  /** Starts a long task. @param entry of worker.ts @param name for people @param onReport hears what the task reports, also after its end: see `unheard` @throws NoThread at once if there is none for it */
   start<Result>(
     entry: string,
     makeTask: (seat: Seat) => { task: unknown; transfer?: MessagePort[] },
     name: string = entry,
+    onReport?: (report: unknown) => void,
   ): LongTask<Result> {
     if (this.#closed || this.#longTasks >= this.#options.threadsMax) throw new NoThread(name, this.#options.threadsMax);
     const seat = this.#registry.reserve();
@@ -125,10 +131,15 @@ export class Pool {
     const { participant } = seat;
     this.#threads ??= this.#makePool(this.#options.threadsMax, this.#options.threadsMax);
     this.#longTasks++;
+    if (onReport !== undefined) this.#listeners.set(seat.reservation, onReport);
     this.#tell({ type: "taskStarted" });
     const { task, transfer } = makeTask(seat);
     const result = this.#threads.run(task, { name: entry, transferList: transfer ?? [] });
-    return { participant, ended: this.#follow<Result>(name, participant, result) };
+    return {
+      participant,
+      ended: this.#follow<Result>(name, participant, result),
+      unheard: () => void this.#listeners.delete(seat.reservation),
+    };
   }
 
   async #follow<Result>(name: string, participant: number, result: Promise<unknown>): Promise<Result> {
@@ -194,12 +205,16 @@ export class Pool {
       maxQueue,
       idleTimeout: this.#options.idleTimeoutMs,
       trackUnmanagedFds: false,
+      recordTiming: false, // nobody asks for its histogram, which costs more than the rest of a task
       // Threads hardly allocate: without this each keeps up to 48 MiB for what is garbage soon.
       resourceLimits: { maxYoungGenerationSizeMb: 2 },
     });
     pool.on("workerCreate", ({ id }: { readonly id: number }) => {
       this.#noteExits(pool); // of all of them, those that still load included
       this.#loaded.add(id);
+    });
+    pool.on("message", (message: unknown) => {
+      if (isPoolReport(message)) this.#listeners.get(message.reportOf)?.(message.report);
     });
     pool.on("error", () => {}); // a thread that dies without a task has nobody to tell
     return pool;

@@ -26,6 +26,8 @@ export interface Layer {
   /** Bytes into the lowest node. */
   readonly base: number;
   table: LayerTable;
+  /** Memory of io-counters.ts. */
+  readonly counters: Region;
   /** Of a disk whose bitmaps are kept: what its guard's module is told of the disk. */
   guard?: readonly number[] | undefined;
 }
@@ -63,6 +65,7 @@ export class Stack {
       lowest: lowest === layer ? undefined : lowest.node,
       base: layer.base,
       gate: { arena: this.gateRegion.arena, byteOffset: this.gateRegion.byteOffset },
+      counters: { arena: layer.counters.arena, byteOffset: layer.counters.byteOffset },
     };
   }
 

@@ -14,7 +14,7 @@ export { QmpError, type QmpErrorClass } from "./qmp-error.ts";
 export { readArguments } from "./schema/read-value.ts";
 export { CommandSet, type CommandName, type Handler, type Handlers } from "./server/command-set.ts";
 export { Monitor, type MonitorLog, monitorSocketOptions } from "./server/monitor.ts";
-export { errnoSentence, listenOnUnixSocket } from "./server/unix-listener.ts";
+export { bindUnixSocket, errnoSentence, listenOnUnixSocket } from "./server/unix-listener.ts";
 export { type MonitorOptions, QmpService, type QmpServiceOptions } from "./service.ts";
 export { chapters, commands, events } from "./table/command-table.ts";
 export { nbdServerOptions } from "./table/exports.ts";

@@ -11,11 +11,13 @@ import { invariant, refusal, RefusalError } from "./errors.ts";
 import type { EventStream } from "./event-stream.ts";
 import { JobEnding } from "./job-ending.ts";
 import { brokenText, why } from "./job-reasons.ts";
+import { JobCounts } from "./figures.ts";
 import { inspectJob, type JobInspection } from "./job-inspection.ts";
 import { countSet, disksOf, type JobState, jobLength, jobOffset } from "./job-state.ts";
 import { type GroupEvent, groupMachine } from "./machines/group-machine.ts";
-import type { JobEffect, JobEvent } from "./machines/job-types.ts";
-import { MachineActor } from "./machines/machine-actor.ts";
+import type { JobContext, JobEffect, JobEvent } from "./machines/job-types.ts";
+import { MachineActor, type Plan } from "./machines/machine-actor.ts";
+import type { JobResult } from "./options.ts";
 import { planJob } from "./plan-job.ts";
 import type { PreparedBackup } from "./prepared-backup.ts";
 
@@ -33,11 +35,12 @@ export class JobControl {
   /** Members of a group that were told to commit, until all are. */
   readonly #deciding: JobState[] = [];
   readonly #ended: JobInspection[] = [];
+  readonly counts: JobCounts = new JobCounts();
 
   constructor(coordinator: Coordinator, events: EventStream) {
     this.#coordinator = coordinator;
     this.#events = events;
-    this.ending = new JobEnding(coordinator, (job) => this.#settled(job));
+    this.ending = new JobEnding(coordinator, (job, status) => this.#settled(job, status));
   }
 
   /** The last jobs that were dismissed, oldest first. */
@@ -72,6 +75,7 @@ export class JobControl {
       job.setClusters = countSet(job);
       world.jobs.set(job.id, job);
       world.starting.delete(job.id);
+      this.counts.started++;
       this.#emit("BACKUP_STARTED", { job: job.id, disk: job.disk.name, ...why(job) });
       for (const effect of job.actor.initialEffects) this.#carryOut(job, effect);
     }
@@ -111,15 +115,21 @@ export class JobControl {
     const job = this.#coordinator.world.jobs.get(id);
     if (job === undefined)
       throw new RefusalError(operation, refusal("ERR_JOB_NOT_FOUND", "Job not found", { job: id }));
-    const plan = job.actor.plan(event);
-    if (!plan.ok) throw new RefusalError(operation, plan.refusal);
-    this.send(job, event);
+    this.#send(job, event, operation);
   }
 
   /** An event for a job that accepts it; what it brings about is carried out before this returns. */
   send(job: JobState, event: JobEvent): void {
+    this.#send(job, event, `job ${event.type}`);
+  }
+
+  #send(job: JobState, event: JobEvent, operation: string): void {
     const plan = job.actor.plan(event);
-    if (!plan.ok) throw new RefusalError(`job ${event.type}`, plan.refusal);
+    if (!plan.ok) throw new RefusalError(operation, plan.refusal);
+    this.#commit(job, plan);
+  }
+
+  #commit(job: JobState, plan: Plan<JobContext, JobEvent, JobEffect>): void {
     job.actor.commit(plan);
     for (const effect of plan.effects) this.#carryOut(job, effect);
   }
@@ -131,7 +141,8 @@ export class JobControl {
   }
 
   #sendIfPossible(job: JobState, event: JobEvent): void {
-    if (job.actor.can(event)) this.send(job, event);
+    const plan = job.actor.plan(event);
+    if (plan.ok) this.#commit(job, plan);
   }
 
   #carryOut(job: JobState, effect: JobEffect): void {
@@ -279,7 +290,8 @@ export class JobControl {
     }
   }
 
-  #settled(job: JobState): void {
+  #settled(job: JobState, status: JobResult["status"]): void {
+    this.counts.ended[status]++;
     const { group } = job.actor.context;
     this.send(job, { type: "settled" });
     for (const disk of disksOf(job)) this.#coordinator.unuse(disk, { kind: "job", id: job.id });

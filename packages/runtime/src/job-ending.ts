@@ -25,13 +25,13 @@ const lettingGoMs = 250;
 export class JobEnding {
   readonly #coordinator: Coordinator;
   /** Tells the job's actor and its group: before the result is handed out. */
-  readonly #onSettled: (job: JobState) => void;
+  readonly #onSettled: (job: JobState, status: JobResult["status"]) => void;
   /** Ended jobs whose threads have not all let go. */
   readonly #releasing = new Map<Promise<void>, ReadonlySet<DiskState>>();
   /** The same by the identity of the target. */
   readonly #letGoOf = new Map<string, Promise<void>>();
 
-  constructor(coordinator: Coordinator, onSettled: (job: JobState) => void) {
+  constructor(coordinator: Coordinator, onSettled: (job: JobState, status: JobResult["status"]) => void) {
     this.#coordinator = coordinator;
     this.#onSettled = onSettled;
   }
@@ -219,11 +219,13 @@ export class JobEnding {
     this.#letGoOf.set(identity, letGo);
     this.#releasing.set(letGo, disksOf(job));
     void letGo.finally(() => this.#releasing.delete(letGo));
-    this.#onSettled(job);
-    const { cancelled, error } = job.actor.context;
+    const before = job.actor.context;
+    const status = outcome === "success" ? "completed" : before.cancelled ? "cancelled" : "failed";
+    this.#onSettled(job, status);
+    const { error } = job.actor.context;
     const result: JobResult = {
       id: job.id,
-      status: outcome === "success" ? "completed" : cancelled ? "cancelled" : "failed",
+      status,
       error,
       offset: jobOffset(job),
       length: jobLength(job),

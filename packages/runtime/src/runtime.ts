@@ -24,9 +24,11 @@ import { Disk } from "./disk.ts";
 import type { DiskState } from "./disk-state.ts";
 import { HeirloomError, type Refusal, refusal, RefusalError } from "./errors.ts";
 import { EventStream } from "./event-stream.ts";
+import type { RuntimeFigures } from "./figures.ts";
 import { Job } from "./job.ts";
 import { inspectJob, type JobInspection } from "./job-inspection.ts";
 import type { JobTarget } from "./job-state.ts";
+import type { DiskExport } from "./disk-export.ts";
 import { DiskServer, type ServeOptions } from "./disk-server.ts";
 import { diskMachine } from "./machines/disk-machine.ts";
 import { type Inspection, MachineActor } from "./machines/machine-actor.ts";
@@ -81,6 +83,7 @@ export class Runtime {
   #nextDisk = 0;
   #nextJob = 0;
   #nextTarget = 0;
+  #threadsDied = 0;
   readonly #detaching = new Map<Disk, Promise<void>>();
   /** Calls that open nodes and are not over: closing waits for them, so that nothing stays open behind it. */
   readonly #underWay = new Set<Promise<unknown>>();
@@ -270,6 +273,27 @@ export class Runtime {
     };
   }
 
+  /** What disks and points in time are served to clients now, over all servers. */
+  get exports(): readonly DiskExport[] {
+    return [...this.#coordinator.exports.values()];
+  }
+
+  /** Figures for whoever watches. */
+  get figures(): RuntimeFigures {
+    const { world, jobs } = this.#coordinator;
+    return {
+      gateClosed: this.#engine.transitions.closed,
+      jobsStarted: jobs.counts.started,
+      jobsEnded: jobs.counts.ended,
+      threadsDied: this.#threadsDied,
+      threads: this.#engine.pool.threads,
+      sharedMemory: this.#engine.arenas.bytesInUse,
+      spills: [...world.jobs.values()]
+        .filter((job) => job.ended === undefined)
+        .map(({ id, view }) => ({ job: id, bytes: view.spilledBytes, fileBytes: view.spillFileBytes })),
+    };
+  }
+
   /** Cancels jobs, reclaims bitmaps, closes disks, ends threads. One that hangs in a system call is left behind. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -308,6 +332,7 @@ export class Runtime {
     if (!plan.ok) return; // a thread that hung and ends after the runtime has closed
     this.#pool.commit(plan);
     for (const { reason, deaths } of plan.effects) {
+      this.#threadsDied++;
       this.#events.emit({ at: this.#coordinator.now(), name: "THREAD_DIED", data: { reason, deaths } });
     }
   }

@@ -21,9 +21,19 @@ test("without a command, and with --help, it says what there is", async () => {
   expect(await runHeirloom(["-h"])).toEqual(help);
 });
 
-for (const command of ["serve", "pull"]) {
+for (const command of [
+  "serve",
+  "pull",
+  "bitmap",
+  "bitmap add",
+  "bitmap merge",
+  "backup",
+  "jobs",
+  "cancel",
+  "explain",
+]) {
   test(`heirloom ${command} --help fits a terminal`, async () => {
-    const { status, output, errors } = await runHeirloom([command, "--help"]);
+    const { status, output, errors } = await runHeirloom([...command.split(" "), "--help"]);
     expect({ status, errors }).toEqual({ status: 0, errors: "" });
     const [usage, ...rest] = output.split("\n").slice(1);
     expect(usage.length).toBeLessThan(130);
@@ -40,7 +50,7 @@ test("a command that is misspelt is told what was meant: status 2", async () => 
 
 const proposals: [words: string[], proposed: string[]][] = [
   [["s"], ["serve"]],
-  [[""], ["serve", "pull", "completion"]],
+  [[""], ["serve", "pull", "bitmap", "backup", "jobs", "cancel", "explain", "completion"]],
   [
     ["serve", "vm.raw", "--s"],
     ["--socket", "--stop-timeout"],

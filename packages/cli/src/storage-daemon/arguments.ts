@@ -5,7 +5,7 @@
  */
 
 /** An option that takes effect in the second pass. */
-export type OptionName = "blockdev" | "chardev" | "export" | "monitor" | "nbd-server" | "object";
+export type OptionName = "blockdev" | "chardev" | "export" | "metrics" | "monitor" | "nbd-server" | "object";
 
 export interface Option {
   readonly name: OptionName;
@@ -33,6 +33,7 @@ const withValue: Readonly<Record<string, OptionName | "pidfile" | "trace" | "log
   chardev: "chardev",
   export: "export",
   "log-format": "log-format",
+  metrics: "metrics",
   monitor: "monitor",
   "nbd-server": "nbd-server",
   object: "object",

@@ -517,55 +517,57 @@ export interface BlockStats {
 
 /** Counts. */
 export interface BlockDeviceStats {
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly rd_bytes: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly wr_bytes: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly unmap_bytes: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly rd_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly wr_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly flush_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly unmap_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly rd_total_time_ns: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly wr_total_time_ns: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly flush_total_time_ns: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly unmap_total_time_ns: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly wr_highest_offset: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly rd_merged: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly wr_merged: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly unmap_merged: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly failed_rd_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly failed_wr_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly failed_flush_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly failed_unmap_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly invalid_rd_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly invalid_wr_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly invalid_flush_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly invalid_unmap_operations: number;
-  /** False. */
+  /** Since the last request ended; not there before the first. */
+  readonly idle_time_ns?: number;
+  /** False: refused requests count as such, and nowhere else. */
   readonly account_invalid: boolean;
-  /** False. */
+  /** True: the times have those of failed requests as well. */
   readonly account_failed: boolean;
   /** Empty. */
   readonly timed_stats: ReadonlyArray<BlockDeviceTimedStats>;

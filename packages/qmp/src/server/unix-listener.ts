@@ -10,8 +10,14 @@ import { monitorSocketOptions } from "./monitor.ts";
 
 /** @throws Error with QEMU's text */
 export async function listenOnUnixSocket(path: string, accept: (socket: Socket) => void): Promise<Server> {
-  await removeStale(path);
   const server = createServer(monitorSocketOptions, accept);
+  await bindUnixSocket(server, path);
+  return server;
+}
+
+/** The same for a server of any protocol. @throws Error with QEMU's text */
+export async function bindUnixSocket(server: Server, path: string): Promise<void> {
+  await removeStale(path);
   const before = process.umask(0o177);
   try {
     await new Promise<void>((resolve, reject) => {
@@ -27,7 +33,6 @@ export async function listenOnUnixSocket(path: string, accept: (socket: Socket) 
   } finally {
     process.umask(before);
   }
-  return server;
 }
 
 async function removeStale(path: string): Promise<void> {

@@ -28,9 +28,9 @@ export const backupCommand: Command<CommandContext> = buildCommand<BackupFlags, 
                  without it everything
   a node's name  where there is a node of that name, TARGET is that node (./NAME is a file for certain)
 
-If it succeeds, the bitmap says from then on what was written since the instant. If it fails or is cancelled, the bitmap is
-reclaimed: nothing is forgotten, and the next one catches up. Ctrl-C cancels it; a second one leaves, and the job ends
-by itself. The paths are those of the machine: who is driven opens them.
+If it succeeds, the bitmap says from then on what was written since the instant. If it fails or is cancelled, the
+bitmap is reclaimed: nothing is forgotten, and the next one catches up. Ctrl-C cancels it; a second one leaves, and
+the job ends by itself. The paths are those of the machine: who is driven opens them.
 
 Examples:
   heirloom backup vm.raw monday.raw --bitmap daily

@@ -1,7 +1,7 @@
 /** `heirloom backup`: a job of who is driven, followed to its end. */
 import { rmSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { BlockdevBackup } from "@heirloom/qmp";
+import { type BlockdevBackup, QmpError } from "@heirloom/qmp";
 import { CommandError } from "../command-error.ts";
 import { giveName } from "../new-file.ts";
 import { formatBytes } from "../sizes.ts";
@@ -36,7 +36,13 @@ export async function runJob(
 ): Promise<BackupResult> {
   const events = new JobEvents(control.qmp, job);
   const begun = performance.now();
-  await begin(control, plan, job);
+  try {
+    await begin(control, plan, job);
+  } catch (error) {
+    // Refused, it has made the file all the same: QEMU's daemon leaves it, and so does ours.
+    if (error instanceof CommandError && error.cause instanceof QmpError) removeUnfinished(plan);
+    throw error;
+  }
   progress.say(`${job} has begun. Ctrl-C cancels it.`);
   const over = new AbortController();
   const looking = look(control, job, progress, over.signal);

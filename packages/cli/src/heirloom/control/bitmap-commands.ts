@@ -86,7 +86,7 @@ const merge: Command<CommandContext> = buildCommand<MergeFlags, string[]>({
       kind: "array",
       minimum: 3,
       parameter: {
-        brief: "The node, the bitmap that they are joined into, and those",
+        brief: "The node, the bitmap, those that are joined into it",
         placeholder: "NODE NAME SOURCE",
         parse: parseName,
       },

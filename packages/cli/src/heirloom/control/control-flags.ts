@@ -13,7 +13,7 @@ export const controlFlags: FlagParametersForType<ControlFlags> = {
     kind: "parsed",
     parse: parseControl,
     optional: true,
-    brief: "Socket of 'heirloom serve --control' or of a daemon's monitor (default: HEIRLOOM_CONTROL)",
+    brief: "Whom to drive (default HEIRLOOM_CONTROL)",
     placeholder: "PATH",
   },
   json: {

@@ -7,8 +7,8 @@ export const explainCommand: Command<CommandContext> = buildCommand<ControlFlags
   docs: {
     brief: "How it came to this: state and history of disks, bitmaps, jobs and exports",
     fullDescription: `Shows the state machines behind everything, each with its state and the changes that led to it: why a bitmap is
-busy or inconsistent, why a backup was a full one, what became of a bitmap when a backup failed. The last jobs are shown
-after their end, too.
+busy or inconsistent, why a backup was a full one, what became of a bitmap when a backup failed. The last jobs are
+shown after their end, too.
 
 NAME is a node, a bitmap (NAME or NODE/NAME), a job or an export; without it, all are shown.
 

@@ -10,7 +10,7 @@ export class JsonReport implements ServeReport {
     this.#screen = screen;
   }
 
-  ready({ server, disks, tls, control }: Serving): void {
+  ready({ server, disks, tls, control, metrics }: Serving): void {
     const exports = disks.map(({ image, disk, exported }) => ({
       name: exported.name,
       image: image.path,
@@ -25,7 +25,8 @@ export class JsonReport implements ServeReport {
       uris: exported.uris,
     }));
     const { addresses } = server;
-    this.#say("ready", { pid: process.pid, addresses, tls: tls ?? null, control: control?.path ?? null, exports });
+    const where = { addresses, control: control?.path ?? null, metrics: metrics?.where ?? null };
+    this.#say("ready", { pid: process.pid, ...where, tls: tls ?? null, exports });
   }
   clientCame(client: ClientEvent): void {
     this.#say("connected", client);

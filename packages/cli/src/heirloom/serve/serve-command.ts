@@ -1,6 +1,7 @@
 /** The command line of `heirloom serve`. What does the work is loaded when it is to be done: help and completion are quick. */
 import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import { UsageError } from "../command-error.ts";
+import { type MetricsAddress, parseMetricsAddress } from "../../metrics/metrics-server.ts";
 import { type BitmapArgument, parseBitmap } from "./bitmap-argument.ts";
 import { parseListen, type TcpAddress } from "./listen-argument.ts";
 import type { TlsFlags } from "./tls-credentials.ts";
@@ -14,6 +15,7 @@ export interface ServeFlags extends TlsFlags {
   readonly format?: "raw";
   readonly maxConnections?: number;
   readonly control?: string;
+  readonly metrics?: MetricsAddress;
   readonly pidFile?: string;
   readonly stopTimeout?: number;
   readonly hints?: boolean;
@@ -150,8 +152,15 @@ Exit status: 0 after a clean stop, 1 after a failure or an unclean stop, 2 where
         kind: "parsed",
         parse: parseControl,
         optional: true,
-        brief: "Let 'heirloom backup' and QEMU's tools drive it over QMP, on this Unix socket (mode 0600)",
+        brief: "Be driven over QMP on this Unix socket (mode 0600)",
         placeholder: "PATH",
+      },
+      metrics: {
+        kind: "parsed",
+        parse: parseMetrics,
+        optional: true,
+        brief: "Prometheus metrics: a path, or a loopback HOST:PORT",
+        placeholder: "WHERE",
       },
       pidFile: {
         kind: "parsed",
@@ -179,6 +188,14 @@ Exit status: 0 after a clean stop, 1 after a failure or an unclean stop, 2 where
   },
   loader: async () => (await import("./run-serve.ts")).runServe,
 });
+
+function parseMetrics(text: string): MetricsAddress {
+  try {
+    return parseMetricsAddress(text);
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
 
 function parseControl(text: string): string {
   if (text === "") throw new UsageError("expected the path of a socket, and it is empty");

@@ -8,7 +8,9 @@ import {
   type DiskServer,
   type Runtime,
 } from "@heirloom/runtime";
+import { type MetricsAddress, type MetricsServer, serveMetrics } from "../../metrics/metrics-server.ts";
 import { CommandError } from "../command-error.ts";
+import { version } from "../version.ts";
 import type { BitmapArgument } from "./bitmap-argument.ts";
 import type { ImageArgument } from "./image-argument.ts";
 import { type ControlSocket, openControlSocket } from "./control-socket.ts";
@@ -28,6 +30,7 @@ export interface ServeRequest {
   readonly tls: ServerTls | undefined;
   /** Where it is driven over QMP. */
   readonly control: string | undefined;
+  readonly metrics: MetricsAddress | undefined;
 }
 
 export interface ServedDisk {
@@ -42,6 +45,7 @@ export interface Serving {
   readonly disks: readonly ServedDisk[];
   readonly tls: "x509" | "psk" | undefined;
   readonly control: ControlSocket | undefined;
+  readonly metrics: MetricsServer | undefined;
 }
 
 /** A disk's bitmaps as they came. */
@@ -66,10 +70,23 @@ export async function openServing(request: ServeRequest, quit: () => void): Prom
     for (const image of images) disks.push(await serveDisk(runtime, server, image, request));
     for (const address of listen) await server.listen(address);
     const control = path === undefined ? undefined : await openControlSocket(path, { runtime, server, disks }, quit);
-    return { runtime, server, disks, tls: tls?.credentials.type, control };
+    const metrics = await openMetrics(request.metrics, runtime);
+    return { runtime, server, disks, tls: tls?.credentials.type, control, metrics };
   } catch (error) {
     await runtime.close();
     throw error;
+  }
+}
+
+/** @throws CommandError */
+async function openMetrics(address: MetricsAddress | undefined, runtime: Runtime): Promise<MetricsServer | undefined> {
+  if (address === undefined) return undefined;
+  try {
+    return await serveMetrics(address, version, () => Promise.resolve(runtime));
+  } catch (error) {
+    throw new CommandError(`--metrics: ${(error as Error).message}`, ["Choose another path or port."], {
+      cause: error,
+    });
   }
 }
 

@@ -63,8 +63,12 @@ interface Progress {
   step: string;
 }
 
-async function stopCleanly({ runtime, server, disks, control }: Serving, progress: Progress): Promise<StopEnd> {
+async function stopCleanly(
+  { runtime, server, disks, control, metrics }: Serving,
+  progress: Progress,
+): Promise<StopEnd> {
   control?.close();
+  metrics?.close();
   const answered = await server.close();
   const failures = await Promise.all(disks.map((served) => flush(served, progress)));
   progress.step = "disks are still being closed";

@@ -37,6 +37,7 @@ export class TextReport implements ServeReport {
     const { screen, hints } = this.#options;
     for (const served of serving.disks) screen.print(...this.#describe(served));
     if (serving.control !== undefined) screen.print(`Driven over QMP: --control ${quoted(serving.control.path)}`);
+    if (serving.metrics !== undefined) screen.print(`Metrics: ${serving.metrics.where}`);
     if (hints) screen.print(...this.#hints(serving));
     for (const warning of warnings(serving)) screen.print(this.#options.paint("yellow", warning));
     if (!screen.isLive) {

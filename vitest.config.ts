@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 import { defineConfig } from "vitest/config";
 
@@ -20,6 +21,7 @@ export default defineConfig({
     exclude: ["**/dist/**", "**/node_modules/**"],
     testTimeout: 30_000,
     pool: "forks",
+    maxWorkers: availableParallelism(), // the default leaves one core idle: many a test waits
     sequence: { sequencer: LongOnesFirst },
     reporters: report === undefined ? ["default"] : ["default", ["json", { outputFile: report }]],
   },

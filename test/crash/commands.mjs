@@ -193,6 +193,7 @@ function kept(name, layers) {
     inconsistent: null,
     layers,
     pending: null,
+    job: null,
   };
 }
 

@@ -180,7 +180,7 @@ export const faults = [
     scenario: "kernel-small",
     edits: [
       [
-        engine("kernel-copier"),
+        engine("copy-then-claim"),
         "const still = view\\.over\\(\\) \\? 0 : view\\.neededOf\\(word, got\\);",
         "const still = got;",
       ],

@@ -64,7 +64,7 @@ export const faults = [
   {
     name: "a kernel copy does not look again whether its clusters were needed",
     narrow: true,
-    file: "engine/dist/kernel-copier.js",
+    file: "engine/dist/copy-then-claim.js",
     find: "const still = view.over() ? 0 : view.neededOf(word, got);",
     put: "const still = got;",
   },

@@ -94,7 +94,7 @@ function readSpan(job: MoverJob, from: number, to: number, held: HeldRun, known:
  * Whether the device says that all of the range reads as zeroes. Where it can say so of a place without looking for the end
  * of its data it is asked that: on a tmpfs that end costs a walk over every page up to it, for a job of one cluster as well.
  */
-function knownZero(job: MoverJob, offset: number, length: number, known: KnownExtent): boolean {
+export function knownZero(job: MoverJob, offset: number, length: number, known: KnownExtent): boolean {
   const { extent } = known;
   if (offset < known.offset || offset >= known.offset + extent.length) {
     const zeroes = job.source.zeroesFrom?.(offset, job.view.length - offset);

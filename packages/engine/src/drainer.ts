@@ -2,8 +2,8 @@
  * Carrying the spill to the target. Takes only clusters that are `preserved` and that no copier works on: the kernel may
  * be copying what a guest wrote over one of them at this moment, and whoever writes last must be the drainer.
  */
-import type { Errno } from "@heirloom/block";
-import { copiedClustersWord } from "./job-layout.ts";
+import { type Errno, isZero } from "@heirloom/block";
+import { sayCopied } from "./copied.ts";
 import type { MoverJob } from "./mover-types.ts";
 import { brokenSpillFailed } from "./view-layout.ts";
 import { noSlot } from "./spill.ts";
@@ -45,8 +45,8 @@ export function drain(job: MoverJob, slotsMax: number, bounce: Uint8Array, resul
       result.offset = cluster * view.clusterSize;
       return;
     }
-    view.setCopied(cluster >>> 5, 1 << (cluster & 31));
-    Atomics.add(job.words, copiedClustersWord, 1);
+    // Its slot is free for another cluster only when a restart finds this one on the target.
+    if (!sayCopied(job, cluster >>> 5, 1 << (cluster & 31))) return;
     spill.freeDrained(slot, isOver);
     view.madeProgress();
     result.drained++;
@@ -64,6 +64,8 @@ function carry(job: MoverJob, slot: number, cluster: number, bounce: Uint8Array)
     return job.target.write(bytes === memory.length ? memory : memory.subarray(0, bytes), offset);
   const data = bounce.subarray(0, bytes);
   const errno = spill.load(slot, data);
+  // A kept spill has no slots for zeroes; that they are some is worth a look all the same.
+  if (errno === 0 && spill.isKept && isZero(data)) return job.target.writeZeroes(offset, bytes, true);
   if (errno === 0) return job.target.write(data, offset);
   view.break(brokenSpillFailed, errno); // what guests preserved is lost
   return errno;

@@ -16,6 +16,7 @@ import { setSpeed } from "./pacing.ts";
 import type { Pool } from "./pool.ts";
 import type { Recorder } from "./recorder.ts";
 import type { Seat } from "./registry.ts";
+import { restoreView } from "./restore-view.ts";
 import { SpillKeeper, type SpillFileOptions } from "./spill-keeper.ts";
 import type { Layer } from "./stack.ts";
 import type { EngineAddress } from "./thread-context.ts";
@@ -33,6 +34,8 @@ export interface MoverOptions {
   /** False: keeps what guests overwrite, copies nothing by itself (`sync: none`). */
   readonly copies: boolean;
   readonly scan: "allocated" | BitmapHandle | undefined;
+  /** Of a resumable job: where it writes down what is on the target, for the guards' module. */
+  readonly record?: readonly number[] | undefined;
   /** Milliseconds left to guests between two runs while they write; 0: the job does not yield. */
   readonly yieldMs: number;
   readonly onSourceError: ErrorPolicy;
@@ -76,6 +79,20 @@ export class EngineView {
     this.#jobRegion = parts.arenas.allocate(jobLayout.jobWords * 4);
     this.#jobWords = new Int32Array(this.#jobRegion.buffer, this.#jobRegion.byteOffset, jobLayout.jobWords);
     this.#keeper = new SpillKeeper(parts.pool, this.memory, spill, onSpillRefused);
+  }
+
+  /**
+   * Takes over what a job had when its process ended. Not in the table yet: nobody else looks at it.
+   * @param copied a bit a cluster @param entries of the spill file: slot and cluster, one after the other
+   */
+  restore(copied: Int32Array, entries: Int32Array): void {
+    const clusters = restoreView(this.memory, copied, entries);
+    Atomics.store(this.#jobWords, jobLayout.copiedClustersWord, clusters);
+  }
+
+  /** Whether its threads have been started. */
+  get isMoving(): boolean {
+    return this.#movers.length > 0;
   }
 
   /**
@@ -222,6 +239,7 @@ export class EngineView {
       detectZeroes: options.detectZeroes,
       copies: options.copies,
       scan: options.scan,
+      record: options.record,
       yieldMs: options.yieldMs,
       onSourceError: options.onSourceError,
       onTargetError: options.onTargetError,

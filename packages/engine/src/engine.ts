@@ -17,6 +17,7 @@ import type { OpenedNode } from "./helper-tasks.ts";
 import { counterBytes, type IoCounts, readCounters } from "./io-counters.ts";
 import { IoClient } from "./io-client.ts";
 import type { DiskHandle } from "./open-disk.ts";
+import type { FoundSpill, KeptSpill, MakeSpillTask, OpenSpillTask } from "./kept-spill.ts";
 import { type LongTask, Pool, type ThreadEvent } from "./pool.ts";
 import { type KeptRecorder, Recorder } from "./recorder.ts";
 import {
@@ -147,6 +148,19 @@ export class Engine {
   /** Cuts ranges at borders of data and zeroes; see `statusTask`. */
   async nodeStatus(handle: NodeHandle, ranges: Float64Array): Promise<Float64Array> {
     return unwrap(await this.pool.help<TaskResult<Float64Array>>("statusTask", { handle, ranges }));
+  }
+
+  /** A spill file that outlives the process. @throws EngineError */
+  async makeSpill(task: MakeSpillTask): Promise<KeptSpill> {
+    return unwrap(await this.pool.help<TaskResult<KeptSpill>>("makeSpillTask", task));
+  }
+  /** One that an earlier process left. @throws EngineError where it is of no use */
+  async openSpill(task: OpenSpillTask): Promise<FoundSpill> {
+    return unwrap(await this.pool.help<TaskResult<FoundSpill>>("openSpillTask", task));
+  }
+  /** One that no view uses, or that its view has closed. */
+  async removeSpill({ path, fd }: Pick<KeptSpill, "path"> & { readonly fd: number | undefined }): Promise<void> {
+    await this.pool.help<TaskResult<void>>("removeSpillTask", { path, fd });
   }
 
   /** A disk on a stack of its own, or as a window on the stack of one that is attached. */

@@ -22,6 +22,7 @@ import {
   type StatusExtent,
 } from "@heirloom/block";
 import { EngineError } from "./engine-error.ts";
+import { spaceRefusal, type SpaceWanted } from "./spill-space.ts";
 import { asResult, type TaskResult } from "./task-result.ts";
 
 export interface OpenTask {
@@ -96,16 +97,9 @@ export function statusTask(task: StatusTask): Promise<TaskResult<Float64Array>> 
   });
 }
 
-export interface SpillFileTask {
+export interface SpillFileTask extends SpaceWanted {
   /** -1 to make it. */
   readonly fd: number;
-  readonly directory: string;
-  readonly allowTmpfs: boolean;
-  /** Bytes that have room, and that shall have. */
-  readonly from: number;
-  readonly to: number;
-  /** Share of the file system that stays free. */
-  readonly floor: number;
 }
 export interface SpillFile {
   readonly fd: number;
@@ -135,20 +129,6 @@ export function spillFileTask(task: SpillFileTask): Promise<TaskResult<SpillFile
     if (refusal !== undefined) throw new EngineError("ERR_SPILL", `spill file: ${refusal}`);
     throw spillError(`make room for ${task.to} bytes in ${task.directory}`, errno);
   });
-}
-
-function spaceRefusal(
-  task: SpillFileTask,
-  facts: { isTmpfs: boolean; bytesAvailable: number; bytesTotal: number },
-): string | undefined {
-  if (facts.isTmpfs && !task.allowTmpfs) {
-    return `${task.directory} is a tmpfs, whose files are memory; name another directory, or allow it with spill.allowTmpfs`;
-  }
-  const left = facts.bytesAvailable - (task.to - task.from);
-  if (left < facts.bytesTotal * task.floor) {
-    return `${task.directory} would have less than ${task.floor * 100} % free; the spill does not grow`;
-  }
-  return undefined;
 }
 
 function spillError(operation: string, errno: Errno): EngineError {

@@ -6,6 +6,7 @@ export { foldUncopied } from "./folding.ts";
 export type { IoCounts, KindCounts } from "./io-counters.ts";
 export { countedDiscard, type CountedKind, countedRead, countedWrite } from "./io-counters.ts";
 export type { OpenedNode } from "./helper-tasks.ts";
+export { type FoundSpill, type KeptSpill, keptSlotsFirst } from "./kept-spill.ts";
 export { requestBytesMax } from "./io-client.ts";
 export {
   operationDiscard,
@@ -21,12 +22,12 @@ export { type DiskHandle, GuestDisk, openDisk } from "./open-disk.ts";
 export { type LongTask, NoThread, ThreadDied, type ThreadEvent } from "./pool.ts";
 export { type KeptRecorder, Recorder } from "./recorder.ts";
 export { waitOutside } from "./gatekeeper.ts";
-export type { GuardContext, GuardModule, WriteGuard } from "./write-guard.ts";
+export type { CopiedRecord, GuardContext, GuardModule, WriteGuard } from "./write-guard.ts";
 export { type PostedDisk, type PostedView, type Serve, ServiceThread } from "./service.ts";
 export type { SpillFileOptions } from "./spill-keeper.ts";
 export type { Layer, LayerTable } from "./stack.ts";
 export { type PreparedTransition, type TransitionOutcome, TransitionTimeout } from "./transition.ts";
 export type { BreakReason } from "./view-layout.ts";
-export { viewRefusal, type ViewOptions } from "./view-memory.ts";
+export { viewClusterSize, viewRefusal, type ViewOptions } from "./view-memory.ts";
 export { copiedRanges } from "./view-scan.ts";
 export { ViewReader } from "./view-reader.ts";

@@ -1,14 +1,9 @@
 /**
- * The background copy by copy_file_range: no buffer, no claim while the kernel copies. Take `copying`, look whether the
- * clusters are needed, let the kernel copy; then claim and look again. A cluster that is still needed was not overwritten
- * in between (a guest would have preserved it first), so the copy is of the old data: `preserved` and `copied` together.
- * One that is not needed any more was preserved by a guest, and the drainer, which waits while `copying` is set, writes
- * over whatever the kernel put there.
+ * The background copy by copy_file_range: no buffer, and no claim while the kernel copies (copy-then-claim.ts).
  */
 import { fstatSync } from "node:fs";
 import { capabilities, copyFully, type DirectFile, ENXIO, type Errno, seekData } from "@heirloom/block";
-import { countOf, lowestOf, maskOf, runEnd } from "./masks.ts";
-import { copiedClustersWord } from "./job-layout.ts";
+import { copyRunThenClaim } from "./copy-then-claim.ts";
 import type { MoverJob } from "./mover-types.ts";
 import type { Run } from "./runs.ts";
 
@@ -31,55 +26,7 @@ export function kernelCopyOf(job: MoverJob): KernelCopy | undefined {
 
 /** @returns errno of the kernel's copy, or of zeroes written; the clusters in question are left for another try */
 export function copyRunInKernel(job: MoverJob, run: Run, copy: KernelCopy): Errno {
-  const end = run.first + run.count;
-  let cluster = run.first;
-  while (cluster < end && !job.view.over()) {
-    const first = takeNeeded(job, cluster, end);
-    if (first.count === 0) {
-      cluster = first.next;
-      continue;
-    }
-    const errno = copySpan(job, first.start, first.start + first.count, copy);
-    settleSpan(job, first.start, first.start + first.count, errno === 0);
-    if (errno !== 0) return errno;
-    cluster = first.next;
-  }
-  return 0;
-}
-
-const taken = { start: 0, count: 0, next: 0 };
-
-/**
- * Takes `copying` for the first stretch of needed clusters in `[cluster, end)`, across words. `next` is where to go on: a
- * stretch ends before a cluster that is not needed or that another thread works on.
- */
-function takeNeeded(job: MoverJob, cluster: number, end: number): typeof taken {
-  const { view } = job;
-  taken.start = cluster;
-  taken.count = 0;
-  taken.next = cluster;
-  while (taken.next < end) {
-    const word = taken.next >>> 5;
-    const upTo = Math.min(end, (word + 1) * 32);
-    const owned = view.takeCopying(word, maskOf(taken.next, upTo));
-    const wanted = view.neededOf(word, owned);
-    if (wanted === 0) {
-      if (owned !== 0) view.dropCopying(word, owned);
-      if (taken.count === 0) taken.next = upTo;
-      return taken;
-    }
-    const low = lowestOf(wanted);
-    const high = runEnd(wanted, low);
-    const gap = word * 32 + low !== taken.next;
-    const kept = gap && taken.count > 0 ? 0 : maskOf(low, high);
-    if (owned !== kept) view.dropCopying(word, owned & ~kept);
-    if (kept === 0) return taken;
-    if (taken.count === 0) taken.start = word * 32 + low;
-    taken.count += high - low;
-    taken.next = word * 32 + high;
-    if (taken.next < upTo) return taken;
-  }
-  return taken;
+  return copyRunThenClaim(job, run, (first, end) => copySpan(job, first, end, copy));
 }
 
 function copySpan(job: MoverJob, first: number, end: number, copy: KernelCopy): Errno {
@@ -117,35 +64,4 @@ function dataAt(from: DirectFile, offset: number, stop: number): number {
   let end = Math.min(stop, offset + probeBytes);
   while (end < stop && holeAt(from, end, stop) === 0) end = Math.min(stop, end + probeBytes);
   return end - offset;
-}
-
-/** Claims word by word, looks again, and sets both bits for what is still needed. */
-function settleSpan(job: MoverJob, first: number, end: number, arrived: boolean): void {
-  const { view } = job;
-  let cluster = first;
-  while (cluster < end) {
-    const word = cluster >>> 5;
-    const upTo = Math.min(end, (word + 1) * 32);
-    const all = maskOf(cluster, upTo);
-    let left = arrived ? all : 0;
-    let copied = 0;
-    while (left !== 0 && !view.over()) {
-      const got = view.claim(word, left);
-      if (got === 0) {
-        view.waitForClaim(word, left);
-        continue;
-      }
-      const still = view.over() ? 0 : view.neededOf(word, got);
-      if (still !== 0) {
-        view.setPreserved(word, still);
-        view.setCopied(word, still);
-        copied |= still;
-      }
-      view.release(word, got);
-      left &= ~got;
-    }
-    view.dropCopying(word, all);
-    if (copied !== 0) Atomics.add(job.words, copiedClustersWord, countOf(copied));
-    cluster = upTo;
-  }
 }

@@ -213,6 +213,7 @@ export function jobOf(view: View, source: BlockNode, target: BlockNode, given: P
     runBytesMax: MiB,
     detectZeroes: false,
     scan: undefined,
+    record: undefined,
     onSourceError: "report",
     onTargetError: "report",
     report: () => {},

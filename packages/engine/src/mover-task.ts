@@ -1,5 +1,6 @@
 /** The long task of one of a job's threads: connects what the job needs and runs a mover. */
 import assert from "node:assert";
+import { threadId } from "node:worker_threads";
 import { type BitmapHandle, SharedBitmap } from "@heirloom/bitmap";
 import { type BlockNode, connectNode, loadDrivers, type NodeHandle } from "@heirloom/block";
 import type { RegionReference } from "./arena.ts";
@@ -15,6 +16,7 @@ import type { Seat } from "./registry.ts";
 import type { ScanBy } from "./scanner.ts";
 import { type EngineAddress, ThreadContext } from "./thread-context.ts";
 import { View } from "./view.ts";
+import type { CopiedRecord } from "./write-guard.ts";
 
 export interface MoverTask {
   readonly engine: EngineAddress;
@@ -30,6 +32,8 @@ export interface MoverTask {
   readonly runBytesMax: number;
   readonly detectZeroes: boolean;
   readonly copies: boolean;
+  /** Of a resumable job: where it writes down what is on the target, for the guards' module. */
+  readonly record: readonly number[] | undefined;
   /** The set was not known at the instant: what it is now. */
   readonly scan: "allocated" | BitmapHandle | undefined;
   /** Left to guests between two runs while they write; 0: the job does not yield. */
@@ -75,6 +79,7 @@ async function makeMover(task: MoverTask, report: (error: MoverError) => void): 
       runBytesMax: task.runBytesMax,
       detectZeroes: task.detectZeroes,
       scan: scanBy(task.scan),
+      record: recordOf(task, context),
       onSourceError: task.onSourceError,
       onTargetError: task.onTargetError,
       report,
@@ -82,6 +87,12 @@ async function makeMover(task: MoverTask, report: (error: MoverError) => void): 
     task.copies,
     activity,
   );
+}
+
+function recordOf({ record }: MoverTask, context: ThreadContext): CopiedRecord | undefined {
+  if (record === undefined) return undefined;
+  context.loadGuards();
+  return context.guards?.makeCopiedRecord(record, { arenas: context.arenas, holder: threadId + 1 });
 }
 
 function scanBy(scan: MoverTask["scan"]): ScanBy | undefined {

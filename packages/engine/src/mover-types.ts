@@ -2,6 +2,7 @@
 import type { BlockNode, Errno } from "@heirloom/block";
 import type { ScanBy } from "./scanner.ts";
 import type { View } from "./view.ts";
+import type { CopiedRecord } from "./write-guard.ts";
 
 /** What a job does about an error of its source or of its target. */
 export type ErrorPolicy = "report" | "ignore" | "stop" | "enospc";
@@ -30,6 +31,8 @@ export interface MoverJob {
   readonly detectZeroes: boolean;
   /** Set where the view's set was not known at the instant. */
   readonly scan: ScanBy | undefined;
+  /** Of a resumable job. */
+  readonly record: CopiedRecord | undefined;
   readonly onSourceError: ErrorPolicy;
   readonly onTargetError: ErrorPolicy;
   readonly report: (error: MoverError) => void;

@@ -3,7 +3,9 @@
  * between; paused or held back by a speed limit it goes on draining. It returns when everything is copied and flushed, or
  * when the view is over, or when the job failed.
  */
+import { copyThroughBuffer, type Failure } from "./buffer-copier.ts";
 import { type KnownExtent, readRun } from "./copier.ts";
+import { copyRunThenClaim } from "./copy-then-claim.ts";
 import { drain, type DrainResult } from "./drainer.ts";
 import { meetError } from "./error-policy.ts";
 import type { GuestActivity } from "./guest-activity.ts";
@@ -107,6 +109,7 @@ export class Mover {
     if (!takeRun(job.view, job.words, this.#runClusters, this.#run)) return this.#passEnded();
     chargeRun(job.words, this.#run.count * job.view.clusterSize);
     if (this.#kernel !== undefined) return this.#copyInKernel(this.#kernel);
+    if (job.record !== undefined) return this.#copyAndRecord();
     const errno = readRun(job, this.#run, this.#room(), this.#known);
     this.#holding = this.#held.kinds.some((kind, at) => at < this.#held.count && kind !== kindAbsent);
     if (errno !== 0 && !job.view.over()) this.#meet("read", errno, this.#held.failedAt);
@@ -131,6 +134,19 @@ export class Mover {
   #copyInKernel(kernel: KernelCopy): number {
     // Whatever the kernel could not do, the copy through a buffer can, or says properly why not.
     if (copyRunInKernel(this.#job, this.#run, kernel) !== 0) this.#kernel = undefined;
+    return 0;
+  }
+
+  /** Of a resumable job: what is in a buffer counts for nothing, so nothing stays there. */
+  #copyAndRecord(): number {
+    const job = this.#job;
+    const { buffer } = this.#room();
+    const failure: Failure = { operation: "read", offset: 0 };
+    const errno = copyRunThenClaim(job, this.#run, (first, end) =>
+      copyThroughBuffer(job, first, end, buffer, this.#known, failure),
+    );
+    if (errno === 0) this.#retryMs = retryMsMin;
+    else if (!job.view.over()) this.#meet(failure.operation, errno, failure.offset);
     return 0;
   }
 

@@ -156,7 +156,7 @@ function keep(view: View, cluster: number, slot: number, data: Uint8Array): bool
     }
   }
   if (kept === slot && spill.memory(slot) === undefined) {
-    const failed = spill.store(slot, data);
+    const failed = spill.store(slot, data, cluster);
     if (failed !== 0) view.break(brokenSpillFailed, failed);
   }
   if (view.over()) {

@@ -45,6 +45,8 @@ export class SpillKeeper {
     this.#memory = memory;
     this.#options = options;
     this.#onRefused = onRefused;
+    this.#fd = memory.kept?.fd ?? -1;
+    this.#allocated = memory.kept?.allocated ?? 0;
     this.#followed = this.#follow();
   }
 
@@ -87,13 +89,13 @@ export class SpillKeeper {
 
   async #grow(directory: string): Promise<void> {
     const { clusterSize, fileSlotsMax, spillWords, view } = this.#memory;
-    const most = Math.min(fileSlotsMax * clusterSize, setBytes(view));
+    const most = this.#memory.bytesFor(Math.min(fileSlotsMax, Math.ceil(setBytes(view) / clusterSize)));
     const to = Math.min(most, this.#allocated + Math.max(growthBytes, this.#allocated));
     if (to <= this.#allocated) return;
     const task: SpillFileTask = { ...this.#options, directory, fd: this.#fd, from: this.#allocated, to };
     const file = unwrap(await this.#pool.help<TaskResult<SpillFile>>("spillFileTask", task));
-    const slots = Math.floor(file.allocated / clusterSize);
-    const before = Math.floor(this.#allocated / clusterSize);
+    const slots = this.#memory.slotsIn(file.allocated);
+    const before = this.#memory.slotsIn(this.#allocated);
     this.#fd = file.fd;
     this.#allocated = file.allocated;
     Atomics.store(spillWords, fileDescriptorWord, file.fd);

@@ -5,6 +5,7 @@
  * | word | holds | written by |
  * |---|---|---|
  * | `memorySlots`, `fileSlotsMax`, `zeroSlots`, `indexSize` | how many there can be | main, before the view starts |
+ * | `entryTag` | of a resumable job: slots are entries of a file that is kept (spill-entry.ts); else 0 | main, before the view starts |
  * | `fileSlots` | file slots that have room on disk | main, after a helper's fallocate |
  * | `fileDescriptor` | of the spill file, -1 while there is none | main, before `fileSlots` |
  * | `fileWanted` | 1 once memory is half full, counted up at each further need; main sleeps on it | whoever takes a slot |
@@ -26,6 +27,7 @@ export const fileSlotsMaxWord = 1;
 export const zeroSlotsWord = 2;
 /** Entries of the index, a power of two; 0 without readers. */
 export const indexSizeWord = 3;
+export const entryTagWord = 4;
 export const fileSlotsWord = 16;
 export const fileDescriptorWord = 17;
 export const fileWantedWord = 32;

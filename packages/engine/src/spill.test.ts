@@ -73,8 +73,8 @@ describe("the spill", () => {
     grow(spill, fd, 2);
     const [inMemory, first, second] = [spill.take(), spill.take(), spill.take()];
     spill.memory(inMemory)?.set(pattern(clusterSize, 1));
-    expect(spill.store(second, pattern(clusterSize, 3))).toBe(0);
-    expect(spill.store(first, pattern(100, 2))).toBe(0); // the disk's last cluster
+    expect(spill.store(second, pattern(clusterSize, 3), 3)).toBe(0);
+    expect(spill.store(first, pattern(100, 2), 2)).toBe(0); // the disk's last cluster
     const part = new Uint8Array(1000);
     for (const [slot, seed] of [
       [inMemory, 1],

@@ -5,10 +5,16 @@
  * A reader pins a slot (adds to `readers`), looks at its state and cluster, copies, unpins. A drainer marks the slot as
  * draining and frees it only after it saw `readers` at 0: a reader that pinned before is waited for; one that pins after
  * sees that the slot is not full. (Comparing a version afterwards is not enough: on arm64 plain reads may pass it.)
+ *
+ * Of a resumable job there are file slots only, each an entry that is found again after a restart (spill-entry.ts): what a guest
+ * overwrites is in the file before.
  */
-import { readFully, writeFully } from "@heirloom/block";
+import { type Errno, readFully, truncateFile, writeFully } from "@heirloom/block";
+import * as entries from "./spill-entry.ts";
 import * as layout from "./spill-layout.ts";
 
+/** EBADMSG: an entry of the file is not what was stored. */
+const badMessage = 74;
 /** No slot is free. */
 export const noSlot = -1;
 
@@ -25,6 +31,10 @@ export class Spill {
   readonly #indexMask: number;
   readonly #indexStart: number;
   readonly #slices: (Uint8Array | undefined)[] = [];
+  /** Of a resumable job; 0: slots are bytes and nothing else. */
+  readonly #entryTag: number;
+  /** This thread's buffer for an entry. */
+  #entry: Uint8Array | undefined;
 
   constructor(words: Int32Array, memory: Uint8Array, clusterSize: number) {
     this.words = words;
@@ -34,6 +44,7 @@ export class Spill {
     this.#fileSlotsMax = words[layout.fileSlotsMaxWord];
     this.#zeroSlots = words[layout.zeroSlotsWord];
     this.#indexMask = words[layout.indexSizeWord] - 1;
+    this.#entryTag = words[layout.entryTagWord];
     this.#indexStart = slotsStart + (this.#memorySlots + this.#fileSlotsMax + this.#zeroSlots) * slotFields;
   }
 
@@ -42,8 +53,15 @@ export class Spill {
     return Atomics.load(this.words, layout.fullWord);
   }
 
-  /** Less than half of the memory is free: movers should come now, and not when they look next. */
+  /** What is stored here is found again after a restart. */
+  get isKept(): boolean {
+    return this.#entryTag !== 0;
+  }
+
+  /** Less than half of the memory (of what there is, where there is none) is free: movers should come now, and not when they look next. */
   isPressing(): boolean {
+    if (this.#memorySlots === 0)
+      return Atomics.load(this.words, layout.freeFileWord) * 2 < Atomics.load(this.words, layout.fileSlotsWord);
     return Atomics.load(this.words, layout.freeMemoryWord) * 2 < this.#memorySlots;
   }
 
@@ -84,23 +102,51 @@ export class Spill {
     return (this.#slices[slot] ??= this.#memory.subarray(slot * this.#clusterSize, (slot + 1) * this.#clusterSize));
   }
 
-  /** Writes a file slot that is being filled. @returns errno */
-  store(slot: number, data: Uint8Array): number {
-    return writeFully(Atomics.load(this.words, layout.fileDescriptorWord), data, this.#fileOffset(slot));
+  /** Writes a file slot that is being filled with what the cluster held. @returns errno */
+  store(slot: number, data: Uint8Array, cluster: number): Errno {
+    const fd = Atomics.load(this.words, layout.fileDescriptorWord);
+    if (this.#entryTag === 0) return writeFully(fd, data, this.#fileOffset(slot));
+    const entry = this.#entryBuffer();
+    entry.set(data, entries.entryHeadBytes);
+    entry.fill(0, entries.entryHeadBytes + data.length); // the disk's last cluster may be a short one
+    entries.sealEntry(entry, this.#entryTag, cluster);
+    return writeFully(fd, entry, this.#fileOffset(slot));
   }
 
   /** Reads a slot of any kind into `data`, which may be shorter than a cluster. @returns errno */
-  load(slot: number, data: Uint8Array, from = 0): number {
+  load(slot: number, data: Uint8Array, from = 0): Errno {
     if (this.isZeroSlot(slot)) {
       data.fill(0);
       return 0;
     }
     const memory = this.memory(slot);
-    if (memory === undefined) {
-      return readFully(Atomics.load(this.words, layout.fileDescriptorWord), data, this.#fileOffset(slot) + from);
+    if (memory !== undefined) {
+      data.set(memory.subarray(from, from + data.length));
+      return 0;
     }
-    data.set(memory.subarray(from, from + data.length));
+    const fd = Atomics.load(this.words, layout.fileDescriptorWord);
+    if (this.#entryTag === 0) return readFully(fd, data, this.#fileOffset(slot) + from);
+    const entry = this.#entryBuffer();
+    const errno = readFully(fd, entry, this.#fileOffset(slot));
+    if (errno !== 0) return errno;
+    if (entries.openEntry(entry, this.#entryTag) !== this.cluster(slot)) return badMessage;
+    const start = entries.entryHeadBytes + from;
+    data.set(entry.subarray(start, start + data.length));
     return 0;
+  }
+
+  /**
+   * A view that is given up: a guest is about to overwrite what is stored nowhere, and a restart must not take the job up. Said in
+   * the file before the guest writes; where that fails the file is made useless, which says the same.
+   */
+  giveUp(): void {
+    const fd = Atomics.load(this.words, layout.fileDescriptorWord);
+    if (this.#entryTag === 0 || fd === -1) return;
+    if (writeFully(fd, entries.encodeGivenUp(this.#entryTag), entries.givenUpAt) !== 0) truncateFile(fd, 0);
+  }
+
+  #entryBuffer(): Uint8Array {
+    return (this.#entry ??= new Uint8Array(entries.entryHeadBytes + this.#clusterSize));
   }
 
   /** A filled slot becomes full: drainers and readers may find it. */
@@ -201,6 +247,7 @@ export class Spill {
   }
 
   #fileOffset(slot: number): number {
+    if (this.#entryTag !== 0) return entries.entryOffset(slot - this.#memorySlots, this.#clusterSize);
     return (slot - this.#memorySlots) * this.#clusterSize;
   }
 

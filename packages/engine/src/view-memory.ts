@@ -6,6 +6,8 @@ import type { Arenas, Region, RegionReference } from "./arena.ts";
 import { putBitmap } from "./descriptors.ts";
 import { NumberWriter } from "./numbers.ts";
 import type { Recorder } from "./recorder.ts";
+import type { KeptSpill } from "./kept-spill.ts";
+import { entriesIn, entryOffset } from "./spill-entry.ts";
 import * as spillLayout from "./spill-layout.ts";
 import { View } from "./view.ts";
 import * as layout from "./view-layout.ts";
@@ -24,6 +26,8 @@ export interface ViewOptions {
   readonly breakGuestWrite: boolean;
   /** Somebody will read the view; then nobody drains it. */
   readonly readers?: boolean;
+  /** Of a resumable job: its spill is this file alone. */
+  readonly kept?: KeptSpill | undefined;
   /** Bytes of spill in memory, rounded to clusters. */
   readonly spillMemory: number;
   /** Bytes of spill in a file at most. */
@@ -31,7 +35,7 @@ export interface ViewOptions {
 }
 
 /** Preserved clusters of zeroes that need no data. */
-const zeroSlots = 4096;
+const zeroSlotsMax = 4096;
 
 export class ViewMemory {
   readonly region: Region;
@@ -39,6 +43,8 @@ export class ViewMemory {
   readonly clusterSize: number;
   readonly clusters: number;
   readonly fileSlotsMax: number;
+  /** The file that its spill is, where it outlives the process. */
+  readonly kept: KeptSpill | undefined;
   readonly readers: boolean;
   readonly #arenas: Arenas;
   /** What the view is limited to; undefined: all clusters. */
@@ -57,13 +63,16 @@ export class ViewMemory {
     this.clusterSize = viewClusterSize(options.length, options.clusterSize, options.alignment);
     this.clusters = Math.ceil(options.length / this.clusterSize);
     assert(this.clusters <= layout.clustersMax, "the number of clusters was checked");
-    const memorySlots = Math.max(1, Math.floor(options.spillMemory / this.clusterSize));
+    const { kept } = options;
+    this.kept = kept;
+    const memorySlots = kept === undefined ? Math.max(1, Math.floor(options.spillMemory / this.clusterSize)) : 0;
+    const zeroSlots = kept === undefined ? zeroSlotsMax : 0;
     this.fileSlotsMax = Math.min(Math.floor(options.spillFile / this.clusterSize), this.clusters);
     const slots = memorySlots + this.fileSlotsMax + zeroSlots;
     const indexSize = options.readers === true ? spillLayout.indexSizeFor(slots) : 0;
     const spillCount = spillLayout.spillWords(memorySlots, this.fileSlotsMax, zeroSlots, indexSize);
     this.#spillRegion = arenas.allocate(spillCount * 4);
-    this.#spillMemory = arenas.allocate(memorySlots * this.clusterSize, "raw");
+    this.#spillMemory = arenas.allocate(Math.max(1, memorySlots * this.clusterSize), "raw");
     this.spillWords = new Int32Array(this.#spillRegion.buffer, this.#spillRegion.byteOffset, spillCount);
     this.spillWords[spillLayout.memorySlotsWord] = memorySlots;
     this.spillWords[spillLayout.fileSlotsMaxWord] = this.fileSlotsMax;
@@ -71,7 +80,14 @@ export class ViewMemory {
     this.spillWords[spillLayout.indexSizeWord] = indexSize;
     this.spillWords[spillLayout.freeMemoryWord] = memorySlots;
     this.spillWords[spillLayout.freeZeroWord] = zeroSlots;
-    this.spillWords[spillLayout.fileDescriptorWord] = -1;
+    this.spillWords[spillLayout.fileDescriptorWord] = kept?.fd ?? -1;
+    if (kept !== undefined) {
+      assert(kept.tag !== 0, "a kept spill has a tag");
+      const ready = Math.min(this.fileSlotsMax, entriesIn(kept.allocated, this.clusterSize));
+      this.spillWords[spillLayout.entryTagWord] = kept.tag;
+      this.spillWords[spillLayout.fileSlotsWord] = ready;
+      this.spillWords[spillLayout.freeFileWord] = ready;
+    }
     const row = new NumberWriter();
     row.put(0, this.clusterSize, this.clusters, options.length, options.clusterSize);
     row.put(Math.ceil(options.guestDelayMaxMs), options.breakGuestWrite ? 1 : 0);
@@ -87,6 +103,15 @@ export class ViewMemory {
     new Float64Array(this.region.buffer, this.region.byteOffset + layout.headerWords * 4, row.values.length).set(
       row.values,
     );
+  }
+
+  /** Slots that a spill file of so many bytes has. */
+  slotsIn(bytes: number): number {
+    return this.kept === undefined ? Math.floor(bytes / this.clusterSize) : entriesIn(bytes, this.clusterSize);
+  }
+  /** Bytes of a spill file with so many slots. */
+  bytesFor(slots: number): number {
+    return this.kept === undefined ? slots * this.clusterSize : entryOffset(slots, this.clusterSize);
   }
 
   /** The main thread's own sight of it. */
@@ -113,7 +138,7 @@ const clusterSizeMin = 4096;
  * Bytes of a view's own cluster. A guest that overwrites 4 KiB pays for what is read before, so the smaller the better: 4 KiB
  * up to a disk of 64 GiB, then as large as keeps the view small, at most the job's cluster and what one claim may read.
  */
-function viewClusterSize(length: number, jobClusterSize: number, alignment: number): number {
+export function viewClusterSize(length: number, jobClusterSize: number, alignment: number): number {
   const most = Math.min(jobClusterSize, layout.claimBytesMax);
   let size = Math.min(Math.max(clusterSizeMin, alignment), most);
   while (size < most && Math.ceil(length / size) > clustersWanted) size *= 2;

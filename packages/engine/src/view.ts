@@ -108,6 +108,7 @@ export class View {
    * the view looks at this word again before what it read counts, so it cannot count what came after.
    */
   break(reason: number, errno = 0): void {
+    if (!this.over()) this.spill.giveUp();
     if (errno !== 0) Atomics.compareExchange(this.words, layout.brokenErrnoWord, 0, errno);
     Atomics.compareExchange(this.words, layout.brokenWord, 0, reason);
     this.wakeAll();
@@ -130,14 +131,15 @@ export class View {
   /** Those of `mask` in a word that are needed. */
   neededOf(word: number, mask: number): number {
     const open = mask & ~(Atomics.load(this.preserved, word) | Atomics.load(this.retired, word));
-    return open === 0 || this.set === undefined ? open : open & this.#setOf(word);
+    return open === 0 || this.set === undefined ? open : open & this.setOf(word);
   }
 
   /**
    * Those clusters of a word that are in the set; it is asked once for each of its units. The set does not change while the
    * view stands, and who asks for a word asks again for the same one: the last answer is kept.
    */
-  #setOf(word: number): number {
+  setOf(word: number): number {
+    if (this.set === undefined) return word * 32 + 32 <= this.clusters ? -1 : (1 << (this.clusters & 31)) - 1;
     if (word === this.#setWord) return this.#setMask;
     let mask = 0;
     const end = Math.min(32, this.clusters - word * 32);

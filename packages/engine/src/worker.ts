@@ -16,6 +16,8 @@ export {
   statusTask,
 } from "./helper-tasks.ts";
 
+export { makeSpillTask, openSpillTask, removeSpillTask } from "./kept-spill.ts";
+
 /** A long task that throws (a driver module, an assertion) has unwound; its thread goes on, so the error is its answer. */
 function answering<Task, Value>(run: (task: Task) => Promise<Value>): (task: Task) => Promise<TaskAnswer<Value>> {
   return async (task) => {

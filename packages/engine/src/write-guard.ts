@@ -32,8 +32,16 @@ export interface GuardContext {
   readonly syncDisk: () => Errno;
 }
 
+/** Where a resumable job writes down which clusters are on its target, so that it is known after a restart. */
+export interface CopiedRecord {
+  /** Bits of a word of clusters, counted as in the view: they are in the file when this returns 0. @returns errno */
+  add(word: number, mask: number): Errno;
+}
+
 /** What a guard's module exports. */
 export interface GuardModule {
+  /** @param row what the main thread gave a job for it */
+  makeCopiedRecord(row: readonly number[], context: Pick<GuardContext, "arenas" | "holder">): CopiedRecord;
   /** @param row what the main thread put into the table for it */
   makeGuard(row: readonly number[], context: GuardContext): WriteGuard;
 }

@@ -63,6 +63,9 @@ export class ByteReader {
     this.at = at;
   }
 
+  get atEnd(): boolean {
+    return this.at === this.#bytes.length;
+  }
   u8(): number {
     return this.#view.getUint8(this.#take(1));
   }

@@ -9,6 +9,7 @@
  */
 import { ByteReader, ByteWriter } from "./byte-cursor.ts";
 import { JournalError } from "./journal-error.ts";
+import { getJob, type JobEntry, putJob } from "./job-entry.ts";
 import { directoryMagic, directorySlotBytes, frameBytes } from "./layout.ts";
 import { type Frame, seal } from "./record.ts";
 
@@ -41,6 +42,8 @@ export interface BitmapEntry {
   readonly inconsistent: string | null;
   readonly layers: readonly LayerEntry[];
   readonly pending: PendingAbdicate | null;
+  /** The resumable job that has it frozen. */
+  readonly job: JobEntry | null;
 }
 
 /** What the image is known by. Times are nanoseconds; 0 where there are none (a device). */
@@ -121,6 +124,9 @@ export function encodeDirectory(directory: Directory, tag: number, sequence: num
     to.u8(kinds.indexOf(kind));
     to.u32(regions);
   }
+  const jobs = directory.bitmaps.flatMap(({ job }, bitmap) => (job === null ? [] : [{ bitmap, job }]));
+  to.u16(jobs.length);
+  for (const { bitmap, job } of jobs) putJob(to, bitmap, job);
   seal(record, { magic: directoryMagic, tag, sequence, length: to.at });
   return record;
 }
@@ -176,6 +182,8 @@ export function decodeDirectory(record: Uint8Array, frame: Frame): Directory {
     kind: oneOf(kinds, from.u8()),
     regions: from.u32(),
   }));
+  // A directory that was written before there were resumable jobs ends here.
+  const jobs = Array.from({ length: from.atEnd ? 0 : from.u16() }, () => getJob(from));
   return {
     generation,
     inUse,
@@ -187,13 +195,16 @@ export function decodeDirectory(record: Uint8Array, frame: Frame): Directory {
     regionBytes,
     bound,
     nextLayer,
-    bitmaps,
+    bitmaps: bitmaps.map((bitmap, index) => ({
+      ...bitmap,
+      job: jobs.find((one) => one.bitmap === index)?.job ?? null,
+    })),
     decisions,
     recoveries,
   };
 }
 
-function getBitmap(from: ByteReader): BitmapEntry {
+function getBitmap(from: ByteReader): Omit<BitmapEntry, "job"> {
   const flags = from.u8();
   const granularity = 2 ** from.u8();
   const layerCount = from.u16();

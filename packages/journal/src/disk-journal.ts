@@ -5,14 +5,15 @@
 import type { SharedBitmap } from "@heirloom/bitmap";
 import { EAGAIN, EIO, type Errno, errnoName, type NodeHandle } from "@heirloom/block";
 import { type Engine, type Layer, Recorder } from "@heirloom/engine";
-import type { Directory, LayerRole, RecoveryEntry, StopKind } from "./directory.ts";
+import type { BitmapEntry, Directory, LayerRole, RecoveryEntry, StopKind } from "./directory.ts";
 import type { DiskRow, LayerRow } from "./guard.ts";
 import { Journal, type KeptBitmap, type KeptLayer } from "./journal.ts";
 import { JournalError } from "./journal-error.ts";
 import { firstLock, layerMemoryWords } from "./block-bits.ts";
+import { KeptJobs, type RecoveredJob } from "./kept-jobs.ts";
 import { failedWord, marksLayout, settledWord, syncsWord } from "./marks-layout.ts";
 import { judge, type Judgement, type Sidecar } from "./recover.ts";
-import type { RecoveredBits } from "./recover-bits.ts";
+import type { RecoveredBits, RecoveryRules } from "./recover-bits.ts";
 import { RegionMarks, regionsFor } from "./region-marks.ts";
 import type { Storage } from "./storage.ts";
 import type * as tasks from "./tasks.ts";
@@ -32,9 +33,14 @@ export const boundDefault: number = 4 * 2 ** 30;
 export interface JournalOptions {
   /** Where the sidecar lies; beside the image by default. */
   readonly path?: string;
+  /** A directory for the sidecars of many images, each named by the path of its image. */
+  readonly directory?: string;
   /** A tmpfs is memory, so it is refused unless this is set. */
   readonly allowTmpfs?: boolean;
-  /** After a power loss at most so many bytes more than were written since count as dirty; 4 GiB by default. */
+  /**
+   * After a power loss at most so many bytes more than were written since count as dirty; 4 GiB by default. A sidecar that is there
+   * takes another one over after a clean stop.
+   */
   readonly bound?: number;
   /** How often quiet regions are looked for, milliseconds; 2000 by default. */
   readonly settleMs?: number;
@@ -62,6 +68,8 @@ export interface RecoveredBitmap {
   readonly recorder: Recorder | undefined;
   /** What happened to it, for its history. */
   readonly story: string;
+  /** It comes back frozen, with its heir, by a job that can go on. */
+  readonly frozen: { readonly successor: Recorder; readonly job: RecoveredJob } | undefined;
 }
 
 interface LayerMemory {
@@ -71,7 +79,7 @@ interface LayerMemory {
 
 export class DiskJournal {
   readonly path: string;
-  readonly #place: JournalPlace;
+  #place: JournalPlace;
   readonly #fd: number;
   readonly #journal: Journal;
   readonly #words: Int32Array;
@@ -81,6 +89,8 @@ export class DiskJournal {
   /** Bytes of the disk: its table says nothing any more when the journal is closed. */
   #length: number;
   readonly #memory = new Map<Recorder, LayerMemory>();
+  /** Resumable jobs. */
+  readonly jobs: KeptJobs;
   /** Layers that no memory stands for any more, and whose room is free once no record names them. */
   readonly #leaving = new Set<KeptLayer>();
   readonly #lettingGo = new Set<Promise<void>>();
@@ -99,6 +109,16 @@ export class DiskJournal {
     this.#journal = new Journal(sidecar, {
       createLayer: (created) => this.#help<Errno>("createLayerTask", { fd, tag: sidecar.tag, layer: created }),
       writeDirectory: (record, sequence) => this.#help<Errno>("writeDirectoryTask", { fd, record, sequence }),
+    });
+    this.jobs = new KeptJobs({
+      engine,
+      fd,
+      journal: this.#journal,
+      help: (name, task) => this.#help(name, task),
+      leave: (left) => {
+        this.#leaving.add(left);
+        this.#collect();
+      },
     });
     const { regionBytes, bound } = sidecar.directory;
     this.#length = layer.table.length;
@@ -127,8 +147,14 @@ export class DiskJournal {
   /** Whether the image has a sidecar. @throws JournalError */
   static async look(place: JournalPlace, length: number = place.layer.table.length): Promise<tasks.Look> {
     const { engine, filename, options } = place;
-    const task: tasks.LookTask = { filename, path: options.path, length };
+    const { path, directory } = options;
+    const task: tasks.LookTask = { filename, path, directory, length };
     return unwrap(await engine.helpWith<tasks.Answer<tasks.Look>>(tasksModule, "lookTask", task));
+  }
+
+  /** The sidecar that an image has where sidecars lie by default: for those who keep none. @throws JournalError */
+  static async find(engine: Engine, filename: string): Promise<string | undefined> {
+    return unwrap(await engine.helpWith<tasks.Answer<string | undefined>>(tasksModule, "findTask", { filename }));
   }
 
   /** A new sidecar, without bitmaps. @throws JournalError */
@@ -160,7 +186,9 @@ export class DiskJournal {
     place: JournalPlace,
     look: tasks.Look,
   ): Promise<{ readonly journal: DiskJournal; readonly bitmaps: readonly RecoveredBitmap[] }> {
-    const opened = await DiskJournal.#open(place, look.path, undefined);
+    const { bound } = place.options;
+    if (bound !== undefined) regionBytesFor(bound); // refused before anything is open
+    const opened = withBound(await DiskJournal.#open(place, look.path, undefined), bound);
     const journal = new DiskJournal(place, look.path, opened);
     try {
       const bitmaps = await journal.#recover(opened.sidecar, look);
@@ -220,6 +248,16 @@ export class DiskJournal {
     await this.update((journal) =>
       journal.setHead({ nextLength: null, image: { ...journal.directory.image, length } }),
     );
+  }
+
+  /**
+   * Its bitmaps are those of another layer of the same stack from now on, that covers the same bytes: called where the next table is
+   * prepared, and once more with the old place if that is given up.
+   */
+  moveTo(place: Pick<JournalPlace, "layer" | "onFailure">): void {
+    this.#place.layer.guard = undefined;
+    this.#place = { ...this.#place, ...place };
+    if (!this.#closed) this.#place.layer.guard = this.#row;
   }
 
   /** Within an update: what a bitmap is from now on. */
@@ -386,18 +424,27 @@ export class DiskJournal {
     if (sidecar.marks === undefined) await this.syncImage(); // what the last run had not settled is settled now
     const entry: RecoveryEntry = { at: this.#place.now(), kind: judgement.kind, regions };
     await this.update((journal) => {
-      for (const { name, recorder, inconsistent } of recovered) {
+      for (const { name, recorder, inconsistent, frozen } of recovered) {
         const bitmap = journal.bitmaps.get(name);
         if (bitmap === undefined) continue;
         bitmap.pending = null;
         bitmap.inconsistent = inconsistent ?? null;
         bitmap.layers = recorder === undefined ? [] : this.layersOf([[recorder, "bits"]]);
+        bitmap.job = null;
+        if (recorder === undefined || frozen === undefined) continue;
+        bitmap.layers = this.layersOf([
+          [recorder, "bits"],
+          [frozen.successor, "successor"],
+        ]);
+        bitmap.job = { ...frozen.job.entry, waitingSince: frozen.job.entry.waitingSince || entry.at };
       }
       const { directory } = sidecar;
       const generation = directory.generation + 1;
       journal.setHead({ inUse: true, bootId, openedAt: entry.at, generation, image, nextLength: null });
       if (judgement.kind !== "clean") journal.noteRecovery(entry);
     });
+    const kept = recovered.flatMap(({ frozen }) => (frozen === undefined ? [] : [frozen.job.entry.spill]));
+    await this.#help("removeOrphansTask", { path: this.path, kept });
     return recovered;
   }
 
@@ -410,33 +457,29 @@ export class DiskJournal {
     const entry = sidecar.directory.bitmaps.find((one) => one.name === name);
     const reason = bitmap.inconsistent ?? distrust;
     const lost = (inconsistent: string): { back: RecoveredBitmap; unsettled: number } => {
-      for (const layer of bitmap.layers) this.#leaving.add(layer);
-      const back = { name, granularity, recording, inconsistent, recorder: undefined, story: inconsistent };
+      for (const layer of allLayers(bitmap)) this.#leaving.add(layer);
+      const back = {
+        name,
+        granularity,
+        recording,
+        inconsistent,
+        recorder: undefined,
+        story: inconsistent,
+        frozen: undefined,
+      };
       return { back, unsettled: 0 };
     };
     if (reason !== undefined || entry === undefined) return lost(reason ?? "it has no entry");
+    const resumed = bitmap.job === null ? "" : await this.#resume(sidecar, entry, bitmap, kind);
+    if (typeof resumed !== "string") return resumed;
     const { decided, note } = await this.#decision(bitmap);
     const { length } = this.#place.layer.table;
     // It goes on with a layer that it has: the heir's where an abdicate is true.
     const own = bitmap.layers.find((layer) => layer.length === length && (!decided || layer.role === "successor"));
     const layer = own ?? (await this.#journal.newLayer(length, granularity));
-    const recorder = this.#recorder(layer);
-    const reference = this.#memory.get(recorder)?.reference;
-    if (reference === undefined) throw new Error("journal: a recorder has memory");
-    const rules = { decided, lost: kind === "power-loss" };
-    const task: tasks.RecoverTask = {
-      fd: this.#fd,
-      sidecar,
-      entry,
-      rules,
-      layer: reference,
-      marks: recorder.bitmap.handle,
-    };
-    const result = await this.#help<RecoveredBits>("recoverTask", task);
-    if (result.errno !== 0)
-      throw new JournalError("ERR_JOURNAL_IO", `recover bitmap '${name}': ${errnoName(result.errno)}`);
-    for (const other of bitmap.layers) if (other !== layer) this.#leaving.add(other);
-    const story = [storyOf(kind, result, this.#place.now()), storyOfLayers(bitmap, decided), note];
+    const { recorder, result } = await this.#load(sidecar, entry, layer, { decided, lost: kind === "power-loss" });
+    for (const other of allLayers(bitmap)) if (other !== layer) this.#leaving.add(other);
+    const story = [storyOf(kind, result, this.#place.now()), storyOfLayers(bitmap, decided), resumed, note];
     return {
       back: {
         name,
@@ -445,9 +488,76 @@ export class DiskJournal {
         inconsistent: undefined,
         recorder,
         story: story.filter(Boolean).join("; "),
+        frozen: undefined,
       },
       unsettled: result.regions,
     };
+  }
+
+  /** Joins layers of an entry into one, in the file and in memory. @throws JournalError */
+  async #load(
+    sidecar: Sidecar,
+    entry: BitmapEntry,
+    layer: KeptLayer,
+    rules: RecoveryRules,
+  ): Promise<{ readonly recorder: Recorder; readonly result: RecoveredBits }> {
+    const recorder = this.#recorder(layer);
+    const task: tasks.RecoverTask = {
+      fd: this.#fd,
+      sidecar,
+      entry,
+      rules,
+      layer: this.#referenceOf(recorder),
+      marks: recorder.bitmap.handle,
+    };
+    const result = await this.#help<RecoveredBits>("recoverTask", task);
+    if (result.errno === 0) return { recorder, result };
+    throw new JournalError("ERR_JOURNAL_IO", `recover bitmap '${entry.name}': ${errnoName(result.errno)}`);
+  }
+
+  #referenceOf(recorder: Recorder): tasks.LayerReference {
+    const reference = this.#memory.get(recorder)?.reference;
+    if (reference === undefined) throw new Error("journal: a recorder has memory");
+    return reference;
+  }
+
+  /** A bitmap that a resumable job has frozen, as it was. @returns why not, where the job cannot go on */
+  async #resume(
+    sidecar: Sidecar,
+    entry: BitmapEntry,
+    bitmap: KeptBitmap,
+    kind: StopKind,
+  ): Promise<{ readonly back: RecoveredBitmap; readonly unsettled: number } | string> {
+    const { name, granularity, recording } = bitmap;
+    const bits = bitmap.layers.find(({ role }) => role === "bits");
+    const heir = bitmap.layers.find(({ role }) => role === "successor");
+    const { length } = this.#place.layer.table;
+    if (bits === undefined || heir === undefined || bitmap.layers.length !== 2 || bits.length !== length)
+      return "its backup could not go on: its record is not whole";
+    const heirEntry = { ...entry, layers: entry.layers.filter(({ role }) => role === "successor") };
+    const { recorder: successor, result } = await this.#load(sidecar, heirEntry, heir, {
+      decided: false,
+      lost: kind === "power-loss",
+    });
+    const recorder = this.#recorder(bits);
+    const frozen = { recorder, reference: this.#referenceOf(recorder) };
+    const job = await this.jobs.recover(sidecar, bitmap, kind, frozen, successor);
+    if (typeof job === "string") {
+      // Both layers are read again, and joined: their memory begins anew.
+      for (const one of [recorder, successor]) this.#forgetMemory(one);
+      return `its backup could not go on: ${job}`;
+    }
+    const story = `${storyOf(kind, result, this.#place.now())}; its backup '${job.entry.id}' waits for its target`;
+    const back = {
+      name,
+      granularity,
+      recording,
+      inconsistent: undefined,
+      recorder,
+      story,
+      frozen: { successor, job },
+    };
+    return { back, unsettled: result.regions };
   }
 
   /** Whether the group of a pending abdicate succeeded. One that cannot be asked has not: the bitmap is reclaimed. */
@@ -469,10 +579,11 @@ export class DiskJournal {
     const region = arenas.allocate(words * 4);
     const row: LayerRow = [kept.id, kept.offset, kept.length, kept.granularity, region.arena, region.byteOffset];
     const dropped = (): void => {
-      this.#memory.delete(recorder);
+      const forgotten = !this.#memory.delete(recorder);
       const gone = this.#place.engine.noneAside(this.#place.layer).then(() => {
         new Int32Array(region.buffer, region.byteOffset, words).fill(0);
         arenas.free(region);
+        if (forgotten) return; // its layer is another recorder's by now
         this.#leaving.add(kept);
         this.#collect();
       });
@@ -485,9 +596,15 @@ export class DiskJournal {
     return recorder;
   }
 
+  /** A recorder whose layer stays where it is. */
+  #forgetMemory(recorder: Recorder): void {
+    this.#memory.delete(recorder);
+    recorder.drop();
+  }
+
   /** Gives back the room of layers that no record names. */
   #collect(): void {
-    const named = new Set([...this.#journal.bitmaps.values()].flatMap((bitmap) => bitmap.layers));
+    const named = new Set([...this.#journal.bitmaps.values()].flatMap(allLayers));
     for (const layer of this.#leaving) {
       if (named.has(layer)) continue;
       this.#leaving.delete(layer);
@@ -499,7 +616,8 @@ export class DiskJournal {
   async #released(holder: number): Promise<void> {
     if (this.#closed) return;
     this.#marks.releaseOfDead(holder);
-    const layers = [...this.#memory.values()].map(({ reference }) => reference).filter((one) => holdsLock(one, holder));
+    const references = [...[...this.#memory.values()].map(({ reference }) => reference), ...this.jobs.references];
+    const layers = references.filter((one) => holdsLock(one, holder));
     if (layers.length === 0) return;
     const task: tasks.ReleaseTask = { fd: this.#fd, tag: this.#journal.tag, layers, holder };
     const errno = await this.#help<Errno>("releaseTask", task).catch(() => EIO);
@@ -509,6 +627,11 @@ export class DiskJournal {
   #help<Result>(name: keyof typeof tasks, task: unknown): Promise<Result> {
     return this.#place.engine.helpWith<Result>(tasksModule, name, task);
   }
+}
+
+/** Those of the job that has it frozen included. */
+function allLayers({ layers, job }: KeptBitmap): KeptLayer[] {
+  return job === null ? layers : [...layers, job.set, job.copied, job.flushed];
 }
 
 /** Whether a thread holds the lock of a block. */
@@ -529,6 +652,14 @@ function storyOf(kind: StopKind, { damaged, regions }: RecoveredBits, at: number
 function storyOfLayers({ layers }: KeptBitmap, decided: boolean): string {
   if (!layers.some((layer) => layer.role === "successor")) return "";
   return decided ? "its group had succeeded: it abdicated" : "a backup was under way: it was reclaimed";
+}
+
+/** Regions can only change their size while none is marked. */
+function withBound({ fd, sidecar }: tasks.Opened, bound: number | undefined): tasks.Opened {
+  const { directory, marks } = sidecar;
+  if (bound === undefined || bound === directory.bound || directory.inUse || marks?.length !== 0)
+    return { fd, sidecar };
+  return { fd, sidecar: { ...sidecar, directory: { ...directory, bound, regionBytes: regionBytesFor(bound) } } };
 }
 
 function regionBytesFor(bound: number): number {

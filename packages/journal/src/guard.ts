@@ -5,8 +5,9 @@
  * The order of the looks is free as long as settling waits for those who are inside: see region-marks.ts.
  */
 import { EAGAIN, type Errno } from "@heirloom/block";
-import type { GuardContext, WriteGuard } from "@heirloom/engine";
+import type { CopiedRecord, GuardContext, WriteGuard } from "@heirloom/engine";
 import { BlockBits, layerMemoryWords } from "./block-bits.ts";
+import { blockWords } from "./layout.ts";
 import { marksLayout } from "./marks-layout.ts";
 import { RegionMarks } from "./region-marks.ts";
 import { FileStorage } from "./storage.ts";
@@ -37,11 +38,41 @@ export function makeGuard(row: readonly number[], context: GuardContext): WriteG
   const layers: BlockBits[] = [];
   for (let index = 0; index < count; index++) {
     const at = diskNumbers + 1 + index * layerNumbers;
-    const [layer, offset, length, granularity, layerArena, layerOffset] = row.slice(at, at + layerNumbers);
-    const words = new Int32Array(arenas.buffer(layerArena), layerOffset, layerMemoryWords(length, granularity));
-    layers.push(new BlockBits({ storage, tag, layer, offset, length, granularity, words, holder }));
+    layers.push(layerOf(row.slice(at, at + layerNumbers), storage, tag, context));
   }
   return new JournalGuard(marks, layers);
+}
+
+function layerOf(
+  row: readonly number[],
+  storage: FileStorage,
+  tag: number,
+  { arenas, holder }: Pick<GuardContext, "arenas" | "holder">,
+): BlockBits {
+  const [layer, offset, length, granularity, arena, byteOffset] = row;
+  const words = new Int32Array(arenas.buffer(arena), byteOffset, layerMemoryWords(length, granularity));
+  return new BlockBits({ storage, tag, layer, offset, length, granularity, words, holder });
+}
+
+/** Of a resumable job: descriptor, tag, then its layer of what is copied, whose granules are the view's clusters. */
+export type CopiedRow = readonly [number, number, ...LayerRow];
+
+export function makeCopiedRecord(
+  [fd, tag, ...layer]: readonly number[],
+  context: Pick<GuardContext, "arenas" | "holder">,
+): CopiedRecord {
+  const bits = layerOf(layer, new FileStorage(fd), tag, context);
+  const added = new Int32Array(blockWords);
+  return {
+    add(word, mask) {
+      const block = Math.floor(word / blockWords);
+      const at = word - block * blockWords;
+      added[at] = mask;
+      const errno = bits.add(block, added, true);
+      added[at] = 0;
+      return errno;
+    },
+  };
 }
 
 class JournalGuard implements WriteGuard {

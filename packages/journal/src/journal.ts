@@ -9,6 +9,8 @@
  * | add | - | the bitmap, its layer |
  * | clear, merge (a source), resize | old layers and the new one | the new one |
  * | freeze | the bitmap and an empty successor | - |
+ * | freeze of a resumable job | the same | the job, its set, what it has copied |
+ * | end of a resumable job without success | no job | as below |
  * | abdicate | - | between the two transitions of a success: the successor alone, as the bitmap |
  * | reclaim | - | the bitmap alone |
  * | disable | does not record; what is not settled counts | nothing counts any more |
@@ -18,6 +20,7 @@
 import type { Errno } from "@heirloom/block";
 import type { BitmapEntry, Directory, LayerEntry, LayerRole, PendingAbdicate, RecoveryEntry } from "./directory.ts";
 import { encodeDirectory } from "./directory.ts";
+import type { JobEntry, JobLayers } from "./job-entry.ts";
 import { JournalError } from "./journal-error.ts";
 import { layerBytes } from "./layout.ts";
 import type { Sidecar } from "./recover.ts";
@@ -42,7 +45,11 @@ export interface KeptBitmap {
   inconsistent: string | null;
   layers: KeptLayer[];
   pending: PendingAbdicate | null;
+  job: KeptJob | null;
 }
+
+/** A resumable job in the record of the bitmap that it has frozen. */
+export type KeptJob = Omit<JobEntry, keyof JobLayers<unknown>> & JobLayers<KeptLayer>;
 
 /** Of the decisions and recoveries so many are kept; the oldest go. */
 const decisionsMax = 64;
@@ -80,7 +87,11 @@ export class Journal {
     return {
       ...this.#head,
       nextLayer: this.#nextLayer,
-      bitmaps: [...this.bitmaps.values()].map((bitmap) => ({ ...bitmap, layers: bitmap.layers.map(entryOf) })),
+      bitmaps: [...this.bitmaps.values()].map((bitmap) => ({
+        ...bitmap,
+        layers: bitmap.layers.map(entryOf),
+        job: bitmap.job === null ? null : mapLayers(bitmap.job, entryOf),
+      })),
       decisions: this.#decisions,
       recoveries: this.#recoveries,
     };
@@ -193,16 +204,33 @@ export class Journal {
 
   #adopt(entry: BitmapEntry): KeptBitmap {
     const { granularity } = entry;
-    const layers = entry.layers.map((layer) => {
+    const adopt = (layer: LayerEntry, grain: number): KeptLayer => {
       try {
-        this.#space.take(layer.offset, layerBytes(layer.length, granularity));
+        this.#space.take(layer.offset, layerBytes(layer.length, grain));
       } catch (cause) {
         throw new JournalError("ERR_JOURNAL_DAMAGED", `journal: ${(cause as Error).message}`, { cause });
       }
-      return { ...layer, granularity };
-    });
-    return { ...entry, layers };
+      return { ...layer, granularity: grain };
+    };
+    const layers = entry.layers.map((layer) => adopt(layer, granularity));
+    const { job } = entry;
+    if (job === null) return { ...entry, layers, job };
+    return {
+      ...entry,
+      layers,
+      job: {
+        ...job,
+        set: adopt(job.set, granularity),
+        copied: adopt(job.copied, job.clusterSize),
+        flushed: adopt(job.flushed, job.clusterSize),
+      },
+    };
   }
+}
+
+/** A job with other layers. */
+function mapLayers(job: KeptJob, map: (layer: KeptLayer) => LayerEntry): JobEntry {
+  return { ...job, set: map(job.set), copied: map(job.copied), flushed: map(job.flushed) };
 }
 
 function entryOf({ id, role, length, offset }: KeptLayer): LayerEntry {

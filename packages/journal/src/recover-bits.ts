@@ -48,7 +48,7 @@ export function recoverBits(
 }
 
 /** Sets what a block says; all of it where it is damaged. */
-function join(bits: SharedBitmap, layer: LayerEntry, block: number, words: Int32Array | undefined): void {
+export function join(bits: SharedBitmap, layer: LayerEntry, block: number, words: Int32Array | undefined): void {
   const { granularity } = bits;
   const start = block * blockGranules * granularity;
   const end = Math.min(bits.length, layer.length);

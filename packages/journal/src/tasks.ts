@@ -3,8 +3,8 @@
  * nothing. Errors are values: a class does not survive the way back.
  */
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
-import { dirname } from "node:path";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { dirname, join as joinPath, resolve } from "node:path";
 import { threadId } from "node:worker_threads";
 import { type BitmapHandle, SharedBitmap } from "@heirloom/bitmap";
 import {
@@ -27,14 +27,16 @@ import {
   openFile,
 } from "@heirloom/block";
 import { waitOutside } from "@heirloom/engine";
-import { BlockBits } from "./block-bits.ts";
+import { BlockBits, layerMemoryWords } from "./block-bits.ts";
 import type { BitmapEntry, Directory, ImageIdentity } from "./directory.ts";
 import { foldInto } from "./fold.ts";
-import { bootId, identify, sidecarPath } from "./identity.ts";
+import { bootId, identify, isSpillOf, sidecarPath } from "./identity.ts";
+import type { JobEntry } from "./job-entry.ts";
 import { JournalError, type JournalErrorCode } from "./journal-error.ts";
-import { layerBytes, layersAt } from "./layout.ts";
-import { readSidecar, type Sidecar } from "./recover.ts";
-import { recoverBits, type RecoveredBits, type RecoveryRules } from "./recover-bits.ts";
+import { blockWords, layerBytes, layersAt } from "./layout.ts";
+import { readLayer, readSidecar, type Sidecar } from "./recover.ts";
+import { join, recoverBits, type RecoveredBits, type RecoveryRules } from "./recover-bits.ts";
+import { type JobState, recoverJob } from "./recover-job.ts";
 import { RegionMarks } from "./region-marks.ts";
 import * as steps from "./steps.ts";
 import { FileStorage } from "./storage.ts";
@@ -58,21 +60,42 @@ export interface LookTask {
   /** The image or device. */
   readonly filename: string;
   readonly path: string | undefined;
+  readonly directory: string | undefined;
   readonly length: number;
 }
 export interface Look {
   readonly path: string;
   readonly exists: boolean;
+  /** One that lies beside the image, where the place is another. */
+  readonly forgotten: string | undefined;
   readonly image: ImageIdentity;
   readonly bootId: string;
 }
 
 /** Who the image is, and whether it has a sidecar. A device without a lasting name and without a place has none. */
-export function lookTask({ filename, path, length }: LookTask): Answer<Look> {
+export function lookTask({ filename, path, directory, length }: LookTask): Answer<Look> {
   return answer(() => {
-    const place = path ?? sidecarPath(filename);
-    return { path: place, exists: existsSync(place), image: identify(filename, length), bootId: bootId() };
+    const place = path === undefined ? sidecarPath(filename, directory) : resolve(path);
+    const image = identify(filename, length);
+    const usual = usualSidecar(filename);
+    const forgotten = usual === place ? undefined : usual;
+    return { path: place, exists: existsSync(place), forgotten, image, bootId: bootId() };
   });
+}
+
+/** The sidecar that lies where sidecars lie by default, if there is one: for those who do not use it. */
+export function findTask({ filename }: { readonly filename: string }): Answer<string | undefined> {
+  return answer(() => usualSidecar(filename));
+}
+
+function usualSidecar(filename: string): string | undefined {
+  try {
+    const path = sidecarPath(filename);
+    return existsSync(path) ? path : undefined;
+  } catch (error) {
+    if (error instanceof JournalError) return undefined; // a device without a lasting name has none
+    throw error;
+  }
 }
 
 export interface OpenTask {
@@ -213,6 +236,84 @@ export function recoverTask({ fd, sidecar, entry, rules, layer, marks }: Recover
   const bits = bitsOf(fd, sidecar.tag, layer);
   const errno = bits.loadFrom(storage) || foldInto(bits, SharedBitmap.from(marks), joined);
   return { ...recovered, errno };
+}
+
+export interface StoreSetTask {
+  readonly fd: number;
+  readonly tag: number;
+  readonly layer: steps.NewLayer;
+  readonly set: BitmapHandle;
+}
+/** What a bitmap says goes into a layer that nobody has yet. */
+export function storeSetTask({ fd, tag, layer, set }: StoreSetTask): Errno {
+  const { length, granularity } = layer;
+  const words = new Int32Array(layerMemoryWords(length, granularity));
+  const bits = new BlockBits({ ...layer, layer: layer.id, storage: new FileStorage(fd), tag, words, holder: 1 });
+  return foldInto(bits, SharedBitmap.create(length, granularity), SharedBitmap.from(set));
+}
+
+export interface AddWordsTask {
+  readonly fd: number;
+  readonly tag: number;
+  readonly layer: LayerReference;
+  readonly words: Int32Array;
+}
+/** Adds bits, given as words, to a layer. */
+export function addWordsTask({ fd, tag, layer, words }: AddWordsTask): Errno {
+  const bits = bitsOf(fd, tag, layer);
+  for (let block = 0; block < bits.blocks; block++) {
+    const errno = bits.add(block, words.subarray(block * blockWords, (block + 1) * blockWords), true);
+    if (errno !== 0) return errno;
+  }
+  return 0;
+}
+
+export interface RecoverJobTask {
+  readonly fd: number;
+  readonly sidecar: Sidecar;
+  readonly job: JobEntry;
+  readonly lost: boolean;
+  /** Of the frozen bitmap: its layer, and its memory. */
+  readonly bits: LayerReference;
+  readonly marks: BitmapHandle;
+  readonly successor: BitmapHandle;
+  readonly flushed: LayerReference;
+  readonly entries: Int32Array;
+}
+
+/** The frozen bitmap gets what it said at the freeze; its layer may have more. The successor is there already. */
+export function recoverJobTask(task: RecoverJobTask): JobState {
+  const { fd, sidecar, job } = task;
+  const storage = new FileStorage(fd);
+  const marks = SharedBitmap.from(task.marks);
+  let damaged = 0;
+  const errno =
+    readLayer(storage, sidecar.tag, job.set, marks.granularity, (block, words) => {
+      if (words === undefined) damaged++;
+      else join(marks, job.set, block, words);
+    }) ||
+    bitsOf(fd, sidecar.tag, task.bits).loadFrom(storage) ||
+    bitsOf(fd, sidecar.tag, task.flushed).loadFrom(storage);
+  if (damaged > 0) return { errno, refused: "what it is to copy is damaged", copied: new Int32Array(0) };
+  if (errno !== 0) return { errno, refused: undefined, copied: new Int32Array(0) };
+  return recoverJob(storage, sidecar, job, task.lost, marks, SharedBitmap.from(task.successor), task.entries);
+}
+
+/** Spill files beside a sidecar that no job of its has: a crash came between a job's end and theirs. */
+export function removeOrphansTask({
+  path,
+  kept,
+}: {
+  readonly path: string;
+  readonly kept: readonly string[];
+}): Answer<void> {
+  return answer(() => {
+    const directory = dirname(path);
+    for (const name of readdirSync(directory)) {
+      const file = joinPath(directory, name);
+      if (isSpillOf(path, name) && !kept.includes(file)) rmSync(file, { force: true });
+    }
+  });
 }
 
 export interface FoldTask {

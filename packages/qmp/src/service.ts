@@ -10,7 +10,7 @@
  * const server = await listenOnUnixSocket("/run/backup.qmp", (socket) => monitor.accept(socket));
  */
 import type { Duplex } from "node:stream";
-import type { Runtime, RuntimeEvent } from "@heirloom/runtime";
+import type { JournalOptions, Runtime, RuntimeEvent } from "@heirloom/runtime";
 import type { CommandContext } from "./commands/context.ts";
 import { monitorHandlers } from "./commands/monitor-handlers.ts";
 import type { Adopted } from "./commands/make-context.ts";
@@ -24,6 +24,8 @@ import type { Writable } from "./wire/json-value.ts";
 export interface QmpServiceOptions {
   /** What commands are carried out on; a function is called when the first of them needs it. */
   readonly runtime: Runtime | (() => Promise<Runtime>);
+  /** Keeps persistent bitmaps of raw images; without it they are refused, as in QEMU. */
+  readonly journal?: JournalOptions;
   /** Called by `quit`, once the command was accepted; its answer goes out all the same if monitors are closed last. */
   readonly quit: () => void;
   readonly log?: MonitorLog;
@@ -104,15 +106,20 @@ export class QmpService {
       typeof given === "function" ? given() : given,
     ]);
     this.#stopListening = runtime.onEvent((event) => this.#hear(event));
-    return makeContext(runtime, (name, data) => this.#tell(name, Date.now(), data), this.#options.adopted);
+    return makeContext(runtime, (name, data) => this.#tell(name, Date.now(), data), this.#options);
   }
 
   /** Of what the runtime tells, what QMP has. */
   #hear({ name, at, data }: RuntimeEvent): void {
-    if (Object.hasOwn(events, name)) this.#tell(name, at, data as Writable);
+    if (name === "JOURNAL_FAILED") this.#tell(name, at, journalFailed(data));
+    else if (Object.hasOwn(events, name)) this.#tell(name, at, data as Writable);
   }
 
   #tell(name: string, at: number, data: Writable): void {
     for (const monitor of this.#monitors) monitor.event({ name, at, data });
   }
+}
+
+function journalFailed({ disk, bitmaps, error }: RuntimeEvent["data"]): Writable {
+  return { "node-name": disk, bitmaps, reason: error } as Writable;
 }

@@ -29,6 +29,7 @@ import { checkBitmapAdd, checkMerge, defaultGranularity, findBitmap } from "./va
 import { factsOf, type World } from "./world.ts";
 import type { FreezeObservation } from "./options.ts";
 import type { PreparedBackup } from "./prepared-backup.ts";
+import type { Resumable } from "./resumable.ts";
 import type { View } from "./view.ts";
 
 /** An action with its disks looked up and its targets open. */
@@ -125,6 +126,11 @@ export class Coordinator {
 
   inspectTransactions(): readonly Inspection<unknown>[] {
     return this.#transactions.map((kept) => (kept instanceof MachineActor ? kept.inspect() : kept));
+  }
+
+  /** An event for whoever follows the runtime. */
+  tell(name: string, data: Readonly<Record<string, unknown>>): void {
+    this.#events.emit({ at: this.now(), name, data });
   }
 
   /** A number for a new command; events of one command carry it. */
@@ -269,9 +275,15 @@ export class Coordinator {
   /** What the actions are about to do to persistent bitmaps; what is wrong with them is found when they are planned. */
   #intents(actions: readonly Action[]): Intent[] {
     const intents: Intent[] = [];
-    const intend = (disk: string, name: string, change: Intent["change"], granularity?: number): void => {
+    const intend = (
+      disk: string,
+      name: string,
+      change: Intent["change"],
+      granularity?: number,
+      resumable?: Resumable,
+    ): void => {
       const state = this.world.disks.get(disk);
-      if (state !== undefined) intents.push({ disk: state, name, change, granularity });
+      if (state !== undefined) intents.push({ disk: state, name, change, granularity, resumable });
     };
     for (const action of actions) {
       switch (action.kind) {
@@ -291,7 +303,7 @@ export class Coordinator {
           break;
         case "backup": {
           const { source, bitmap } = action.backup.request;
-          if (bitmap !== undefined) intend(source, bitmap, "freeze");
+          if (bitmap !== undefined) intend(source, bitmap, "freeze", undefined, action.backup.resumable);
           break;
         }
         default:

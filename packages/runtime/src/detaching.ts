@@ -7,12 +7,14 @@ import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import { refusal, RefusalError } from "./errors.ts";
 import { handlesText } from "./resize.ts";
+import { giveBack, refuseGivingBack } from "./taking-over.ts";
 
 /** Between two looks whether a guest's thread has closed its handle or ended. */
 const handleLookMs = 50;
 
 /** Why it cannot be detached without force. */
 export function refuseDetach(coordinator: Coordinator, disk: DiskState): void {
+  refuseGivingBack(disk);
   const names = disk.actor.context.users.map((user) => `${user.kind} '${user.id}'`);
   for (const above of disk.above) names.push(`disk '${above.name}'`);
   const handles = coordinator.engine.openHandles(disk.layer);
@@ -39,6 +41,7 @@ export async function detachDisk(coordinator: Coordinator, disk: DiskState): Pro
         ?.fail()
         .catch(() => {});
   });
+  await giveBack(coordinator, disk);
   await leaveTable(coordinator, disk);
   engine.revokeUnopened(disk.layer);
   interruptNbd(disk.node); // a request that a server never answers would keep its thread

@@ -22,9 +22,11 @@ export interface DiskState {
   /** The attached disks that are windows of it. */
   readonly above: Set<DiskState>;
   /** Beside which a sidecar can lie; undefined where bitmaps cannot be kept. */
-  readonly image: DiskImage | undefined;
+  image: DiskImage | undefined;
   /** Its user wants no journal. */
   readonly keepsNone: boolean;
+  /** The window that has taken its journal over (taking-over.ts). */
+  keptBy: DiskState | undefined;
   /** Once it has, or had, persistent bitmaps. */
   journal: DiskJournal | undefined;
 }

@@ -118,6 +118,13 @@ export class Draft {
     this.#layer(disk);
   }
 
+  /** A bitmap is another disk's from now on, under the same name: its bits, and what it says, as they are. */
+  move(bitmap: BitmapState, from: DiskState, to: DiskState, moved: BitmapState): void {
+    this.#removed.add(bitmap);
+    this.#layer(from);
+    this.add(to, moved);
+  }
+
   addView(disk: DiskState, view: EngineView): void {
     this.#layer(disk).viewsAdded.push(view);
   }
@@ -178,7 +185,10 @@ export class Draft {
       bitmap.memory = memory;
       for (const plan of plans) bitmap.actor.commit(plan);
     }
-    for (const bitmap of this.#removed) this.#diskOf(bitmap.disk).bitmaps.delete(bitmap.name);
+    for (const bitmap of this.#removed) {
+      const { bitmaps } = this.#diskOf(bitmap.disk);
+      if (bitmaps.get(bitmap.name) === bitmap) bitmaps.delete(bitmap.name); // one that was moved here may have its name
+    }
     for (const fold of this.#folds) {
       fold.into.hold();
       if (fold.from !== "uncopied") fold.from.hold();

@@ -40,6 +40,8 @@ export type RefusalCode =
   | "ERR_JOB_PAUSED"
   | "ERR_JOB_NOT_PAUSED"
   | "ERR_JOB_DECIDED"
+  | "ERR_JOB_NOT_RESUMABLE"
+  | "ERR_JOB_TARGET"
   | "ERR_EXPORT_ID"
   | "ERR_EXPORT_EXISTS"
   | "ERR_EXPORT_IN_USE"

@@ -13,15 +13,19 @@ import { JobEnding } from "./job-ending.ts";
 import { brokenText, why } from "./job-reasons.ts";
 import { JobCounts } from "./figures.ts";
 import { inspectJob, type JobInspection } from "./job-inspection.ts";
-import { countSet, disksOf, type JobState, jobLength, jobOffset } from "./job-state.ts";
+import { countSet, disksOf, type JobState, type JobTarget, jobLength, jobOffset } from "./job-state.ts";
+import { lastingIdentity } from "./lasting-identity.ts";
 import { type GroupEvent, groupMachine } from "./machines/group-machine.ts";
 import type { JobContext, JobEffect, JobEvent } from "./machines/job-types.ts";
 import { MachineActor, type Plan } from "./machines/machine-actor.ts";
 import type { JobResult } from "./options.ts";
 import { planJob } from "./plan-job.ts";
 import type { PreparedBackup } from "./prepared-backup.ts";
+import { refuseTarget, targetRefusal } from "./refuse-target.ts";
 
 const errnoNoSpace = 28;
+/** A timer of Node's that is longer fires at once. */
+const timerMost = 2 ** 31 - 1;
 /** Between two looks for views that broke while a thread of their job hangs. */
 const brokenLookMs = 200;
 /** Dismissed jobs that can still be asked about. */
@@ -84,11 +88,83 @@ export class JobControl {
     };
     if (folds === undefined) start();
     else void folds.then(start);
-    this.#brokenWatch ??= setInterval(() => this.#lookForBroken(), brokenLookMs).unref();
+    this.#watchBroken();
     // A forced detach that came while the gate was still held found no job to cancel.
     for (const job of jobs) {
       if ([...disksOf(job)].some((disk) => disk.actor.state !== "open")) this.cancelIfPossible(job.id);
     }
+  }
+
+  /** Jobs that come back with their disk: paused, their views armed, until they are resumed with their target. */
+  beginAgain(jobs: readonly JobState[]): void {
+    const { world, now } = this.#coordinator;
+    for (const job of jobs) {
+      const { resumable } = job;
+      invariant(resumable !== undefined, "only a resumable job comes back");
+      job.setClusters = countSet(job);
+      world.jobs.set(job.id, job);
+      job.disk.actor.send({ type: "use", user: { kind: "job", id: job.id } });
+      for (const effect of job.actor.initialEffects) this.#carryOut(job, effect);
+      this.send(job, { type: "pause", user: true });
+      this.send(job, { type: "start" });
+      const since = now() - resumable.waitingSince;
+      this.#giveUpAfter(job, Math.max(0, resumable.settings.resumeTimeoutMs - since));
+    }
+    if (jobs.length > 0) this.#watchBroken();
+  }
+
+  /** A job that nobody resumes is reclaimed: it holds its bitmap and its spill. */
+  #giveUpAfter(job: JobState, milliseconds: number): void {
+    const due = this.#coordinator.now() + milliseconds;
+    const look = (): void => {
+      const left = due - this.#coordinator.now();
+      if (left <= 0) this.#sendIfPossible(job, { type: "fail", error: "nobody resumed it in time" });
+      else job.resumeTimer = setTimeout(look, Math.min(left, timerMost)).unref();
+    };
+    job.resumeTimer = setTimeout(look, Math.min(milliseconds, timerMost)).unref();
+  }
+
+  /**
+   * The target of a job that waits for it. @throws RefusalError: it is another one, and then the job is given up; or it cannot be
+   * written now
+   */
+  adoptTarget(id: string, target: JobTarget): void {
+    const { world, engine } = this.#coordinator;
+    const job = this.#find(id, "job resume");
+    if (!job.awaitsTarget || job.resumable === undefined || job.decided !== undefined)
+      throw targetRefusal(job, `Job '${id}' has its target already`);
+    const { name, node } = target;
+    if (lastingIdentity(node, target.length) !== job.resumable.target) {
+      const desc = `Job '${id}' goes on with its target '${job.resumable.targetName}' alone, not with '${name}': it was given up`;
+      this.#sendIfPossible(job, { type: "fail", error: desc });
+      throw targetRefusal(job, desc);
+    }
+    const refused = refuseTarget(world, job, target);
+    if (refused !== undefined) throw targetRefusal(job, `Job '${id}' cannot go on with '${name}': ${refused}`);
+    if (!engine.pool.canStart(job.movers.threads))
+      throw targetRefusal(job, `Job '${id}' cannot go on: there are not enough threads left for it`);
+    job.target = target;
+    job.awaitsTarget = false;
+    job.resumable.waitingSince = 0;
+    clearTimeout(job.resumeTimer);
+    target.disk?.actor.send({ type: "use", user: { kind: "job", id } });
+    const { bitmap } = job;
+    if (bitmap !== undefined)
+      void this.#coordinator.keeping.alone(new Set([job.disk]), () => this.#coordinator.keeping.settled([bitmap]));
+  }
+
+  /** A disk that is attached and is what the job waits for. */
+  #awaitedDisk({ resumable }: JobState): JobTarget | undefined {
+    for (const disk of this.#coordinator.world.disks.values()) {
+      const { length } = disk.layer.table;
+      if (lastingIdentity(disk.node, length) === resumable?.target)
+        return { name: disk.name, label: disk.name, node: disk.node, length, disk };
+    }
+    return undefined;
+  }
+
+  #watchBroken(): void {
+    this.#brokenWatch ??= setInterval(() => this.#lookForBroken(), brokenLookMs).unref();
   }
 
   /**
@@ -112,10 +188,25 @@ export class JobControl {
 
   /** A user's verb. @throws RefusalError */
   verb(id: string, operation: string, event: JobEvent): void {
-    const job = this.#coordinator.world.jobs.get(id);
-    if (job === undefined)
-      throw new RefusalError(operation, refusal("ERR_JOB_NOT_FOUND", "Job not found", { job: id }));
+    const job = this.#find(id, operation);
+    const plan = job.actor.plan(event);
+    if (!plan.ok) throw new RefusalError(operation, plan.refusal);
+    if (event.type === "resume" && job.awaitsTarget) {
+      const target = this.#awaitedDisk(job);
+      if (target === undefined)
+        throw targetRefusal(
+          job,
+          `Job '${id}' waits for its target '${job.resumable?.targetName ?? ""}', which is not there`,
+        );
+      this.adoptTarget(id, target);
+    }
     this.#send(job, event, operation);
+  }
+
+  #find(id: string, operation: string): JobState {
+    const job = this.#coordinator.world.jobs.get(id);
+    if (job !== undefined) return job;
+    throw new RefusalError(operation, refusal("ERR_JOB_NOT_FOUND", "Job not found", { job: id }));
   }
 
   /** An event for a job that accepts it; what it brings about is carried out before this returns. */
@@ -161,6 +252,7 @@ export class JobControl {
         return;
       case "resume-copying":
         job.view.resume();
+        if (job.resumable !== undefined && !job.view.isMoving) this.#startCopying(job, false, job.actor.context.speed);
         return;
       case "set-speed":
         job.view.setSpeed(effect.speed);
@@ -204,6 +296,7 @@ export class JobControl {
 
   #startCopying(job: JobState, paused: boolean, speed: number): void {
     if (paused) job.view.pause();
+    if (job.awaitsTarget) return; // its threads start when it has one
     const { bitmap, request, target } = job;
     if (request.copies && job.setClusters === 0) {
       void this.#finishEmpty(job);

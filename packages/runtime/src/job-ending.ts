@@ -71,6 +71,7 @@ export class JobEnding {
     }
     const disks = new Set(jobs.map((job) => job.disk));
     await this.#coordinator.keeping.alone(disks, async () => {
+      if (outcome !== "success") await this.#coordinator.keeping.notResumed(jobs);
       const heirs = jobs.filter((job) => isHeir(job, outcome));
       if (heirs.length > 0) await this.#endInTwo(jobs, heirs, outcome);
       else await this.#endAtOnce(jobs, outcome, kept);
@@ -189,7 +190,7 @@ export class JobEnding {
   /** Bitmap-mode always keeps what reached the target, if a flush covers it: tried once, for a bounded time. */
   async #coverByFlush(job: JobState): Promise<void> {
     if (job.request.bitmap?.mode !== "always" || job.actor.state === "created") return;
-    if (job.view.copiedClusters === 0) return;
+    if (job.view.copiedClusters === 0 || job.awaitsTarget) return;
     const snapshot = job.view.copiedSnapshot();
     const { promise, resolve } = withResolvers<number>();
     const timer = setTimeout(() => resolve(-1), lastFlushMs);
@@ -204,15 +205,24 @@ export class JobEnding {
     foldUncopied(job.bitmap.memory.bits.bitmap, view, job.safe ?? new Int32Array(view.copied.length));
   }
 
+  /** A resumable job's spill and layers: its threads have let go, and no record names them any more. */
+  async #letGoOfRecords({ resumable, disk }: JobState): Promise<void> {
+    if (resumable === undefined) return;
+    await this.#coordinator.engine.removeSpill({ path: resumable.spill.path, fd: undefined }).catch(() => {});
+    if (resumable.records !== undefined) disk.journal?.jobs.drop(resumable.records);
+  }
+
   #settle(job: JobState, outcome: JobDecision): void {
     const { world, engine } = this.#coordinator;
     const { identity } = job.target.node;
     job.ended = { offset: jobOffset(job), length: jobLength(job) };
     world.lettingGo.set(identity, job.id);
     // What is on its way to a server is of no use any more, and may never be answered.
-    if (outcome !== "success" && job.target.disk === undefined) interruptNbd(job.target.node);
+    if (outcome !== "success" && job.target.disk === undefined && !job.awaitsTarget) interruptNbd(job.target.node);
+    clearTimeout(job.resumeTimer);
     const letGo = Promise.all([job.view.release(), job.flushing]).then(async () => {
-      if (job.target.disk === undefined) await engine.closeNode(job.target.node).catch(() => {});
+      await this.#letGoOfRecords(job);
+      if (job.target.disk === undefined && !job.awaitsTarget) await engine.closeNode(job.target.node).catch(() => {});
       world.lettingGo.delete(identity);
       this.#letGoOf.delete(identity);
     });

@@ -6,6 +6,7 @@ import type { DiskState } from "./disk-state.ts";
 import type { JobContext, JobDecision, JobEffect, JobEvent, JobInput } from "./machines/job-types.ts";
 import type { MachineActor } from "./machines/machine-actor.ts";
 import type { CopiedBackup, JobResult } from "./options.ts";
+import type { Resumable } from "./resumable.ts";
 import type { NormalizedBackup } from "./validation/backup-request.ts";
 
 export type JobActor = MachineActor<JobInput, JobContext, JobEvent, JobEffect>;
@@ -28,7 +29,12 @@ export interface JobState {
   readonly request: NormalizedBackup;
   readonly disk: DiskState;
   readonly bitmap: BitmapState | undefined;
-  readonly target: JobTarget;
+  /** A resumable job that was cut off has none until it is resumed: then `awaitsTarget` is set, and this stands for it. */
+  target: JobTarget;
+  awaitsTarget: boolean;
+  readonly resumable: Resumable | undefined;
+  /** A resumable job that waits too long is reclaimed. */
+  resumeTimer: NodeJS.Timeout | undefined;
   readonly view: EngineView;
   readonly movers: Omit<MoverOptions, "speed" | "scan" | "target">;
   /** Work that must be done when everything is copied and before the success is decided. */

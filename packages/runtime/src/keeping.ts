@@ -13,6 +13,8 @@ import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import { HeirloomError, refusal, RefusalError } from "./errors.ts";
 import type { BitmapEvent } from "./machines/bitmap-types.ts";
+import type { JobState } from "./job-state.ts";
+import { keptJobOf, type Resumable } from "./resumable.ts";
 import { defaultGranularity } from "./validation/bitmap-request.ts";
 
 /** What a command is about to do to a bitmap. */
@@ -23,6 +25,8 @@ export interface Intent {
   readonly change: "add" | "fresh" | "freeze" | "remove" | "enable" | "disable" | "fold";
   /** Of one that is added, and asked to be persistent. */
   readonly granularity?: number | undefined;
+  /** Of a freeze, by a job that goes on after a restart. */
+  readonly resumable?: Resumable | undefined;
   /** Bytes, where the layer is for another length. */
   readonly length?: number;
 }
@@ -96,6 +100,7 @@ export class Keeping {
       value = await command(staged);
     } catch (error) {
       staged.dropRest();
+      dropRecords(kept);
       await this.#follow(kept, false).catch(() => {}); // the journal has failed then, and has said so
       throw error;
     }
@@ -122,6 +127,9 @@ export class Keeping {
         const recorder = await disk.journal.newRecorder(length, granularity);
         staged.put(disk.name, name, recorder);
         made.push({ intent, recorder });
+        const { resumable } = intent;
+        if (resumable !== undefined)
+          resumable.records = await disk.journal.jobs.create(length, granularity, resumable.clusterSize);
       }
       for (const disk of new Set(kept.map((intent) => intent.disk))) {
         const own = kept.filter((intent) => intent.disk === disk);
@@ -134,6 +142,7 @@ export class Keeping {
       }
     } catch (error) {
       staged.dropRest();
+      dropRecords(kept);
       throw asHeirloomError(
         error,
         operation,
@@ -154,6 +163,12 @@ export class Keeping {
       // would say so from here on.
       const counts = own.some(({ change }) => change !== "freeze" && change !== "fold" && change !== "remove");
       if (done && counts) await journal.syncImage();
+      // A job is in the record once what it copies is: until then a crash reclaims, and nobody was told of it.
+      for (const { resumable, name } of own) {
+        const frozen = disk.bitmaps.get(name)?.memory.bits;
+        if (done && resumable?.records !== undefined && frozen !== undefined)
+          await journal.jobs.storeSet(resumable.records, frozen);
+      }
       await journal.update(() => {
         for (const { name } of own) this.say(disk, name);
       });
@@ -183,7 +198,30 @@ export class Keeping {
       inconsistent: context.broken,
       layers,
       pending: null,
+      job: successor === undefined ? null : keptJobOf(this.#jobOf(bitmap)),
     });
+  }
+
+  /** The job that has a bitmap frozen. */
+  #jobOf({ actor }: BitmapState): JobState | undefined {
+    const { user } = actor.context;
+    return user?.kind === "job" ? this.#coordinator.world.jobs.get(user.id) : undefined;
+  }
+
+  /**
+   * Before the view of a resumable job is given up: from here on a restart reclaims its bitmap. Guests may overwrite what is stored
+   * nowhere only after this.
+   */
+  async notResumed(jobs: readonly JobState[]): Promise<void> {
+    for (const { disk, bitmap, resumable } of jobs) {
+      if (resumable === undefined || bitmap === undefined) continue;
+      await disk.journal
+        ?.update((journal) => {
+          const entry = journal.bitmaps.get(bitmap.name);
+          if (entry !== undefined) entry.job = null;
+        })
+        .catch(() => {}); // the journal has failed, and its bitmaps say nothing any more
+    }
   }
 
   /** After a job's folds: the record of what it was reclaimed to. A failure is the journal's own. */
@@ -262,8 +300,12 @@ export class Keeping {
       filename: image.filename,
       options: image.journal,
       now: this.#coordinator.now,
-      onFailure: (error) => this.#coordinator.journalFailed(disk, error),
+      onFailure: this.onFailure(disk),
     };
+  }
+
+  onFailure(disk: DiskState): (error: JournalError) => void {
+    return (error) => this.#coordinator.journalFailed(disk, error);
   }
 
   #byDisk(bitmaps: readonly BitmapState[]): [DiskState, BitmapState[]][] {
@@ -311,6 +353,15 @@ function isKept({ disk, name, change, granularity }: Intent): boolean {
   );
 }
 
+/** The command was given up: no job has them. */
+function dropRecords(intents: readonly Intent[]): void {
+  for (const { disk, resumable } of intents) {
+    if (resumable?.records === undefined) continue;
+    disk.journal?.jobs.drop(resumable.records);
+    resumable.records = undefined;
+  }
+}
+
 /** A journal that has failed says nothing any more: what is only removed needs no record. */
 function isOver({ journal }: DiskState, intents: readonly Intent[]): boolean {
   return journal?.failed !== undefined && intents.every(({ change }) => change === "remove");
@@ -342,6 +393,7 @@ function inherit({ journal }: DiskState, { name, memory }: BitmapState): void {
   if (journal === undefined || entry === undefined || memory.successor === undefined) return;
   entry.layers = journal.layersOf([[memory.successor, "bits"]]);
   entry.pending = null;
+  entry.job = null;
 }
 
 function asHeirloomError(error: unknown, operation: string, added?: Intent): unknown {

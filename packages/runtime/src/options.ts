@@ -47,8 +47,12 @@ export interface SpillOptions {
 export interface AttachOptions {
   /** By default `disk0`, `disk1`, ... */
   readonly name?: string;
-  /** Where its persistent bitmaps are kept, and how many bytes too much they may say after a power loss; false: it keeps none. */
-  readonly journal?: JournalOptions | false;
+  /**
+   * Where its persistent bitmaps are kept, and how many bytes too much they may say after a power loss. `false`: it keeps none, and an
+   * image that has some is refused, as they would become wrong. `"take-over"`, for a window of a whole disk: that disk's persistent
+   * bitmaps are the window's, and new ones can be made there; they are that disk's again when the window is detached.
+   */
+  readonly journal?: JournalOptions | false | "take-over";
   /** The name was made up by a program, and may be one that no person can give: `#block17`. */
   readonly generated?: boolean;
 }
@@ -94,6 +98,13 @@ export interface BackupOptions {
   /** What gives way when the spill is full: the point in time (default), or the guest's write, as in QEMU. */
   readonly onSpillFull?: "break-snapshot" | "break-guest-write";
   readonly spill?: SpillOptions;
+  /**
+   * It goes on after a restart, with the same point in time: paused, until its target is there again (`runtime.resume`). Needs a
+   * persistent bitmap, and costs guests a write to the spill file for each cluster that they overwrite first. Off by default.
+   */
+  readonly resumable?: boolean;
+  /** A resumable job that has waited so long for its target is reclaimed, milliseconds; a day by default. */
+  readonly resumeTimeout?: number;
   /**
    * Runs when everything is copied and flushed, before the success is decided: the place to write down what the backup is.
    * If it throws, the job fails and the bitmap is reclaimed.

@@ -1,18 +1,19 @@
 /** A backup on its way into a command: checked, its bitmap's freeze planned, its view laid out. Nothing is frozen yet. */
 import type { Coordinator } from "./coordinator.ts";
 import type { Draft } from "./draft.ts";
-import { unwrap } from "./errors.ts";
+import { invariant, unwrap } from "./errors.ts";
 import { disksOf, type JobState } from "./job-state.ts";
 import { jobMachine } from "./machines/job-machine.ts";
 import { MachineActor } from "./machines/machine-actor.ts";
 import type { JobResult } from "./options.ts";
 import type { PreparedBackup } from "./prepared-backup.ts";
 import { refuseView } from "./refuse-view.ts";
+import { notResumable } from "./resumable.ts";
 import { checkBackup, type NormalizedBackup } from "./validation/backup-request.ts";
 import { withResolvers } from "./waiting.ts";
 import { factsOf } from "./world.ts";
 
-const runBytesDefault = 1024 * 1024;
+export const runBytesDefault: number = 1024 * 1024;
 
 /** Checks a backup and plans its freeze. @throws RefusalError */
 export function planJob(
@@ -35,6 +36,14 @@ export function planJob(
     const user = { kind: "job", id: request.jobId } as const;
     draft.plan(bitmap, { type: "freeze", user, mode: request.bitmap.mode, command: draft.command });
   }
+  const { resumable } = backup;
+  if (resumable !== undefined) {
+    if (group !== null) throw notResumable("a group succeeds or fails as one");
+    if (!settled) throw notResumable("what its bitmap says is still being joined");
+    invariant(resumable.records !== undefined, "the records of a resumable job are made before its freeze");
+    resumable.frozenAt = now();
+    resumable.adopted = true;
+  }
   const set = request.set === "bitmap" && settled && bitmap !== undefined ? draft.memoryOf(bitmap).bits : undefined;
   const view = engine.view(
     disk.layer,
@@ -46,6 +55,7 @@ export function planJob(
       breakGuestWrite: backup.breakGuestWrite,
       spillMemory: backup.spillMemory,
       spillFile: backup.spillFile,
+      kept: resumable?.spill,
     },
     set,
     backup.spill,
@@ -67,6 +77,9 @@ export function planJob(
     disk,
     bitmap,
     target: backup.target,
+    awaitsTarget: false,
+    resumable,
+    resumeTimer: undefined,
     view,
     movers: {
       runBytesMax: request.maxChunk === 0 ? runBytesDefault : request.maxChunk,
@@ -74,6 +87,7 @@ export function planJob(
       onSourceError: policyOf(request.onSourceError),
       onTargetError: policyOf(request.onTargetError),
       ...backup.movers,
+      record: resumable?.records?.row,
     },
     onCopied: backup.onCopied,
     done: promise,
@@ -94,6 +108,6 @@ export function planJob(
   return job;
 }
 
-function policyOf(policy: NormalizedBackup["onSourceError"]): "report" | "ignore" | "stop" | "enospc" {
+export function policyOf(policy: NormalizedBackup["onSourceError"]): "report" | "ignore" | "stop" | "enospc" {
   return policy === "auto" ? "enospc" : policy;
 }

@@ -49,6 +49,7 @@ export function prepareBackup(
     spillMemory: memory,
     spillFile: file,
     spill: spillFile,
+    resumable: undefined,
     onCopied: options.onCopied,
   };
 }

@@ -2,6 +2,7 @@
 import type { MoverOptions, SpillFileOptions } from "@heirloom/engine";
 import type { JobTarget } from "./job-state.ts";
 import type { CopiedBackup } from "./options.ts";
+import type { Resumable } from "./resumable.ts";
 import type { BackupRequest } from "./validation/backup-request.ts";
 
 export interface PreparedBackup {
@@ -13,5 +14,7 @@ export interface PreparedBackup {
   readonly spillMemory: number;
   readonly spillFile: number;
   readonly spill: SpillFileOptions;
+  /** It goes on after a restart. */
+  readonly resumable: Resumable | undefined;
   readonly onCopied: ((copied: CopiedBackup) => Promise<void>) | undefined;
 }

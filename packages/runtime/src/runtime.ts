@@ -45,7 +45,9 @@ import type {
 import type { DiskImage } from "./keeping.ts";
 import { withDriverModules } from "./node-specs.ts";
 import { prepareBackup } from "./prepare-backup.ts";
-import { recoverBitmaps } from "./recovering.ts";
+import { recoverBitmaps, refuseKept } from "./recovering.ts";
+import { dropSpill, prepareResumable, type Resumable } from "./resumable.ts";
+import { takeOver } from "./taking-over.ts";
 import { windowOf } from "./window.ts";
 import { refuseNodeName } from "./validation/identifier.ts";
 import { within } from "./waiting.ts";
@@ -144,9 +146,13 @@ export class Runtime {
       image: imageOf(spec, window.under !== undefined || opened.handle.readOnly, options),
       journal: undefined,
       keepsNone: options.journal === false,
+      keptBy: undefined,
     };
     try {
-      await recoverBitmaps(this.#coordinator, state);
+      const filename = window.under === undefined && !opened.handle.readOnly ? filenameOf(spec) : undefined;
+      if (options.journal === false && filename !== undefined) await refuseKept(this.#coordinator, filename);
+      if (options.journal === "take-over") await takeOver(this.#coordinator, state);
+      else await recoverBitmaps(this.#coordinator, state);
     } catch (error) {
       await this.#engine.removeLayer(layer);
       await this.#engine.closeNode(opened.handle);
@@ -191,10 +197,11 @@ export class Runtime {
     this.#refuseClosed(operation);
     const prepared: Action[] = [];
     const opened: NodeHandle[] = [];
+    const made: Resumable[] = [];
     try {
       for (const action of actions) {
         if (action.type === "backup") action.signal?.throwIfAborted();
-        prepared.push(await this.#prepare(action, opened));
+        prepared.push(await this.#prepare(action, opened, made));
       }
       this.#refuseClosed(operation);
       const states = await this.#coordinator.transaction(prepared, options.completionMode ?? "individual");
@@ -204,9 +211,36 @@ export class Runtime {
         .forEach((action, index) => cancelOn(action.signal, jobs[index]));
       return jobs;
     } catch (error) {
-      for (const handle of opened) await this.#engine.closeNode(handle).catch(() => {});
+      // A job may have begun before it failed that its record was written: then these are its own.
+      const jobs = [...this.#coordinator.world.jobs.values()];
+      for (const handle of opened)
+        if (!jobs.some(({ target }) => target.node === handle)) await this.#engine.closeNode(handle).catch(() => {});
+      for (const one of made) if (!jobs.some(({ resumable }) => resumable === one)) await dropSpill(this.#engine, one);
       throw error;
     }
+  }
+
+  /**
+   * Resumes a job; with a target, one that was cut off and waits for it.
+   * @throws RefusalError: its target is not there, or is another one: then the job is given up, and its bitmap reclaimed
+   */
+  async resume(job: Job | string, options: { readonly target?: NodeSpec | Disk } = {}): Promise<void> {
+    await this.#follow(this.#resume(typeof job === "string" ? job : job.id, options.target));
+  }
+
+  async #resume(id: string, target: NodeSpec | Disk | undefined): Promise<void> {
+    this.#refuseClosed("job resume");
+    const { jobs } = this.#coordinator;
+    const opened: NodeHandle[] = [];
+    if (target !== undefined) {
+      try {
+        jobs.adoptTarget(id, await this.#openTarget(target, opened));
+      } catch (error) {
+        for (const handle of opened) await this.#engine.closeNode(handle).catch(() => {});
+        throw error;
+      }
+    }
+    jobs.verb(id, "job resume", { type: "resume", user: true });
   }
 
   /** Jobs that exist: running, or concluded and not dismissed. */
@@ -382,7 +416,7 @@ export class Runtime {
     });
   }
 
-  async #prepare(action: TransactionAction, opened: NodeHandle[]): Promise<Action> {
+  async #prepare(action: TransactionAction, opened: NodeHandle[], made: Resumable[]): Promise<Action> {
     switch (action.type) {
       case "abort":
         return { kind: "abort", because: action.because };
@@ -401,7 +435,11 @@ export class Runtime {
         const jobId = action.jobId ?? this.#freeJobId();
         const disk = this.disk(nameOf(action.disk)).state;
         const target = await this.#openTarget(action.target, opened);
-        return { kind: "backup", backup: prepareBackup(action, jobId, disk, target, this.#options) };
+        const backup = prepareBackup(action, jobId, disk, target, this.#options);
+        if (action.resumable !== true) return { kind: "backup", backup };
+        const resumable = await prepareResumable(this.#engine, action, disk, target, backup);
+        made.push(resumable);
+        return { kind: "backup", backup: { ...backup, resumable } };
       }
       default: {
         const kind = action.type.slice("bitmap-".length) as "remove" | "clear" | "enable" | "disable";
@@ -474,7 +512,7 @@ function nameOf(disk: Disk | string): string {
 
 /** The file or device at the bottom of a disk of its own. */
 function imageOf(spec: NodeSpec, none: boolean, { journal = {} }: AttachOptions): DiskImage | undefined {
-  if (journal === false) return undefined;
+  if (journal === false || journal === "take-over") return undefined;
   const filename = none ? undefined : filenameOf(spec);
   return filename === undefined ? undefined : { filename, journal };
 }

@@ -61,10 +61,13 @@ function nodeFacts(world: World, draft: Draft, disk: DiskState, command: number)
   };
 }
 
-function storeRefusal({ image, keepsNone, node, layer, under }: DiskState, granularity: number): string | undefined {
+function storeRefusal(disk: DiskState, granularity: number): string | undefined {
+  const { image, keepsNone, keptBy, node, layer, under } = disk;
   if (keepsNone) return storesNone;
   if (node.readOnly) return "the node is read-only";
-  if (under !== undefined) return `it is a window of '${under.name}': give that disk the bitmap`;
+  if (keptBy !== undefined) return `its persistent bitmaps are those of '${keptBy.name}', which stands on it`;
+  if (under !== undefined && under.keptBy !== disk)
+    return `it is a window of '${under.name}': give that disk the bitmap`;
   if (image === undefined) return storesNone;
   const { length } = layer.table;
   if (Math.ceil(length / granularity) <= keptGranulesMax) return undefined;
@@ -77,7 +80,7 @@ function storeRefusal({ image, keepsNone, node, layer, under }: DiskState, granu
  * Whether a job writes this storage, or is about to. Two cannot; but what a job writes can be backed up at the same time,
  * unless the runtime was told to refuse that, as QEMU does: the job is then one of its guests.
  */
-function isTarget(world: World, identity: string): boolean {
+export function isTarget(world: World, identity: string): boolean {
   for (const starting of world.starting.values()) if (starting === identity) return true;
   for (const job of world.jobs.values()) {
     if (job.target.node.identity === identity && !job.actor.done && job.actor.state !== "concluded") return true;

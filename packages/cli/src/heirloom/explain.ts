@@ -58,6 +58,13 @@ function hintsFor(error: KnownError): readonly string[] {
       return ["Choose another --socket or --listen, or stop whoever serves there ('ss -lp' names it)."];
     case "ERR_NBD_LISTEN":
       return listenHints(error.message);
+    case "ERR_JOURNAL_PLACE":
+    case "ERR_BITMAP_NOT_STORABLE":
+      return ["--journal DIRECTORY keeps bitmaps somewhere else; --journal-allow-tmpfs takes a tmpfs, too."];
+    case "ERR_JOURNAL_DAMAGED":
+      return ["'heirloom journal check IMAGE' says more. Without the file, the next backup is a full one."];
+    case "ERR_JOURNAL_LOCKED":
+      return ["End the program that has the image open first; 'lsof FILE' names it."];
     case "ERR_NBD_TLS_CREDENTIALS":
       return [
         "Expected a directory with ca-cert.pem, server-cert.pem and server-key.pem (--tls-creds), or a file of psktool's (--tls-psk).",

@@ -56,6 +56,10 @@ const proposals: [words: string[], proposed: string[]][] = [
     ["--socket", "--stop-timeout"],
   ],
   [["serve", "--format", ""], ["raw"]],
+  [
+    ["serve", "vm.raw", "--jou"],
+    ["--journal", "--journal-bound", "--journal-allow-tmpfs"],
+  ],
   [["pull", "--bi"], ["--bitmap"]],
   [
     ["completion", ""],

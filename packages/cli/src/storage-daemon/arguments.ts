@@ -19,6 +19,8 @@ export interface ParsedArguments {
   readonly version: boolean;
   readonly daemonize: boolean;
   readonly pidfile: string | undefined;
+  /** As it was given: where persistent bitmaps are kept. */
+  readonly journal: string | undefined;
   readonly logFormat: "text" | "json";
   readonly options: readonly Option[];
 }
@@ -28,10 +30,11 @@ export class UsageError extends Error {
   override readonly name: string = "UsageError";
 }
 
-const withValue: Readonly<Record<string, OptionName | "pidfile" | "trace" | "log-format">> = {
+const withValue: Readonly<Record<string, OptionName | "journal" | "pidfile" | "trace" | "log-format">> = {
   blockdev: "blockdev",
   chardev: "chardev",
   export: "export",
+  journal: "journal",
   "log-format": "log-format",
   metrics: "metrics",
   monitor: "monitor",
@@ -48,6 +51,7 @@ export function parseArguments(words: readonly string[]): ParsedArguments {
   const options: Option[] = [];
   const given = new Set<string>();
   let pidfile: string | undefined;
+  let journal: string | undefined;
   let logFormat: "text" | "json" = "text";
   const queue = [...words];
   for (let word = queue.shift(); word !== undefined; word = queue.shift()) {
@@ -55,6 +59,7 @@ export function parseArguments(words: readonly string[]): ParsedArguments {
     const { name, value, written } = readWord(word, queue);
     given.add(name);
     if (name === "pidfile") pidfile = value;
+    else if (name === "journal") journal = value;
     else if (name === "log-format") logFormat = readLogFormat(value, written);
     else if (name !== "trace" && !flags.includes(name)) options.push({ name: name as OptionName, value, written });
   }
@@ -63,6 +68,7 @@ export function parseArguments(words: readonly string[]): ParsedArguments {
     version: given.has("version"),
     daemonize: given.has("daemonize"),
     pidfile,
+    journal,
     logFormat,
     options,
   };

@@ -1,7 +1,7 @@
 /**
  * The daemon: what its options make, and how it ends. Nothing is started before it is used: no thread until a node is opened.
  */
-import type { Runtime } from "@heirloom/runtime";
+import type { JournalOptions, Runtime } from "@heirloom/runtime";
 import { type Handlers, QmpError, QmpService, readArguments, commands, nbdServerOptions } from "@heirloom/qmp";
 import { readOption } from "../keyval/keyval.ts";
 import type { MetricsServer } from "../metrics/metrics-server.ts";
@@ -25,8 +25,8 @@ export class Daemon {
   readonly #metrics: MetricsServer[] = [];
   readonly #log: Log;
 
-  /** @param quit called when a client says so */
-  constructor(log: Log, quit: () => void) {
+  /** @param quit called when a client says so @param journal of images; without it none keeps bitmaps */
+  constructor(log: Log, quit: () => void, journal?: JournalOptions) {
     this.#quit = quit;
     this.#log = log;
     this.#service = new QmpService({
@@ -34,6 +34,7 @@ export class Daemon {
       quit: () => this.#quit(),
       log: (message) => log.info(message),
       handlers: this.#handlers(),
+      ...(journal === undefined ? {} : { journal }),
     });
   }
 

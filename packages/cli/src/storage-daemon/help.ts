@@ -28,6 +28,13 @@ Heirloom storage daemon
            [,bitmaps.0=<bitmap>][,allocation-depth=on|off]
                          export a node over NBD (requires --nbd-server)
 
+  --journal [place=]beside|<directory>[,bound=<size>][,allow-tmpfs=on|off]
+                         keep persistent bitmaps of raw images: in a file
+                         beside each image (IMAGE.heirloom; of devices in
+                         /var/lib/heirloom), or in a directory. After a power
+                         loss at most <bound> bytes beyond what was written
+                         count as dirty (default 4G)
+
   --log-format text|json how lines on standard error are written
 
   --metrics <path>       serve Prometheus metrics over HTTP on a Unix

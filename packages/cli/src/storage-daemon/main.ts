@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** The program: the first pass over its options, then what they ask for. */
+import type { JournalOptions } from "@heirloom/runtime";
 import { parseArguments, type ParsedArguments, UsageError } from "./arguments.ts";
 
 const program = "heirloom-storage-daemon";
@@ -35,13 +36,23 @@ async function main(): Promise<void> {
     process.stdout.write(text);
     return;
   }
+  let journal: JournalOptions | undefined;
+  if (given.journal !== undefined) {
+    const { readJournal } = await import("./journal-options.ts");
+    try {
+      journal = readJournal(given.journal);
+    } catch (error) {
+      if (error instanceof UsageError) fail(error.message);
+      throw error;
+    }
+  }
   const { isBackground, startInBackground } = await import("./daemonize.ts");
   if (given.daemonize && !isBackground()) {
     process.exitCode = await startInBackground();
     return;
   }
   const { serve } = await import("./serve.ts");
-  await serve(program, given);
+  await serve(program, given, journal);
 }
 
 await main();

@@ -1,17 +1,23 @@
 /** From the second pass over the options to the end of the process. */
 import { unlinkSync, writeFileSync } from "node:fs";
 import { errnoSentence } from "@heirloom/qmp";
+import type { JournalOptions } from "@heirloom/runtime";
 import { textOf } from "../keyval/keyval.ts";
 import type { ParsedArguments } from "./arguments.ts";
 import { Daemon, shutdownDeadlineMs } from "./daemon.ts";
 import { tellReady } from "./daemonize.ts";
 import { openLog } from "./log.ts";
 
-export async function serve(program: string, given: ParsedArguments): Promise<void> {
+/** @param journal where persistent bitmaps are kept */
+export async function serve(
+  program: string,
+  given: ParsedArguments,
+  journal: JournalOptions | undefined,
+): Promise<void> {
   const log = await openLog(given.logFormat, program);
   let end: (reason: string) => void = () => {};
   const ended = new Promise<string>((resolve) => (end = resolve));
-  const daemon = new Daemon(log, () => end("quit"));
+  const daemon = new Daemon(log, () => end("quit"), journal);
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => end(signal));
   // Nothing else may be alive: a daemon without a monitor and without exports waits for its signal all the same.
   const alive = setInterval(() => {}, 2 ** 30);

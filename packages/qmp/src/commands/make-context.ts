@@ -1,4 +1,4 @@
-import type { Disk, DiskServer, Runtime } from "@heirloom/runtime";
+import type { Disk, DiskServer, JournalOptions, Runtime } from "@heirloom/runtime";
 import { NodeGraph } from "../graph/node-graph.ts";
 import { ThrottleGroups } from "../graph/throttle-groups.ts";
 import type { CommandContext, Emit, Exclusive } from "./context.ts";
@@ -16,10 +16,16 @@ export interface Adopted {
   readonly server: DiskServer;
 }
 
-export function makeContext(runtime: Runtime, emit: Emit, adopted: Adopted | undefined): CommandContext {
+export interface ContextOptions {
+  /** Of every image that is opened for writing; undefined: none keeps bitmaps, as in QEMU. */
+  readonly journal?: JournalOptions | undefined;
+  readonly adopted?: Adopted | undefined;
+}
+
+export function makeContext(runtime: Runtime, emit: Emit, { journal, adopted }: ContextOptions): CommandContext {
   const groups = new ThrottleGroups();
   const objects = new ObjectStore(groups);
-  const graph = new NodeGraph(runtime, groups, objects);
+  const graph = new NodeGraph(runtime, groups, objects, journal);
   for (const { disk, driver, file } of adopted?.disks ?? []) graph.adopt(disk, driver, file);
   return {
     runtime,

@@ -32,7 +32,7 @@ function ours(): Execute {
     await runtime.close();
     await service.close();
   });
-  return async (command, args) => (await service.commands.carryOut(command, args)) as never;
+  return (command, args) => Promise.resolve(service.commands.carryOut(command, { ...args }) as never);
 }
 
 async function qemu(directory: string): Promise<Execute> {

@@ -1520,6 +1520,15 @@ export interface QmpEvents {
   /** What became of the job. */
   readonly action: BlockErrorAction;
 };
+  /** Ours alone. What a node's persistent bitmaps are kept in could not be written: they are inconsistent from now on, and guests go on. */
+  readonly JOURNAL_FAILED: {
+  /** The node. */
+  readonly "node-name": string;
+  /** Those that were consistent until now. */
+  readonly bitmaps: ReadonlyArray<string>;
+  /** What failed. */
+  readonly reason: string;
+};
   /** An export is gone. */
   readonly BLOCK_EXPORT_DELETED: {
   /** Its id. */

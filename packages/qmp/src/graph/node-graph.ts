@@ -4,7 +4,7 @@
  * Each node is an attached disk of the runtime under the node's name, so that bitmaps and jobs find it; a node that stands on
  * another is a window of that one. Commands that change the graph come one at a time (whoever calls sees to it).
  */
-import type { Disk, Runtime } from "@heirloom/runtime";
+import type { Disk, JournalOptions, Runtime } from "@heirloom/runtime";
 import type { ObjectStore } from "../commands/object-store.ts";
 import type { BlockdevOptions, BlockdevRef } from "../generated/qmp-types.ts";
 import { QmpError } from "../qmp-error.ts";
@@ -18,16 +18,19 @@ export class NodeGraph {
   readonly #runtime: Runtime;
   readonly #groups: ThrottleGroups;
   readonly #objects: ObjectStore;
+  readonly #journal: JournalOptions | false;
   /** What nodes use beside other nodes. */
   readonly #uses = new Map<GraphNode, { release: () => void }>();
   /** In the order in which they came. */
   readonly #nodes = new Map<string, GraphNode>();
   #generated = 0;
 
-  constructor(runtime: Runtime, groups: ThrottleGroups, objects: ObjectStore) {
+  /** @param journal of images; undefined: none keeps bitmaps */
+  constructor(runtime: Runtime, groups: ThrottleGroups, objects: ObjectStore, journal: JournalOptions | undefined) {
     this.#runtime = runtime;
     this.#groups = groups;
     this.#objects = objects;
+    this.#journal = journal ?? false;
   }
 
   /** Newest first. */
@@ -137,11 +140,14 @@ export class NodeGraph {
   ): Promise<Disk> {
     return inQemuWords(async () => {
       const spec = plan.spec(child);
+      // Bitmaps are put on the topmost node, and kept for the image that it stands on.
+      const journal = this.#journal === false || child === undefined ? this.#journal : "take-over";
+      const attach = { name, generated, journal } as const;
       try {
-        return await this.#runtime.attach(spec, { name, generated, journal: false });
+        return await this.#runtime.attach(spec, attach);
       } catch (error) {
         if (options["auto-read-only"] !== true || spec.readOnly !== false || !isUnwritable(error)) throw error;
-        return this.#runtime.attach({ ...spec, readOnly: true }, { name, generated, journal: false });
+        return this.#runtime.attach({ ...spec, readOnly: true }, attach);
       }
     });
   }

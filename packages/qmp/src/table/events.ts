@@ -1,5 +1,5 @@
 /** Events. */
-import { enumeration, type EventTable, int, optional, required, str, struct } from "../schema/type.ts";
+import { enumeration, type EventTable, int, list, optional, required, str, struct } from "../schema/type.ts";
 import { jobStatus, jobType } from "./jobs.ts";
 
 const counts = {
@@ -31,6 +31,14 @@ export const events: EventTable = {
       device: about.device,
       operation: required(operation, "what failed"),
       action: required(action, "what became of the job"),
+    }),
+  },
+  JOURNAL_FAILED: {
+    doc: "Ours alone. What a node's persistent bitmaps are kept in could not be written: they are inconsistent from now on, and guests go on.",
+    data: struct("", "", {
+      "node-name": required(str, "the node"),
+      bitmaps: required(list(str), "those that were consistent until now"),
+      reason: required(str, "what failed"),
     }),
   },
   BLOCK_EXPORT_DELETED: { doc: "An export is gone.", data: struct("", "", { id: required(str, "its id") }) },

@@ -1,4 +1,4 @@
-/** `--bitmap NAME[,granularity=SIZE][,export=on|off]` */
+/** `--bitmap NAME[,granularity=SIZE][,export=on|off][,fresh]` */
 import { UsageError } from "../command-error.ts";
 import { parseBytes } from "../sizes.ts";
 
@@ -8,6 +8,8 @@ export interface BitmapArgument {
   readonly granularity: number | undefined;
   /** Whether NBD clients see it, where that is said. A bitmap that they see is busy: no backup can have it. */
   readonly exported: boolean | undefined;
+  /** One that was kept is not gone on with: it begins empty. */
+  readonly fresh?: true;
 }
 
 const GRANULARITY_MIN = 512;
@@ -18,18 +20,23 @@ export function parseBitmap(text: string): BitmapArgument {
   if (name === "") throw new UsageError("expected NAME or NAME,granularity=SIZE, and the name is empty");
   let granularity: number | undefined;
   let exported: boolean | undefined;
+  let fresh = false;
   for (const option of options) {
+    if (option === "fresh") {
+      fresh = true;
+      continue;
+    }
     const [, key, value] = /^(granularity|export)=(.*)$/s.exec(option) ?? [];
     if (key === undefined) {
       throw new UsageError(
-        `'${option}' is unknown; expected granularity=SIZE, as in ${name},granularity=64k, or export=on or export=off`,
+        `'${option}' is unknown; expected granularity=SIZE, fresh, export=on or export=off, as in ${name},granularity=64k`,
       );
     }
     if ((key === "granularity" ? granularity : exported) !== undefined) throw new UsageError(`${key} is given twice`);
     if (key === "granularity") granularity = parseGranularity(value);
     else exported = parseSwitch(value);
   }
-  return { name, granularity, exported };
+  return { name, granularity, exported, ...(fresh ? { fresh: true } : {}) };
 }
 
 function parseSwitch(text: string): boolean {

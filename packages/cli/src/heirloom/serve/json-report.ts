@@ -1,7 +1,7 @@
 /** One JSON object a line, for programs. `event` says what it is; fields are only ever added. */
 import type { ClientEvent, ServeReport, StopEnd, StopEvent } from "./serve-report.ts";
 import type { Screen } from "../terminal/screen.ts";
-import { oldestFirst, type Serving } from "./serving.ts";
+import { keptBitmaps, type Serving } from "./serving.ts";
 
 export class JsonReport implements ServeReport {
   readonly #screen: Screen;
@@ -17,11 +17,8 @@ export class JsonReport implements ServeReport {
       node: disk.name,
       length: disk.length,
       readOnly: !exported.writable,
-      bitmaps: oldestFirst(disk).map(({ name, granularity }) => ({
-        name,
-        granularity,
-        exported: exported.bitmaps.includes(name),
-      })),
+      bitmaps: exported.bitmaps.map((name) => ({ name, granularity: disk.bitmaps.get(name).granularity })),
+      journal: disk.journal === undefined ? null : { path: disk.journal.path, bitmaps: keptBitmaps(disk) },
       uris: exported.uris,
     }));
     const { addresses } = server;
@@ -39,6 +36,9 @@ export class JsonReport implements ServeReport {
   }
   threadDied(reason: string): void {
     this.#say("threadDied", { reason });
+  }
+  journalFailed({ bitmaps, error }: { readonly bitmaps: readonly string[]; readonly error: string }): void {
+    this.#say("journalFailed", { bitmaps, reason: error });
   }
   stopping(stop: StopEvent): void {
     this.#say("stopping", stop);

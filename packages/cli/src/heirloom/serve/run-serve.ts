@@ -24,12 +24,26 @@ export async function runServe(this: CommandContext, flags: ServeFlags, ...texts
       "Leave one of the two out.",
     );
   }
+  const { journal, journalBound: bound, journalAllowTmpfs: allowTmpfs = false } = flags;
+  if (journal === undefined && (bound !== undefined || allowTmpfs)) {
+    throw new UsageError("--journal-bound and --journal-allow-tmpfs say how --journal keeps bitmaps", "Add --journal.");
+  }
+  if (journal !== undefined && readOnly) {
+    throw new UsageError(
+      "--journal keeps what is written, and --read-only refuses writes",
+      "Leave one of the two out.",
+    );
+  }
   const twice = bitmaps.find(({ name }, index) => bitmaps.findIndex((other) => other.name === name) !== index);
   if (twice !== undefined) throw new UsageError(`--bitmap ${twice.name} is given twice`);
   const unix = socket.length + listen.length > 0 ? socket : [defaultSocketPath(images[0].path, process.env)];
   const request = {
     images,
     bitmaps,
+    journal:
+      journal === undefined
+        ? undefined
+        : { ...placeOf(journal), allowTmpfs, ...(bound === undefined ? {} : { bound }) },
     readOnly,
     format,
     listen: [
@@ -42,6 +56,11 @@ export async function runServe(this: CommandContext, flags: ServeFlags, ...texts
     control: flags.control === undefined ? undefined : resolve(flags.control),
   };
   await serve(request, { pidFile, stopTimeoutMs: 1000 * stopTimeout }, reportFor(flags));
+}
+
+/** Where the sidecars lie: `beside` each image, or in a directory (one of that name is written `./beside`). */
+export function placeOf(journal: string): { readonly directory?: string } {
+  return journal === "beside" ? {} : { directory: resolve(journal) };
 }
 
 function reportFor({ json, hints }: ServeFlags): ServeReport {

@@ -2,6 +2,7 @@
 import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import { UsageError } from "../command-error.ts";
 import { type MetricsAddress, parseMetricsAddress } from "../../metrics/metrics-server.ts";
+import { parseBytes } from "../sizes.ts";
 import { type BitmapArgument, parseBitmap } from "./bitmap-argument.ts";
 import { parseListen, type TcpAddress } from "./listen-argument.ts";
 import type { TlsFlags } from "./tls-credentials.ts";
@@ -11,6 +12,9 @@ export interface ServeFlags extends TlsFlags {
   readonly listen?: readonly TcpAddress[];
   readonly name?: string;
   readonly bitmap?: readonly BitmapArgument[];
+  readonly journal?: string;
+  readonly journalBound?: number;
+  readonly journalAllowTmpfs?: boolean;
   readonly readOnly?: boolean;
   readonly format?: "raw";
   readonly maxConnections?: number;
@@ -45,11 +49,16 @@ With --control it is driven over QMP: by 'heirloom bitmap', 'heirloom backup', '
 'heirloom explain', and by whatever drives qemu-storage-daemon. A bitmap that NBD clients see is busy as
 long as they can see it, so with --control they see only those with export=on.
 
+With --journal bitmaps outlive the command, kill -9 and power losses: they are kept in IMAGE.heirloom (beside),
+or in a directory of your choice, and the next command goes on with them. One that cannot be believed any
+more is told of and not exported; --bitmap NAME,fresh begins it anew. 'heirloom info IMAGE' shows them.
+
 With --tls-creds or --tls-psk every client has to speak TLS; files are laid out as QEMU's tools have them.
 
 Examples:
   heirloom serve vm.raw
   heirloom serve vm.raw --socket /run/vm.sock --bitmap daily
+  heirloom serve vm.raw --socket /run/vm.sock --bitmap daily --journal beside
   heirloom serve /dev/vg0/vm1=vm1 /dev/vg0/vm2=vm2 --listen 127.0.0.1 --bitmap daily,granularity=128k
   heirloom serve vm.raw --socket /run/vm.sock --control /run/vm.control --bitmap daily
   heirloom serve golden.raw --read-only --listen '*' --tls-creds /etc/pki/heirloom
@@ -100,6 +109,26 @@ Exit status: 0 after a clean stop, 1 after a failure or an unclean stop, 2 where
         optional: true,
         brief: "Record what is written in a dirty bitmap, of each image",
         placeholder: "NAME",
+      },
+      journal: {
+        kind: "parsed",
+        parse: parsePlace,
+        optional: true,
+        brief: "Keep the bitmaps: 'beside' each image, or in a directory",
+        placeholder: "PLACE",
+      },
+      journalBound: {
+        kind: "parsed",
+        parse: parseBound,
+        optional: true,
+        brief: "What a power loss may make dirty in excess (default 4G)",
+        placeholder: "SIZE",
+      },
+      journalAllowTmpfs: {
+        kind: "boolean",
+        optional: true,
+        withNegated: false,
+        brief: "Keep them where a power loss takes them, too",
       },
       readOnly: {
         kind: "boolean",
@@ -200,6 +229,20 @@ function parseMetrics(text: string): MetricsAddress {
 function parseControl(text: string): string {
   if (text === "") throw new UsageError("expected the path of a socket, and it is empty");
   return text;
+}
+
+function parsePlace(text: string): string {
+  if (text !== "") return text;
+  throw new UsageError("expected 'beside' or a directory, and it is empty");
+}
+
+/** Regions of 1 MiB at least, 64 of them. */
+const BOUND_MIN = 64 * 2 ** 20;
+
+function parseBound(text: string): number {
+  const bytes = parseBytes(text);
+  if (bytes !== undefined && bytes >= BOUND_MIN) return bytes;
+  throw new UsageError(`the bound '${text}' is none; expected 64M or more, as in 4G`);
 }
 
 function parseConnections(text: string): number {

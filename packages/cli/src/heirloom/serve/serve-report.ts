@@ -9,6 +9,8 @@ export interface ServeReport {
   /** It got no further than the handshake. */
   clientRefused(refused: { readonly peer: string; readonly code: string; readonly reason: string }): void;
   threadDied(reason: string): void;
+  /** What kept a disk's bitmaps could not be written: they say nothing from now on. */
+  journalFailed(failure: { readonly disk: string; readonly bitmaps: readonly string[]; readonly error: string }): void;
   stopping(stop: StopEvent): void;
   /** Ends what is written anew in place, too. */
   stopped(end: StopEnd): void;

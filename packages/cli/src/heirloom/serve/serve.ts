@@ -58,6 +58,9 @@ async function follow({ runtime }: Serving, report: ServeReport): Promise<void> 
       case "NBD_CLIENT_REFUSED":
         report.clientRefused(data as unknown as Parameters<ServeReport["clientRefused"]>[0]);
         break;
+      case "JOURNAL_FAILED":
+        report.journalFailed(data as unknown as Parameters<ServeReport["journalFailed"]>[0]);
+        break;
       case "THREAD_DIED":
         report.threadDied(String(data.reason));
     }

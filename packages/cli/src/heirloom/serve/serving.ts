@@ -6,6 +6,7 @@ import {
   type Disk,
   type DiskExport,
   type DiskServer,
+  type JournalOptions,
   type Runtime,
 } from "@heirloom/runtime";
 import { type MetricsAddress, type MetricsServer, serveMetrics } from "../../metrics/metrics-server.ts";
@@ -21,6 +22,8 @@ export interface ServeRequest {
   readonly images: readonly ImageArgument[];
   /** On every image. */
   readonly bitmaps: readonly BitmapArgument[];
+  /** Where they are kept; undefined: they live as long as the command. */
+  readonly journal: JournalOptions | undefined;
   readonly readOnly: boolean;
   /** Undefined: refused where it looks like another. */
   readonly format: "raw" | undefined;
@@ -94,24 +97,74 @@ async function serveDisk(
   runtime: Runtime,
   server: DiskServer,
   image: ImageArgument,
-  { bitmaps, readOnly, control }: ServeRequest,
+  { bitmaps, journal, readOnly, control }: ServeRequest,
 ): Promise<ServedDisk> {
   const name = nodeNameFor(image.name, (other) => runtime.disks.some((disk) => disk.name === other));
-  const disk = await runtime.attach(image.spec ?? { driver: "file", filename: image.path, readOnly }, { name });
+  // What was kept for it before goes on, also where nothing is added: it must not become wrong.
+  const options = { name, journal: journal ?? { allowTmpfs: true } };
+  const disk = await runtime.attach(image.spec ?? { driver: "file", filename: image.path, readOnly }, options);
   if (disk.length === 0) {
     throw new CommandError(`'${image.path}' is empty: a disk of no bytes`, [
       "If it is to be a new disk, give it a size: truncate -s 10G FILE",
     ]);
   }
-  for (const { name: bitmap, granularity } of bitmaps) {
-    await disk.bitmaps.add(bitmap, granularity === undefined ? {} : { granularity });
-  }
+  for (const bitmap of bitmaps) await haveBitmap(disk, image.path, bitmap, journal !== undefined);
   const exported = await server.add({
     disk,
     name: image.name,
     writable: !readOnly,
-    // One that clients see is busy as long as they may look; with a control socket backups shall have them.
-    bitmaps: bitmaps.filter(({ exported: shown = control === undefined }) => shown).map((bitmap) => bitmap.name),
+    bitmaps: shownBitmaps(disk, bitmaps, control === undefined),
   });
   return { image, disk, exported };
+}
+
+/**
+ * Of those that can be believed: whoever asks for one that cannot must not take it for what changed. One that clients see is
+ * busy as long as they may look, so where backups are driven over QMP they see only those that were said to be for them.
+ */
+function shownBitmaps(disk: Disk, asked: readonly BitmapArgument[], byDefault: boolean): readonly string[] {
+  const isShown = (name: string): boolean => asked.find((one) => one.name === name)?.exported ?? byDefault;
+  return oldestFirst(disk)
+    .filter(({ name, inconsistent, recording }) => !inconsistent && recording && isShown(name))
+    .map(({ name }) => name);
+}
+
+/** Goes on with a bitmap that was kept, or begins it. */
+async function haveBitmap(disk: Disk, path: string, wanted: BitmapArgument, persistent: boolean): Promise<void> {
+  const { name, granularity, fresh = false } = wanted;
+  const known = disk.bitmaps.list().find((bitmap) => bitmap.name === name);
+  if (known !== undefined && !fresh) {
+    if (!known.recording && !known.inconsistent) {
+      throw new CommandError(`the bitmap '${name}' of '${path}' is disabled: it has not seen what was written since`, [
+        `To begin it anew, and the next backup with everything: --bitmap ${name},fresh`,
+      ]);
+    }
+    if (granularity === undefined || known.granularity === granularity) return;
+    throw new CommandError(
+      `'${path}' has a bitmap '${name}' with a granularity of ${known.granularity}, and ${granularity} was asked for`,
+      [`To begin it anew, and the next backup with everything: --bitmap ${name},granularity=${granularity},fresh`],
+    );
+  }
+  if (known !== undefined) await disk.bitmaps.remove(name);
+  await disk.bitmaps.add(name, { persistent, ...(granularity === undefined ? {} : { granularity }) });
+}
+
+export interface KeptBitmap {
+  readonly name: string;
+  /** Bytes that it says are dirty. */
+  readonly dirty: number;
+  /** How it came back, or that it was begun now. */
+  readonly story: string;
+  readonly inconsistent: boolean;
+}
+
+/** The bitmaps that outlive the command. */
+export function keptBitmaps({ bitmaps }: Disk): KeptBitmap[] {
+  const kept = bitmaps.list().filter(({ persistent }) => persistent);
+  return kept.reverse().map(({ name, count, inconsistent }) => ({
+    name,
+    dirty: count,
+    story: bitmaps.history(name)[0]?.reason ?? "begins empty: the first backup has to be a full one",
+    inconsistent,
+  }));
 }

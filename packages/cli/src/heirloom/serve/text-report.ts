@@ -7,7 +7,7 @@ import { formatBytes } from "../sizes.ts";
 import { howToUse } from "./how-to-use.ts";
 import { LiveFigures } from "./live-figures.ts";
 import type { ClientEvent, ServeReport, StopEnd, StopEvent } from "./serve-report.ts";
-import { oldestFirst, type ServedDisk, type Serving } from "./serving.ts";
+import { keptBitmaps, oldestFirst, type ServedDisk, type Serving } from "./serving.ts";
 import { isLoopback } from "./listen-argument.ts";
 
 const REFRESH_MS = 1000;
@@ -76,6 +76,12 @@ export class TextReport implements ServeReport {
     if (!this.#stopping) this.#event("red", `a thread died: ${reason}`);
   }
 
+  journalFailed({ disk, bitmaps, error }: Parameters<ServeReport["journalFailed"]>[0]): void {
+    const name = this.#serving?.disks.find((served) => served.disk.name === disk)?.exported.name ?? disk;
+    const what = bitmaps.length === 0 ? "bitmaps" : bitmaps.join(", ");
+    this.#event("red", `${shown(name)}: ${what} can no longer be kept and must not be relied on: ${error}`);
+  }
+
   stopping({ signal, clients, hard }: StopEvent): void {
     this.#stopping = true;
     const answering = clients === 0 ? "" : `, ${count(clients, "connection")} to be answered what is in flight`;
@@ -93,12 +99,19 @@ export class TextReport implements ServeReport {
   #describe({ image, disk, exported }: ServedDisk): readonly string[] {
     const { paint } = this.#options;
     const parts = [formatBytes(disk.length), exported.writable ? "writable" : "read-only"];
-    for (const { name, granularity } of oldestFirst(disk)) {
+    for (const { name, granularity } of oldestFirst(disk).filter(({ inconsistent }) => !inconsistent)) {
       parts.push(`bitmap ${name} (a bit for ${formatBytes(granularity)})`);
     }
     if (this.#serving?.control !== undefined && disk.name !== exported.name) parts.push(`node ${disk.name}`);
     const title = image.path === exported.name ? image.path : `${image.path} as ${shown(exported.name)}`;
-    return [`${paint("bold", title)}: ${parts.join(", ")}`, ...exported.uris.map((uri) => `  ${paint("cyan", uri)}`)];
+    const kept = keptBitmaps(disk).map(({ name, story, inconsistent }) =>
+      paint(
+        inconsistent ? "red" : "dim",
+        `  ${name}: ${inconsistent ? "not exported, it is inconsistent: " : ""}${printable(story)}`,
+      ),
+    );
+    const uris = exported.uris.map((uri) => `  ${paint("cyan", uri)}`);
+    return [`${paint("bold", title)}: ${parts.join(", ")}`, ...uris, ...kept];
   }
 
   #hints({ server, disks, tls }: Serving): readonly string[] {
@@ -134,7 +147,7 @@ export class TextReport implements ServeReport {
 /** A bitmap begins empty, and who can reach an open port is told. */
 function warnings({ server, disks, tls }: Serving): readonly string[] {
   const lines: string[] = [];
-  if (disks.some(({ disk }) => disk.bitmaps.list().length > 0)) {
+  if (disks.some(({ disk }) => disk.bitmaps.list().some(({ persistent }) => !persistent))) {
     lines.push("Bitmaps begin empty and live as long as this command: the first backup has to be a full one.");
   }
   const open = server.addresses.filter((address) => !("path" in address) && !isLoopback(address));

@@ -1,0 +1,105 @@
+/**
+ * Persistent bitmaps where disks stand on each other. An image has one sidecar, and tools put their bitmaps on the topmost node of
+ * what they call a disk (`raw` on `file`): so a window of all of a disk can take that disk's journal over, its persistent bitmaps
+ * with it, and gives both back when it is detached. Guests of either go on: they share a gate, and the move is one transition.
+ */
+import type { Layer } from "@heirloom/engine";
+import type { BitmapState } from "./bitmap-memory.ts";
+import { nextOrder } from "./bitmap-memory.ts";
+import type { Coordinator } from "./coordinator.ts";
+import type { DiskState } from "./disk-state.ts";
+import { refusal, RefusalError } from "./errors.ts";
+import { bitmapMachine } from "./machines/bitmap-machine.ts";
+import { isBitmapBusy } from "./machines/bitmap-refusal.ts";
+import { MachineActor } from "./machines/machine-actor.ts";
+
+/**
+ * Nobody has the window yet. One that does not cover all of the disk, or of a disk that keeps nothing, is an ordinary window.
+ * @throws RefusalError where a job or an export has one of the bitmaps
+ */
+export async function takeOver(coordinator: Coordinator, window: DiskState): Promise<void> {
+  const { under } = window;
+  if (under?.image === undefined || !coversAll(window.layer, under.layer) || window.node.readOnly) return;
+  await coordinator.keeping.alone(new Set([under, window]), async () => {
+    if (under.image === undefined) return; // another window was quicker
+    const busy = kept(under).find((bitmap) => isBitmapBusy(bitmap.actor.snapshot));
+    if (busy !== undefined) {
+      const desc = `Bitmap '${busy.name}' is currently in use by another operation and cannot be used`;
+      throw new RefusalError("attach", refusal("ERR_BITMAP_BUSY", desc, { node: under.name, bitmap: busy.name }));
+    }
+    await move(coordinator, under, window, coordinator.freezeDeadlineMs);
+    under.keptBy = window;
+  });
+}
+
+/** Its users have ended. @throws RefusalError */
+export async function giveBack(coordinator: Coordinator, window: DiskState): Promise<void> {
+  const { under } = window;
+  if (under?.keptBy !== window) return;
+  await coordinator.keeping.alone(new Set([under, window]), async () => {
+    await move(coordinator, window, under); // as long as it takes: the bitmaps must not be lost
+    under.keptBy = undefined;
+  });
+}
+
+/** The disk under it has a bitmap of its own of that name: they cannot both be there. */
+export function refuseGivingBack(window: DiskState): void {
+  const { under } = window;
+  if (under?.keptBy !== window) return;
+  const twin = kept(window).find(({ name }) => under.bitmaps.has(name));
+  if (twin === undefined) return;
+  const desc = `Bitmap '${twin.name}' would become one of '${under.name}', which has another of that name`;
+  throw new RefusalError("detach", refusal("ERR_BITMAP_EXISTS", desc, { node: under.name, bitmap: twin.name }));
+}
+
+function coversAll(window: Layer, under: Layer): boolean {
+  return window.base === under.base && window.table.length === under.table.length;
+}
+
+function kept({ bitmaps }: DiskState): BitmapState[] {
+  return [...bitmaps.values()].filter(({ actor }) => actor.context.persistent);
+}
+
+/** What is said, recorded and guarded goes from one layer to the other at one instant. */
+async function move(coordinator: Coordinator, from: DiskState, to: DiskState, deadlineMs?: number): Promise<void> {
+  const { journal } = from;
+  const draft = coordinator.draft(coordinator.nextCommand(), "attach");
+  const { keeping } = coordinator;
+  await coordinator.engine.transitions.run({
+    name: "attach",
+    stacks: [to.layer.stack],
+    deadlineMs,
+    prepare: () => {
+      for (const bitmap of kept(from).sort((one, other) => one.memory.order - other.memory.order)) {
+        const twin = to.bitmaps.get(bitmap.name);
+        if (twin !== undefined) draft.plan(twin, { type: "remove", command: draft.command }); // forced: it goes with its disk
+        draft.move(bitmap, from, to, onDisk(coordinator, to, bitmap));
+      }
+      journal?.moveTo({ layer: to.layer, onFailure: keeping.onFailure(to) });
+      return {
+        tables: draft.tables(),
+        committed: () => {
+          draft.commit();
+          to.image = from.image;
+          from.image = undefined;
+          to.journal = journal;
+          from.journal = undefined;
+        },
+        abandoned: () => journal?.moveTo({ layer: from.layer, onFailure: keeping.onFailure(from) }),
+      };
+    },
+  });
+}
+
+/** The same bitmap under another disk's name. */
+function onDisk({ now }: Coordinator, disk: DiskState, { name, actor, memory }: BitmapState): BitmapState {
+  const { recording, broken } = actor.context;
+  const origin = actor.history[0]?.reason;
+  const moved = new MachineActor(
+    `bitmap ${disk.name}/${name}`,
+    bitmapMachine,
+    { node: disk.name, name, recording, persistent: true, ...(broken === null ? {} : { inconsistent: broken }) },
+    { now, ...(origin === undefined ? {} : { origin }) },
+  );
+  return { name, disk: disk.name, actor: moved, memory: { ...memory, order: nextOrder() } };
+}

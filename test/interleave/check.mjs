@@ -88,7 +88,7 @@ export function checkReleased(world) {
         const at = spillLayout.slotsStart + slot * spillLayout.slotFields;
         const state = spillWords[at + spillLayout.stateField];
         // A drainer that met a reader's pin when the view ended leaves its slot as it is (spill.ts, freeDrained).
-        const leftDraining = memory.readers && view.over() && state === spillLayout.slotDraining;
+        const leftDraining = memory.readers && view.over() && state === spillLayout.slotFreeing;
         assert.ok(
           state === spillLayout.slotFree || state === spillLayout.slotFull || leftDraining,
           `view ${index}: slot ${slot} is left in state ${state}`,

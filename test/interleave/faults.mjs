@@ -221,8 +221,8 @@ export const faults = [
     edits: [
       [
         engine("disk-io"),
-        "full\\.break\\(brokenSpillFull\\);",
-        "{ markRecorders(this.#layers, this.#base + offset, length); this.late = full; return 0; }",
+        "held\\.break\\(brokenSpillFull\\);",
+        "{ markRecorders(this.#layers, this.#base + offset, length); this.late = held; return 0; }",
       ],
       [
         engine("disk-io"),
@@ -241,7 +241,13 @@ export const faults = [
   {
     name: "a reader does not look again after its read",
     scenario: "reader",
-    edits: [[engine("reader"), "if \\(view\\.isPreserved\\(cluster\\)\\)\\s*return again;", ""]],
+    edits: [
+      [
+        engine("reader"),
+        "if \\(view\\.isPreserved\\(cluster\\) \\|\\| view\\.isRetired\\(cluster\\)\\)\\s*return again;",
+        "",
+      ],
+    ],
     expect: /I2/,
   },
   {

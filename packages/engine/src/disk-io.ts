@@ -22,7 +22,7 @@ import {
 } from "@heirloom/block";
 import type { RegionReference } from "./arena.ts";
 import { threadId } from "node:worker_threads";
-import { isReady, markRecorders, prepareGuards, preserveForViews } from "./disk-layers.ts";
+import { behindViews, isReady, markRecorders, prepareGuards, preserveForViews } from "./disk-layers.ts";
 import { Gate } from "./gate.ts";
 import { waitOutside } from "./gatekeeper.ts";
 import * as layout from "./gate-layout.ts";
@@ -81,6 +81,8 @@ export class DiskIo implements BlockNode {
   #generation = 0;
   #layers: readonly TableLayer[] = [];
   #hasViews = false;
+  /** A view of them makes guests wait for its target. */
+  #synchronous = false;
   #guarded = false;
   #guardsMissing = false;
   #arenasWanted = 0;
@@ -309,6 +311,7 @@ export class DiskIo implements BlockNode {
    */
   #enter(kind: RequestKind, operation: number, offset: number, length: number): Errno {
     if (!this.#waitForAdmission(kind, length)) return EAGAIN;
+    let firstLook = true;
     for (;;) {
       this.#gate.enter(operation);
       if (!this.#refresh()) {
@@ -334,23 +337,29 @@ export class DiskIo implements BlockNode {
         continue; // from the top: what was prepared may have been for a table that is no longer in force
       }
       const seen = this.#hasViews ? this.#gate.progressSeen() : 0; // before the look for room
-      const full = this.#preserve(this.#base + offset, length);
-      if (full === undefined) {
+      const held = this.#preserve(this.#base + offset, length, firstLook);
+      if (held === 0) {
         markRecorders(this.#layers, this.#base + offset, length);
         this.#gate.count(length);
         this.admitted = false;
         return 0;
       }
+      if (typeof held === "number") {
+        this.#gate.leave();
+        this.admitted = false;
+        return held;
+      }
       if (!this.patient) {
         this.#gate.leave();
         return EAGAIN;
       }
+      firstLook = false;
       const now = performance.now();
-      if (this.#deadline === 0) this.#deadline = now + full.guestDelayMaxMs - this.waitedMs;
+      if (this.#deadline === 0) this.#deadline = now + held.guestDelayMaxMs - this.waitedMs;
       const late = now >= this.#deadline;
-      const refuses = late && full.breakGuestWrite;
+      const refuses = late && held.breakGuestWrite;
       // Still inside, before the device is written; then from the top.
-      if (late && !refuses) full.break(brokenSpillFull);
+      if (late && !refuses) held.break(brokenSpillFull);
       this.#gate.leave();
       // Outside of the gate nothing of the view may be touched: it may be over, and its memory somebody else's.
       if (refuses) {
@@ -380,10 +389,16 @@ export class DiskIo implements BlockNode {
     };
   }
 
-  #preserve(offset: number, length: number): View | undefined {
-    if (!this.#hasViews) return undefined;
+  /** @returns 0, the view that the request waits for, or the errno that it fails with */
+  #preserve(offset: number, length: number, firstLook: boolean): View | Errno {
+    if (!this.#hasViews) return 0;
     try {
-      return preserveForViews(this.#layers, this.#lowest, offset, length);
+      const held = preserveForViews(this.#layers, this.#lowest, offset, length);
+      if (!this.#synchronous || typeof held === "number") {
+        return held === 0 && this.#synchronous ? behindViews(this.#layers, offset, length, firstLook) : held;
+      }
+      // No room, and the target takes nothing: who waits for it would wait in vain.
+      return held.synchronous && !firstLook && held.targetErrno() !== 0 ? held.targetErrno() : held;
     } catch (error) {
       // As above; and the claims that it held are given up by breaking the views.
       for (const layer of this.#layers) for (const view of layer.views) view.break(brokenUnreadable);
@@ -431,6 +446,7 @@ export class DiskIo implements BlockNode {
     this.#layers = layers;
     this.#guarded = this.#layers.some((layer) => layer.guard !== undefined);
     this.#hasViews = this.#layers.some((layer) => layer.views.length > 0);
+    this.#synchronous = this.#layers.some((layer) => layer.views.some((view) => view.synchronous));
     this.#length = this.#layers.find((layer) => layer.layer === this.#layer)?.length ?? 0;
     this.#generation = generation;
     return true;

@@ -1,6 +1,9 @@
 /**
  * Carrying the spill to the target. Takes only clusters that are `preserved` and that no copier works on: the kernel may
  * be copying what a guest wrote over one of them at this moment, and whoever writes last must be the drainer.
+ *
+ * Where guests wait for the target (`synchronous`) a write that fails is theirs to hear of: its slot keeps the errno, and is
+ * not tried again before a guest asks for it, or now and then. It is none of the job's errors.
  */
 import { type Errno, isZero } from "@heirloom/block";
 import { sayCopied } from "./copied.ts";
@@ -19,15 +22,23 @@ export interface DrainResult {
 
 /**
  * Drains up to `slotsMax` slots.
+ * @param again one that failed before is tried again
  * @param bounce a cluster's buffer of this thread, for slots of the file
  */
-export function drain(job: MoverJob, slotsMax: number, bounce: Uint8Array, result: DrainResult): void {
+export function drain(
+  job: MoverJob,
+  slotsMax: number,
+  bounce: Uint8Array,
+  result: DrainResult,
+  again: boolean = false,
+): void {
   const { view } = job;
   const { spill } = view;
   result.drained = 0;
   result.errno = 0;
   const isOver = (): boolean => view.over();
   let passedOver = 0;
+  let trying = again;
   while (result.drained < slotsMax && !view.over()) {
     const slot = spill.takeFull();
     if (slot === noSlot) return;
@@ -35,11 +46,30 @@ export function drain(job: MoverJob, slotsMax: number, bounce: Uint8Array, resul
     if (!view.isPreserved(cluster) || view.isCopying(cluster)) {
       spill.putBack(slot);
       // Slots that cannot go yet must not keep this thread from the others, nor for ever.
-      if (++passedOver > 64) return;
+      if (++passedOver > passedOverMax) return;
       continue;
     }
+    if (view.isRetired(cluster)) {
+      drop(job, slot, isOver);
+      continue;
+    }
+    if (view.synchronous && spill.failure(slot) !== 0) {
+      if (!trying) {
+        spill.putBack(slot);
+        if (++passedOver > passedOverMax) return;
+        continue;
+      }
+      trying = false;
+    }
     const errno = carry(job, slot, cluster, bounce);
+    if (view.synchronous) view.setTargetErrno(errno);
     if (errno !== 0) {
+      if (view.synchronous) {
+        spill.setFailure(slot, errno);
+        spill.putBack(slot);
+        view.madeProgress();
+        continue;
+      }
       spill.putBack(slot);
       result.errno = errno;
       result.offset = cluster * view.clusterSize;
@@ -52,6 +82,15 @@ export function drain(job: MoverJob, slotsMax: number, bounce: Uint8Array, resul
     result.drained++;
   }
 }
+
+/** Readers have given its cluster up. */
+function drop({ view }: MoverJob, slot: number, over: () => boolean): void {
+  view.spill.freeDrained(slot, over);
+  view.madeProgress();
+}
+
+/** Slots that cannot go yet are looked at so often in one call. */
+const passedOverMax = 64;
 
 function carry(job: MoverJob, slot: number, cluster: number, bounce: Uint8Array): Errno {
   const { view } = job;

@@ -13,9 +13,9 @@ import type { MoverEnd } from "./mover.ts";
 import type { MoverAnswer, MoverTask } from "./mover-task.ts";
 import type { ErrorPolicy, MoverError } from "./mover-types.ts";
 import { setSpeed } from "./pacing.ts";
-import type { Pool } from "./pool.ts";
+import type { LongTask, Pool } from "./pool.ts";
 import type { Recorder } from "./recorder.ts";
-import type { Seat } from "./registry.ts";
+import type { Listening } from "./reports.ts";
 import { restoreView } from "./restore-view.ts";
 import { SpillKeeper, type SpillFileOptions } from "./spill-keeper.ts";
 import type { Layer } from "./stack.ts";
@@ -31,6 +31,8 @@ export interface MoverOptions {
   readonly threads: number;
   readonly runBytesMax: number;
   readonly detectZeroes: boolean;
+  /** What has been copied is discarded at the source. */
+  readonly discardSource: boolean;
   /** False: keeps what guests overwrite, copies nothing by itself (`sync: none`). */
   readonly copies: boolean;
   readonly scan: "allocated" | BitmapHandle | undefined;
@@ -51,30 +53,38 @@ export interface EngineParts {
   address(): EngineAddress;
 }
 
+export interface EngineViewOptions extends Omit<ViewOptions, "gate"> {
+  /** Where the view's movers carry what guests overwrite, if it has readers as well. */
+  readonly target?: NodeHandle;
+}
+
 /** How the threads of a view ended: the worst of them. */
 export type ThreadsEnd = MoverEnd | "died";
 
 export class EngineView {
   readonly layer: Layer;
   readonly memory: ViewMemory;
+  /** For readers. */
+  readonly target: NodeHandle | undefined;
   readonly #parts: EngineParts;
   readonly #jobRegion: Region;
   readonly #jobWords: Int32Array;
   readonly #keeper: SpillKeeper;
-  readonly #movers: Promise<MoverEnd>[] = [];
+  readonly #movers: LongTask<MoverEnd>[] = [];
   #released: Promise<void> | undefined;
 
   /** @param set what is to be kept; undefined for all of the disk */
   constructor(
     parts: EngineParts,
     layer: Layer,
-    options: Omit<ViewOptions, "gate">,
+    options: EngineViewOptions,
     set: Recorder | undefined,
     spill: SpillFileOptions,
     onSpillRefused: (error: Error) => void,
   ) {
     this.#parts = parts;
     this.layer = layer;
+    this.target = options.target;
     this.memory = new ViewMemory(parts.arenas, { gate: layer.stack.gateRegion, ...options }, set);
     this.#jobRegion = parts.arenas.allocate(jobLayout.jobWords * 4);
     this.#jobWords = new Int32Array(this.#jobRegion.buffer, this.#jobRegion.byteOffset, jobLayout.jobWords);
@@ -103,7 +113,6 @@ export class EngineView {
    */
   startMovers(options: MoverOptions, report: (error: MoverError) => void): Promise<ThreadsEnd> {
     assert(this.#movers.length === 0, "a view's movers start once");
-    assert(!this.memory.readers, "what is read from the spill is not drained");
     setSpeed(this.#jobWords, options.speed);
     try {
       for (let count = 0; count < options.threads; count++) this.#movers.push(this.#startMover(options, report));
@@ -195,64 +204,64 @@ export class EngineView {
   }
 
   async #release(): Promise<void> {
-    await Promise.allSettled(this.#movers);
+    await Promise.allSettled(this.#movers.map((mover) => mover.ended));
     await this.#keeper.close();
     this.#jobWords.fill(0);
     this.#parts.arenas.free(this.#jobRegion);
     this.memory.free();
   }
 
-  #startMover(options: MoverOptions, report: (error: MoverError) => void): Promise<MoverEnd> {
-    let heard = 0;
-    let wake = (): void => {};
-    const mover = this.#parts.pool.start<MoverAnswer>(
-      "move",
-      (seat) => ({ task: this.#moverTask(options, seat) }),
-      "move",
-      (error) => {
-        heard++;
-        report(error as MoverError);
-        wake();
-      },
-    );
-    // What it reported comes by another way than its end, which may overtake it. Of a thread that died everything has come.
-    const ended = mover.ended.then(async ({ end, reports }) => {
-      while (heard < reports) await new Promise<void>((resolve) => (wake = resolve));
-      return end;
-    });
-    void ended.then(mover.unheard, mover.unheard);
-    return ended;
-  }
-
-  #moverTask(options: MoverOptions, seat: Seat): MoverTask {
-    const { memory } = this;
-    return {
-      engine: this.#parts.address(),
-      seat,
-      arenaCount: this.#parts.arenas.buffers.length,
-      source: this.layer.stack.address(this.layer),
-      target: options.target,
-      targetIsZero: options.targetIsZero,
-      view: { arena: memory.region.arena, byteOffset: memory.region.byteOffset },
-      job: { arena: this.#jobRegion.arena, byteOffset: this.#jobRegion.byteOffset },
-      runBytesMax: options.runBytesMax,
-      detectZeroes: options.detectZeroes,
-      copies: options.copies,
-      scan: options.scan,
-      record: options.record,
-      yieldMs: options.yieldMs,
-      onSourceError: options.onSourceError,
-      onTargetError: options.onTargetError,
-    };
+  #startMover(options: MoverOptions, report: (error: MoverError) => void): LongTask<MoverEnd> {
+    const listening = this.#parts.pool.reports.listen(report);
+    try {
+      const { participant, ended } = this.#parts.pool.start<MoverAnswer>("move", (seat) => {
+        const task: MoverTask = {
+          engine: this.#parts.address(),
+          seat,
+          arenaCount: this.#parts.arenas.buffers.length,
+          source: this.layer.stack.address(this.layer),
+          target: options.target,
+          targetIsZero: options.targetIsZero,
+          view: { arena: this.memory.region.arena, byteOffset: this.memory.region.byteOffset },
+          job: { arena: this.#jobRegion.arena, byteOffset: this.#jobRegion.byteOffset },
+          runBytesMax: options.runBytesMax,
+          detectZeroes: options.detectZeroes,
+          discardSource: options.discardSource,
+          copies: options.copies,
+          scan: options.scan,
+          record: options.record,
+          yieldMs: options.yieldMs,
+          onSourceError: options.onSourceError,
+          onTargetError: options.onTargetError,
+          reporter: listening.reporter,
+        };
+        return { task };
+      });
+      return { participant, ended: endOf(ended, listening) };
+    } catch (error) {
+      listening.close();
+      throw error;
+    }
   }
 
   async #worst(): Promise<ThreadsEnd> {
-    const ends = await Promise.allSettled(this.#movers);
+    const ends = await Promise.allSettled(this.#movers.map((mover) => mover.ended));
     let worst: ThreadsEnd = "copied";
     for (const end of ends) {
       if (end.status === "rejected") return "died";
       if (end.value === "failed" || (end.value === "over" && worst === "copied")) worst = end.value;
     }
     return worst;
+  }
+}
+
+/** What a mover reported comes by another way than its end, which may overtake it. */
+async function endOf(ended: Promise<MoverAnswer>, listening: Listening): Promise<MoverEnd> {
+  try {
+    const { end, reports } = await ended;
+    await listening.heard(reports);
+    return end;
+  } finally {
+    listening.close();
   }
 }

@@ -10,7 +10,7 @@ import type { Errno, NodeHandle, NodeSpec } from "@heirloom/block";
 import { Arenas } from "./arena.ts";
 import type { ArenaAnnouncement, ArenaQuestion } from "./arena-map.ts";
 import { EngineError } from "./engine-error.ts";
-import { EngineView, type EngineParts } from "./engine-view.ts";
+import { EngineView, type EngineParts, type EngineViewOptions } from "./engine-view.ts";
 import { slotWord, kibibytesField, requestsField } from "./gate-layout.ts";
 import { isAside, vacate } from "./gatekeeper.ts";
 import type { OpenedNode } from "./helper-tasks.ts";
@@ -30,13 +30,13 @@ import {
   threadCapacity,
 } from "./registry.ts";
 import type { PostedDisk, PostedView, ServiceTask } from "./service.ts";
+import { snapshotSpec, type SnapshotOptions } from "./snapshot-spec.ts";
 import type { SpillFileOptions } from "./spill-keeper.ts";
 import { type Layer, Stack } from "./stack.ts";
 import { type TaskResult, unwrap } from "./task-result.ts";
 import type { EngineAddress } from "./thread-context.ts";
 import { Transitions } from "./transition.ts";
 import { brokenThreadDied } from "./view-layout.ts";
-import type { ViewOptions } from "./view-memory.ts";
 import { zeroMemory } from "./zero-memory.ts";
 
 export interface EngineOptions {
@@ -164,7 +164,11 @@ export class Engine {
   }
 
   /** A disk on a stack of its own, or as a window on the stack of one that is attached. */
-  addLayer(opened: OpenedNode, under?: { readonly layer: Layer; readonly offset: number }): Layer {
+  addLayer(
+    opened: OpenedNode,
+    under?: { readonly layer: Layer; readonly offset: number },
+    snapshotOf?: EngineView,
+  ): Layer {
     const stack = under === undefined ? new Stack(this.arenas) : under.layer.stack;
     this.#stacks.add(stack);
     const layer: Layer = {
@@ -174,6 +178,7 @@ export class Engine {
       base: under === undefined ? 0 : under.layer.base + under.offset,
       table: { length: opened.length, recorders: [], views: [] },
       counters: this.arenas.allocate(counterBytes(participantCapacity)),
+      snapshotOf,
     };
     stack.layers.set(layer.id, layer);
     if (under === undefined) stack.commit(stack.prepare(new Map())); // nobody knows the gate yet: no transition
@@ -212,7 +217,7 @@ export class Engine {
 
   view(
     layer: Layer,
-    options: Omit<ViewOptions, "gate">,
+    options: EngineViewOptions,
     set: Recorder | undefined,
     spill: SpillFileOptions,
     onSpillRefused: (error: Error) => void,
@@ -242,6 +247,7 @@ export class Engine {
       number,
       disk: layer.stack.address(layer),
       view: { arena: memory.region.arena, byteOffset: memory.region.byteOffset },
+      target: view.target,
       arenaCount: this.arenas.buffers.length,
     });
     return number;
@@ -250,9 +256,14 @@ export class Engine {
   postedDisk(layer: Layer): PostedDisk {
     return { disk: layer.stack.address(layer), arenaCount: this.arenas.buffers.length };
   }
-  postedView({ layer, memory }: EngineView): PostedView {
+  postedView({ layer, memory, target }: EngineView): PostedView {
     const { arena, byteOffset } = memory.region;
-    return { ...this.postedDisk(layer), view: { arena, byteOffset } };
+    return { ...this.postedDisk(layer), view: { arena, byteOffset }, target };
+  }
+
+  /** The specification of a node that reads the view: to be attached as a disk that is gone before the view is released. */
+  snapshotSpec({ layer, memory, target }: EngineView, options: SnapshotOptions): NodeSpec {
+    return snapshotSpec(layer.node, memory, this.arenas.buffers, target, options);
   }
 
   /**
@@ -386,6 +397,7 @@ export class Engine {
       for (const layer of stack.layers.values()) {
         layers.push(layer);
         for (const view of layer.table.views) view.view.break(brokenThreadDied);
+        layer.snapshotOf?.memory.view.break(brokenThreadDied); // it may have died with a pin (spill.ts)
       }
     }
     if (died && layers.length > 0) this.#onDeath(layers);

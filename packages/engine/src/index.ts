@@ -1,7 +1,7 @@
 export { type ClosedTimes, closedBuckets } from "./closed-times.ts";
 export { Engine, type DeathListener, type EngineOptions, type ExitListener } from "./engine.ts";
 export { EngineError, type EngineErrorCode } from "./engine-error.ts";
-export { EngineView, type MoverOptions, type ThreadsEnd } from "./engine-view.ts";
+export { EngineView, type EngineViewOptions, type MoverOptions, type ThreadsEnd } from "./engine-view.ts";
 export { foldUncopied } from "./folding.ts";
 export type { IoCounts, KindCounts } from "./io-counters.ts";
 export { countedDiscard, type CountedKind, countedRead, countedWrite } from "./io-counters.ts";
@@ -28,6 +28,6 @@ export type { SpillFileOptions } from "./spill-keeper.ts";
 export type { Layer, LayerTable } from "./stack.ts";
 export { type PreparedTransition, type TransitionOutcome, TransitionTimeout } from "./transition.ts";
 export type { BreakReason } from "./view-layout.ts";
-export { viewClusterSize, viewRefusal, type ViewOptions } from "./view-memory.ts";
+export { viewClusterSize, viewRefusal } from "./view-memory.ts";
 export { copiedRanges } from "./view-scan.ts";
 export { ViewReader } from "./view-reader.ts";

@@ -1,7 +1,7 @@
 /** The long task behind the main thread's `disk.read` and the rest: a guest that serves a ring. */
 import assert from "node:assert";
 import { receiveMessageOnPort, type MessagePort } from "node:worker_threads";
-import { connectNode, EIO, type Errno, loadDrivers } from "@heirloom/block";
+import { connectNode, EIO, type Errno, loadDrivers, type NodeHandle } from "@heirloom/block";
 import type { RegionReference } from "./arena.ts";
 import { type DiskAddress, DiskIo } from "./disk-io.ts";
 import * as ring from "./io-ring.ts";
@@ -26,6 +26,7 @@ export type Adoption =
       readonly number: number;
       readonly disk: DiskAddress;
       readonly view: RegionReference;
+      readonly target: NodeHandle | undefined;
       readonly arenaCount: number;
     };
 
@@ -125,6 +126,8 @@ class IoServer {
     this.#context.arenas.catchUp(message.arenaCount);
     const view = View.at(message.view, this.#context.arenas);
     const node = connectNode(message.disk.node);
-    this.#views.set(message.number, (buffer, offset) => readView(view, node, 0, undefined, buffer, offset));
+    if (message.target !== undefined) await loadDrivers(message.target);
+    const target = message.target && connectNode(message.target);
+    this.#views.set(message.number, (buffer, offset) => readView(view, node, 0, target, buffer, offset));
   }
 }

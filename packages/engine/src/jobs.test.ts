@@ -11,6 +11,7 @@ const moverOptions = {
   threads: 2,
   runBytesMax: 256 * 1024,
   detectZeroes: false,
+  discardSource: false,
   copies: true,
   scan: undefined,
   yieldMs: 0,

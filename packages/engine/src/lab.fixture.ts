@@ -11,11 +11,11 @@ import {
   Engine,
   type EngineOptions,
   type EngineView,
+  type EngineViewOptions,
   type Layer,
   type LayerTable,
   type Recorder,
   type TransitionOutcome,
-  type ViewOptions,
 } from "@heirloom/engine";
 import type { Region } from "../dist/arena.js";
 import { DiskIo } from "../dist/disk-io.js";
@@ -153,7 +153,7 @@ export class Lab {
   }
 
   /** A view that stands. */
-  async view(layer: Layer, options: Partial<Omit<ViewOptions, "gate">> = {}, set?: Recorder): Promise<EngineView> {
+  async view(layer: Layer, options: Partial<EngineViewOptions> = {}, set?: Recorder): Promise<EngineView> {
     const view = this.engine.view(
       layer,
       {
@@ -212,6 +212,7 @@ export function jobOf(view: View, source: BlockNode, target: BlockNode, given: P
     targetIsZero: false,
     runBytesMax: MiB,
     detectZeroes: false,
+    discardSource: false,
     scan: undefined,
     record: undefined,
     onSourceError: "report",

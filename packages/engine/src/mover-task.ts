@@ -11,8 +11,8 @@ import { GuestActivity } from "./guest-activity.ts";
 import { jobWords } from "./job-layout.ts";
 import { Mover, type MoverEnd } from "./mover.ts";
 import type { ErrorPolicy, MoverError } from "./mover-types.ts";
-import { reportFrom } from "./pool-report.ts";
 import type { Seat } from "./registry.ts";
+import { report } from "./reports.ts";
 import type { ScanBy } from "./scanner.ts";
 import { type EngineAddress, ThreadContext } from "./thread-context.ts";
 import { View } from "./view.ts";
@@ -31,6 +31,7 @@ export interface MoverTask {
   readonly job: RegionReference;
   readonly runBytesMax: number;
   readonly detectZeroes: boolean;
+  readonly discardSource: boolean;
   readonly copies: boolean;
   /** Of a resumable job: where it writes down what is on the target, for the guards' module. */
   readonly record: readonly number[] | undefined;
@@ -40,9 +41,11 @@ export interface MoverTask {
   readonly yieldMs: number;
   readonly onSourceError: ErrorPolicy;
   readonly onTargetError: ErrorPolicy;
+  /** Under which the mover reports its errors (pool.ts). */
+  readonly reporter: number;
 }
 
-/** How a mover ended, and how many errors it has reported: they come by another way, and may come later. */
+/** How a mover ended, and how many errors it reported, which come by another way and may come later. */
 export interface MoverAnswer {
   readonly end: MoverEnd;
   readonly reports: number;
@@ -50,15 +53,15 @@ export interface MoverAnswer {
 
 export async function move(task: MoverTask): Promise<MoverAnswer> {
   let reports = 0;
-  const report = (error: MoverError): void => {
+  const say = (error: MoverError): void => {
     reports++;
-    reportFrom(task.seat, error);
+    report(task.reporter, error);
   };
-  const mover = await makeMover(task, report);
-  return { end: mover.run(), reports };
+  const end = (await makeMover(task, say)).run();
+  return { end, reports };
 }
 
-async function makeMover(task: MoverTask, report: (error: MoverError) => void): Promise<Mover> {
+async function makeMover(task: MoverTask, say: (error: MoverError) => void): Promise<Mover> {
   const context = ThreadContext.of(task.engine);
   assert(context.goLive(task.seat), "a mover's number is reserved for it");
   context.arenas.catchUp(task.arenaCount);
@@ -78,11 +81,12 @@ async function makeMover(task: MoverTask, report: (error: MoverError) => void): 
       targetIsZero: task.targetIsZero,
       runBytesMax: task.runBytesMax,
       detectZeroes: task.detectZeroes,
+      discardSource: task.discardSource,
       scan: scanBy(task.scan),
       record: recordOf(task, context),
       onSourceError: task.onSourceError,
       onTargetError: task.onTargetError,
-      report,
+      report: say,
     },
     task.copies,
     activity,

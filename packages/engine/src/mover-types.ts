@@ -29,6 +29,8 @@ export interface MoverJob {
   readonly runBytesMax: number;
   /** Whether data that is all zeroes is looked for, to write it as zeroes. */
   readonly detectZeroes: boolean;
+  /** What has been copied is discarded at the source, which is a snapshot. */
+  readonly discardSource: boolean;
   /** Set where the view's set was not known at the instant. */
   readonly scan: ScanBy | undefined;
   /** Of a resumable job. */

@@ -6,6 +6,7 @@
 import { copyThroughBuffer, type Failure } from "./buffer-copier.ts";
 import { type KnownExtent, readRun } from "./copier.ts";
 import { copyRunThenClaim } from "./copy-then-claim.ts";
+import { discardRetired } from "./discarder.ts";
 import { drain, type DrainResult } from "./drainer.ts";
 import { meetError } from "./error-policy.ts";
 import type { GuestActivity } from "./guest-activity.ts";
@@ -26,6 +27,9 @@ const idleMs = 10;
 /** After an error that is ignored, the next try comes after this, doubled up to the maximum: a permanent one must not spin. */
 const retryMsMin = 1;
 const retryMsMax = 200;
+const failedTryMs = 100;
+/** A look over all of a view costs up to milliseconds; discards come in thousands. */
+const discardEveryMs = 50;
 
 export class Mover {
   readonly #job: MoverJob;
@@ -40,6 +44,9 @@ export class Mover {
   #kernel: KernelCopy | undefined;
   #holding = false;
   #retryMs = retryMsMin;
+  #nextTryMs = 0;
+  #nextDiscardMs = 0;
+  #discards = 0;
 
   /**
    * @param copies false for a job that only keeps what guests overwrite (`sync: none`): it never ends by itself
@@ -70,7 +77,8 @@ export class Mover {
       if (view.over()) return "over";
       if (Atomics.load(words, failedWord) !== 0) return "failed";
       const paused = Atomics.load(words, pausedWord);
-      if ((paused & pausedByTarget) === 0) {
+      this.#discardGivenUp();
+      if (view.synchronous || (paused & pausedByTarget) === 0) {
         this.#drain();
         if (this.#drained.errno !== 0) continue; // what it means was decided; look at the words again
         if (this.#drained.drained > 0 && view.spill.full > 0) continue;
@@ -88,9 +96,31 @@ export class Mover {
 
   #drain(): void {
     const job = this.#job;
-    drain(job, drainBatch, this.#bounce, this.#drained);
+    drain(job, drainBatch, this.#bounce, this.#drained, this.#triesFailed());
     if (this.#drained.drained > 0) chargeRun(job.words, this.#drained.drained * job.view.clusterSize);
     if (this.#drained.errno !== 0 && !job.view.over()) this.#meet("write", this.#drained.errno, this.#drained.offset);
+  }
+
+  /** A target that guests wait for is asked now and then whether it takes what it did not. */
+  #triesFailed(): boolean {
+    const { view } = this.#job;
+    if (!view.synchronous || view.targetErrno() === 0) return false;
+    const now = performance.now();
+    if (now < this.#nextTryMs) return false;
+    this.#nextTryMs = now + failedTryMs;
+    return true;
+  }
+
+  /** What readers have given up takes no room on the target any longer. One that cannot discard keeps it. */
+  #discardGivenUp(): void {
+    const { view } = this.#job;
+    const seen = view.discardsSeen();
+    if (seen === this.#discards) return;
+    const now = performance.now();
+    if (now < this.#nextDiscardMs) return;
+    this.#nextDiscardMs = now + discardEveryMs;
+    this.#discards = seen;
+    discardRetired(this.#job);
   }
 
   /** One step of the background copy. @returns milliseconds to wait for work, 0 to go on, or `done` */

@@ -52,6 +52,7 @@ const moverOptions = {
   threads: 1,
   runBytesMax: MiB,
   detectZeroes: false,
+  discardSource: false,
   copies: true,
   scan: undefined,
   yieldMs: 0,

@@ -7,8 +7,8 @@
  */
 import type { MessagePort } from "node:worker_threads";
 import { Piscina } from "piscina";
-import { isPoolReport } from "./pool-report.ts";
 import type { Registry, Seat } from "./registry.ts";
+import { Reports } from "./reports.ts";
 
 /** A task ended because its thread did. */
 export class ThreadDied extends Error {
@@ -50,8 +50,6 @@ export type TaskAnswer<Value> = { readonly value: Value } | { readonly threw: st
 export interface LongTask<Result> {
   readonly participant: number;
   readonly ended: Promise<Result>;
-  /** Nothing that it reports is heard from now on; called once all was. */
-  readonly unheard: () => void;
 }
 
 /** Loading takes some 50 ms, and seconds where every core is taken many times over. */
@@ -68,10 +66,10 @@ export class Pool {
   #threads: Piscina | undefined;
   #helpers: Piscina | undefined;
   readonly #exits = new Map<number, Promise<void>>();
+  /** What long tasks say before they end. */
+  readonly reports: Reports = new Reports();
   /** Threads that have loaded their code, native modules included. */
   readonly #loaded = new Set<number>();
-  /** Who hears what tasks report, by reservation. */
-  readonly #listeners = new Map<number, (report: unknown) => void>();
   #longTasks = 0;
   #closed = false;
 
@@ -118,12 +116,11 @@ export class Pool {
     }
   }
 
-  /** Starts a long task. @param entry of worker.ts @param name for people @param onReport hears what the task reports, also after its end: see `unheard` @throws NoThread at once if there is none for it */
+  /** Starts a long task. @param entry of worker.ts @param name for people @throws NoThread at once if there is none for it */
   start<Result>(
     entry: string,
     makeTask: (seat: Seat) => { task: unknown; transfer?: MessagePort[] },
     name: string = entry,
-    onReport?: (report: unknown) => void,
   ): LongTask<Result> {
     if (this.#closed || this.#longTasks >= this.#options.threadsMax) throw new NoThread(name, this.#options.threadsMax);
     const seat = this.#registry.reserve();
@@ -131,15 +128,10 @@ export class Pool {
     const { participant } = seat;
     this.#threads ??= this.#makePool(this.#options.threadsMax, this.#options.threadsMax);
     this.#longTasks++;
-    if (onReport !== undefined) this.#listeners.set(seat.reservation, onReport);
     this.#tell({ type: "taskStarted" });
     const { task, transfer } = makeTask(seat);
     const result = this.#threads.run(task, { name: entry, transferList: transfer ?? [] });
-    return {
-      participant,
-      ended: this.#follow<Result>(name, participant, result),
-      unheard: () => void this.#listeners.delete(seat.reservation),
-    };
+    return { participant, ended: this.#follow<Result>(name, participant, result) };
   }
 
   async #follow<Result>(name: string, participant: number, result: Promise<unknown>): Promise<Result> {
@@ -213,9 +205,7 @@ export class Pool {
       this.#noteExits(pool); // of all of them, those that still load included
       this.#loaded.add(id);
     });
-    pool.on("message", (message: unknown) => {
-      if (isPoolReport(message)) this.#listeners.get(message.reportOf)?.(message.report);
-    });
+    pool.on("message", (message: unknown) => this.reports.take(message));
     pool.on("error", () => {}); // a thread that dies without a task has nobody to tell
     return pool;
   }

@@ -4,6 +4,9 @@
  * A claim is held for one device read of at most 256 KiB, never while a target is written, never while waiting. So a guest
  * waits for at most one read of another thread; for a full spill it waits outside of the gate, and for a bounded time.
  *
+ * Old data that cannot be kept at all breaks the view, and the guest goes on; where the view has it the other way round
+ * (`breakGuestWrite`) the answer is an errno for the guest, nothing is preserved, and the next write tries again.
+ *
  * Clusters of one word are claimed and read together: a large write costs few reads.
  */
 import { type BlockNode, isZero } from "@heirloom/block";
@@ -15,7 +18,9 @@ import { brokenClaimHeld, brokenSpillFailed, brokenUnreadable, claimBytesMax } f
 /** All of the range is preserved, or the view needs nothing any more. */
 export const preserveDone = 0;
 /** The spill is full: leave the gate, wait, start over. */
-export const preserveFull = 1;
+export const preserveFull = -1;
+/** ETIMEDOUT. */
+const timedOut = 110;
 
 /**
  * A claim is held for one read of the device. One that is held for this long is held by a thread that hangs there; a thread
@@ -28,6 +33,7 @@ let bounce: Uint8Array | undefined;
 
 /**
  * Inside the gate.
+ * @returns `preserveDone`, `preserveFull`, or an errno that the guest's write fails with
  * @param node reads the disk, below the gate @param base where the view's disk begins in it
  * @param offset of the range, in bytes of the view's disk
  */
@@ -39,11 +45,9 @@ export function preserveRange(view: View, node: BlockNode, base: number, offset:
   for (let cluster = first; cluster < end;) {
     const upTo = Math.min(end, cluster + perClaim, ((cluster >>> 5) + 1) * 32);
     const mask = maskOf(cluster, upTo);
-    if (
-      view.neededOf(cluster >>> 5, mask) !== 0 &&
-      preserveWord(view, node, base, cluster >>> 5, mask) === preserveFull
-    ) {
-      return preserveFull;
+    if (view.neededOf(cluster >>> 5, mask) !== 0) {
+      const result = preserveWord(view, node, base, cluster >>> 5, mask);
+      if (result !== preserveDone) return result;
     }
     cluster = upTo;
   }
@@ -60,15 +64,16 @@ function preserveWord(view: View, node: BlockNode, base: number, word: number, m
       // A thread that hangs in a device read keeps its claim; this one is inside the gate and must not hang with it.
       const now = performance.now();
       if (deadline === 0) deadline = now + claimHeldMsMax;
-      if (now >= deadline) view.break(brokenClaimHeld);
-      else view.waitForClaim(word, needed);
+      if (now < deadline) view.waitForClaim(word, needed);
+      else if (view.breakGuestWrite) return timedOut;
+      else view.break(brokenClaimHeld);
       continue;
     }
     // Looked at again under the claim: whoever preserved one in between has released it since.
     const still = view.over() ? 0 : view.neededOf(word, claimed);
     const result = still === 0 ? preserveDone : spillClaimed(view, node, base, word, still);
     view.release(word, claimed);
-    if (result === preserveFull) return preserveFull;
+    if (result !== preserveDone) return result;
     // What others have claimed meanwhile is looked at, and waited for, in the next turn.
   }
 }
@@ -97,14 +102,13 @@ function spillOne(view: View, node: BlockNode, base: number, cluster: number): n
   const data = memory !== undefined && bytes === memory.length ? memory : (memory ?? bounceOf()).subarray(0, bytes);
   const errno = node.read(data, base + cluster * view.clusterSize);
   if (errno !== 0) {
-    view.break(brokenUnreadable, errno);
     spill.giveBack(slot);
-    return preserveDone;
+    return lost(view, brokenUnreadable, errno);
   }
-  if (keep(view, cluster, slot, data)) {
-    view.setPreserved(cluster >>> 5, 1 << (cluster & 31));
-    if (spill.isPressing()) view.wakeMovers();
-  }
+  const kept = keep(view, cluster, slot, data);
+  if (kept !== preserveDone) return kept === viewOver ? preserveDone : kept;
+  view.setPreserved(cluster >>> 5, 1 << (cluster & 31));
+  if (view.synchronous || spill.isPressing()) view.wakeMovers();
   return preserveDone;
 }
 
@@ -123,28 +127,41 @@ function spillSpan(view: View, node: BlockNode, base: number, first: number, cou
   const data = bounceOf().subarray(0, Math.min(end * clusterSize, view.length) - offset);
   const errno = node.read(data, base + offset);
   if (errno !== 0) {
-    view.break(brokenUnreadable, errno);
     for (const slot of slots) spill.giveBack(slot);
-    return preserveDone;
+    return lost(view, brokenUnreadable, errno);
   }
   let kept = 0;
+  let failed = preserveDone;
   for (let cluster = first; cluster < end; cluster++) {
     const at = (cluster - first) * clusterSize;
     const one = data.subarray(at, at + view.bytesOf(cluster));
     const slot = slots[cluster - first];
     const memory = spill.memory(slot);
     if (memory !== undefined) memory.set(one);
-    if (keep(view, cluster, slot, one)) kept |= 1 << (cluster & 31);
+    const result = keep(view, cluster, slot, one);
+    if (result === preserveDone) kept |= 1 << (cluster & 31);
+    else if (result !== viewOver) failed = result;
   }
   if (kept !== 0) {
     view.setPreserved(first >>> 5, kept);
-    if (spill.isPressing()) view.wakeMovers();
+    if (view.synchronous || spill.isPressing()) view.wakeMovers();
   }
+  if (failed !== preserveDone) return failed;
   return slots.length === count ? preserveDone : preserveFull;
 }
 
-/** What was read becomes a full slot, unless the view is over by now. Zeroes need no room. */
-function keep(view: View, cluster: number, slot: number, data: Uint8Array): boolean {
+/** Old data is not to be had: the view gives way, or the guest's write. The claim is still held. */
+function lost(view: View, reason: number, errno: number): number {
+  if (view.breakGuestWrite) return errno;
+  view.break(reason, errno);
+  return preserveDone;
+}
+
+/** Of `keep`: the view needs nothing any more. */
+const viewOver = -2;
+
+/** What was read becomes a full slot, unless the view is over by now. Zeroes need no room. @returns `preserveDone`, `viewOver` or an errno */
+function keep(view: View, cluster: number, slot: number, data: Uint8Array): number {
   const { spill } = view;
   let kept = slot;
   if (isZero(data)) {
@@ -157,14 +174,18 @@ function keep(view: View, cluster: number, slot: number, data: Uint8Array): bool
   }
   if (kept === slot && spill.memory(slot) === undefined) {
     const failed = spill.store(slot, data, cluster);
-    if (failed !== 0) view.break(brokenSpillFailed, failed);
+    const answer = failed === 0 ? preserveDone : lost(view, brokenSpillFailed, failed);
+    if (answer !== preserveDone) {
+      spill.giveBack(kept);
+      return answer;
+    }
   }
   if (view.over()) {
     spill.giveBack(kept);
-    return false;
+    return viewOver;
   }
   spill.publish(kept, cluster);
-  return true;
+  return preserveDone;
 }
 
 function bounceOf(): Uint8Array {

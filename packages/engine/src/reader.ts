@@ -3,7 +3,7 @@
  * not preserved: what was not preserved after the read was not overwritten before it. What moved is read from the spill,
  * pinned, or, once drained, from the target.
  */
-import { type BlockNode, EINVAL, EIO, type Errno } from "@heirloom/block";
+import { type BlockNode, EACCES, EINVAL, EIO, type Errno } from "@heirloom/block";
 import { noSlot } from "./spill.ts";
 import type { View } from "./view.ts";
 
@@ -13,7 +13,7 @@ const spanBytesMax = 256 * 1024;
 /**
  * @param base where the view's disk begins in `node`
  * @param target of the view's job, or undefined where nobody drains
- * @returns 0; EINVAL for a range outside the view or its set; EIO if the view is over
+ * @returns 0; EINVAL for a range outside the view, EACCES for one outside its set; EIO if the view is over
  */
 export function readView(
   view: View,
@@ -28,12 +28,13 @@ export function readView(
   while (done < buffer.length) {
     const at = offset + done;
     const cluster = Math.floor(at / view.clusterSize);
-    if (!view.inSet(cluster) || view.isRetired(cluster)) return EINVAL;
+    if (!view.isReadable(cluster)) return view.over() ? EIO : EACCES;
     const spanEnd = spanWithout(view, cluster, Math.min(offset + buffer.length, at + spanBytesMax));
     const end = spanEnd > at ? spanEnd : Math.min((cluster + 1) * view.clusterSize, offset + buffer.length);
     const part = buffer.subarray(done, end - offset);
     const errno = spanEnd > at ? readDevice(view, node, base, part, at) : readMoved(view, target, part, at, cluster);
     if (view.over()) return EIO;
+    if (view.isRetired(cluster)) continue;
     if (errno === again) continue;
     if (errno !== 0) return errno;
     done = end - offset;
@@ -46,8 +47,7 @@ const again = -1;
 /** Where the run of clusters from `cluster` on ends that are in the set and not preserved; at most `limit`. */
 function spanWithout(view: View, cluster: number, limit: number): number {
   let next = cluster;
-  while (next * view.clusterSize < limit && view.inSet(next) && !view.isRetired(next) && !view.isPreserved(next))
-    next++;
+  while (next * view.clusterSize < limit && view.isReadable(next) && !view.isPreserved(next)) next++;
   return Math.min(limit, next * view.clusterSize);
 }
 
@@ -56,19 +56,21 @@ function readDevice(view: View, node: BlockNode, base: number, part: Uint8Array,
   if (errno !== 0) return errno;
   const last = Math.floor((at + part.length - 1) / view.clusterSize);
   for (let cluster = Math.floor(at / view.clusterSize); cluster <= last; cluster++) {
-    if (view.isPreserved(cluster)) return again; // a guest may have written before or while we read
+    // A guest may have written before or while we read: the old data has moved, or nobody needed it any more.
+    if (view.isPreserved(cluster) || view.isRetired(cluster)) return again;
   }
   return 0;
 }
 
 function readMoved(view: View, target: BlockNode | undefined, part: Uint8Array, at: number, cluster: number): Errno {
+  // Once it is there it stays; and the look into the spill for what has left it is the dearest one.
+  if (target !== undefined && view.isCopied(cluster)) return target.read(part, at);
   const slot = view.spill.pin(cluster);
   if (slot !== noSlot) {
     const errno = view.spill.load(slot, part, at - cluster * view.clusterSize);
     view.spill.unpin(slot);
     return errno;
   }
-  if (target !== undefined && view.isCopied(cluster)) return target.read(part, at);
   // On its way from a copier's buffer to the target.
   view.waitForWork(view.workSeen(), 1);
   return again;

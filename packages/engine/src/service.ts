@@ -14,9 +14,11 @@
  */
 import assert from "node:assert";
 import type { MessagePort } from "node:worker_threads";
-import { connectNode, loadDrivers } from "@heirloom/block";
+import { connectNode, loadDrivers, type NodeHandle } from "@heirloom/block";
 import type { RegionReference } from "./arena.ts";
 import { type DiskAddress, DiskIo } from "./disk-io.ts";
+import { Gate } from "./gate.ts";
+import { gateBytes } from "./gate-layout.ts";
 import type { Seat } from "./registry.ts";
 import { type EngineAddress, ThreadContext } from "./thread-context.ts";
 import { View } from "./view.ts";
@@ -30,6 +32,8 @@ export interface PostedDisk {
 /** A point in time for any thread of the engine's. */
 export interface PostedView extends PostedDisk {
   readonly view: RegionReference;
+  /** Where its movers carry what guests overwrite; undefined where it has none. */
+  readonly target: NodeHandle | undefined;
 }
 
 export interface ServiceTask {
@@ -67,7 +71,13 @@ export class ServiceThread {
 
   async view(posted: PostedView): Promise<ViewReader> {
     await this.#load(posted);
-    return new ViewReader(View.at(posted.view, this.#context.arenas), connectNode(posted.disk.node));
+    const view = View.at(posted.view, this.#context.arenas);
+    const node = connectNode(posted.disk.node);
+    if (posted.target === undefined) return new ViewReader(view, node);
+    await loadDrivers(posted.target);
+    // A reader that dies in the middle keeps its pin on a slot, for which a drainer would wait: its death breaks the view.
+    new Gate(this.#context.arenas.words(posted.disk.gate, gateBytes / 4), this.participant).markServed();
+    return new ViewReader(view, node, connectNode(posted.target));
   }
 
   async #load({ disk, arenaCount }: PostedDisk): Promise<void> {

@@ -12,13 +12,17 @@
  * | `free*` | free slots of a kind, never more than there are; lost ones stay lost until the view ends | by add |
  * | `full` | slots that wait for a drainer | by add |
  * | `hint*` | where the next search begins; any value is right | whoever found a slot |
- * | slot `state` | free, filling, full, draining | by compare-exchange |
+ * | slot `state` | free, filling, full, draining (still readable), freeing | by compare-exchange; draining to freeing by its owner |
  * | slot `cluster` | cluster number | owner of a filling slot |
  * | slot `readers` | readers that pin it | by add |
+ * | slot `failure` | errno of the target for it, where a guest waits for that; 0: to be tried | drainer; a guest that asks anew |
  *
  * For readers there is an index behind the slots: a hash of clusters with linear probing, twice as large as there are slots,
- * so that a look costs a few loads and not all slots. An entry is a slot's number plus 1, set once by compare-exchange
- * before the cluster is `preserved`, and never taken away: a view that is read keeps what it has until it ends.
+ * so that a look costs a few loads and not all slots. An entry is a slot's number plus 1, set by compare-exchange before the
+ * cluster is `preserved`. A view that is read and has no target keeps what it has until it ends. Where there is a target, a
+ * drained slot's entry becomes a tombstone before the slot is free, and the next entry that comes by takes its place: an entry
+ * is never emptied, since somebody may have passed it on the way to a later one. A look for a cluster that is there ends at its
+ * entry; one for a cluster that has just been drained may see all of the index, and finds the cluster on the target next.
  *
  * Slots of the zero kind carry no data: what they preserve is a cluster of zeroes.
  */
@@ -44,11 +48,16 @@ export const slotFields = 4;
 export const stateField = 0;
 export const clusterField = 1;
 export const readersField = 2;
+export const failureField = 3;
 
 export const slotFree = 0;
 export const slotFilling = 1;
 export const slotFull = 2;
 export const slotDraining = 3;
+export const slotFreeing = 4;
+
+/** An entry of the index that is given up. */
+export const tombstone = -1;
 
 export function spillWords(memorySlots: number, fileSlots: number, zeroSlots: number, indexSize: number): number {
   return slotsStart + (memorySlots + fileSlots + zeroSlots) * slotFields + indexSize;
@@ -57,4 +66,17 @@ export function spillWords(memorySlots: number, fileSlots: number, zeroSlots: nu
 /** Entries of an index for this many slots. */
 export function indexSizeFor(slots: number): number {
   return 2 ** Math.ceil(Math.log2(slots * 2));
+}
+
+/**
+ * Where something may have been written: not in file slots that never had room on disk, of which there are many more than of
+ * anything else. Pairs of a first word and a count of words.
+ */
+export function usedWords(words: Int32Array): readonly (readonly [first: number, count: number])[] {
+  const { [memorySlotsWord]: memorySlots, [fileSlotsMaxWord]: fileSlotsMax, [fileSlotsWord]: fileSlots } = words;
+  const others = slotsStart + (memorySlots + fileSlotsMax) * slotFields; // zero slots, and the index
+  return [
+    [0, slotsStart + (memorySlots + fileSlots) * slotFields],
+    [others, words.length - others],
+  ];
 }

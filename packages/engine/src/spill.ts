@@ -1,10 +1,11 @@
 /**
  * The spill, from the side of a thread: slots for old data, in memory first, then in a local file; both bounded.
  *
- * A slot goes free -> filling -> full -> draining -> free; each step is a compare-exchange or a store by its one owner.
- * A reader pins a slot (adds to `readers`), looks at its state and cluster, copies, unpins. A drainer marks the slot as
- * draining and frees it only after it saw `readers` at 0: a reader that pinned before is waited for; one that pins after
- * sees that the slot is not full. (Comparing a version afterwards is not enough: on arm64 plain reads may pass it.)
+ * A slot goes free -> filling -> full -> draining -> freeing -> free; each step is a compare-exchange or a store by its one
+ * owner. A reader pins a slot (adds to `readers`), looks at its state and cluster, copies, unpins. A slot can be read while a
+ * drainer writes it to a target, which may take for ever; when that is done the drainer marks it as freeing, and frees it only
+ * after it saw `readers` at 0: a reader that pinned before is waited for; one that pins after sees that the slot is going.
+ * (Comparing a version afterwards is not enough: on arm64 plain reads may pass it.)
  *
  * Of a resumable job there are file slots only, each an entry that is found again after a restart (spill-entry.ts): what a guest
  * overwrites is in the file before.
@@ -152,11 +153,15 @@ export class Spill {
   /** A filled slot becomes full: drainers and readers may find it. */
   publish(slot: number, cluster: number): void {
     Atomics.store(this.words, slotsStart + slot * slotFields + layout.clusterField, cluster);
+    this.setFailure(slot, 0);
     Atomics.store(this.words, slotsStart + slot * slotFields + layout.stateField, layout.slotFull);
     Atomics.add(this.words, layout.fullWord, 1);
     if (this.#indexMask < 0) return;
+    // There are twice as many entries as slots, and a slot has one at most: the search ends.
     for (let at = hashOf(cluster) & this.#indexMask; ; at = (at + 1) & this.#indexMask) {
-      if (Atomics.compareExchange(this.words, this.#indexStart + at, 0, slot + 1) === 0) return;
+      const entry = Atomics.load(this.words, this.#indexStart + at);
+      if (entry !== 0 && entry !== layout.tombstone) continue;
+      if (Atomics.compareExchange(this.words, this.#indexStart + at, entry, slot + 1) === entry) return;
     }
   }
 
@@ -172,12 +177,14 @@ export class Spill {
    */
   freeDrained(slot: number, over: () => boolean): void {
     const readers = slotsStart + slot * slotFields + layout.readersField;
+    Atomics.store(this.words, slotsStart + slot * slotFields + layout.stateField, layout.slotFreeing);
     for (;;) {
       const pins = Atomics.load(this.words, readers);
       if (pins === 0) break;
       if (over()) return;
       Atomics.wait(this.words, readers, pins, 1);
     }
+    this.#leaveIndex(slot);
     this.giveBack(slot);
   }
 
@@ -210,6 +217,14 @@ export class Spill {
     Atomics.add(this.words, layout.fullWord, 1);
   }
 
+  /** Errno that the target answered for a slot that the caller owns or pins; 0 if it is to be tried (again). */
+  failure(slot: number): number {
+    return Atomics.load(this.words, slotsStart + slot * slotFields + layout.failureField);
+  }
+  setFailure(slot: number, errno: number): void {
+    Atomics.store(this.words, slotsStart + slot * slotFields + layout.failureField, errno);
+  }
+
   /** The cluster of a slot that the caller owns or pins. */
   cluster(slot: number): number {
     return Atomics.load(this.words, slotsStart + slot * slotFields + layout.clusterField);
@@ -217,15 +232,18 @@ export class Spill {
 
   /** A reader's look: the slot that holds `cluster`, pinned, or `noSlot`. Whoever pins unpins. */
   pin(cluster: number): number {
-    if (this.#indexMask < 0) return noSlot;
-    for (let at = hashOf(cluster) & this.#indexMask; ; at = (at + 1) & this.#indexMask) {
-      const slot = Atomics.load(this.words, this.#indexStart + at) - 1;
-      if (slot === noSlot) return noSlot;
+    let at = hashOf(cluster) & this.#indexMask;
+    for (let looked = 0; looked <= this.#indexMask; looked++, at = (at + 1) & this.#indexMask) {
+      const entry = Atomics.load(this.words, this.#indexStart + at);
+      if (entry === 0) return noSlot;
+      if (entry === layout.tombstone) continue;
+      const slot = entry - 1;
       if (!this.#holds(slot, cluster)) continue;
       Atomics.add(this.words, slotsStart + slot * slotFields + layout.readersField, 1);
       if (this.#holds(slot, cluster)) return slot;
       this.unpin(slot);
     }
+    return noSlot;
   }
 
   unpin(slot: number): void {
@@ -235,10 +253,21 @@ export class Spill {
 
   #holds(slot: number, cluster: number): boolean {
     const base = slotsStart + slot * slotFields;
+    const state = Atomics.load(this.words, base + layout.stateField);
     return (
-      Atomics.load(this.words, base + layout.stateField) === layout.slotFull &&
+      (state === layout.slotFull || state === layout.slotDraining) &&
       Atomics.load(this.words, base + layout.clusterField) === cluster
     );
+  }
+
+  /** The slot is the caller's, and nobody reads it. */
+  #leaveIndex(slot: number): void {
+    if (this.#indexMask < 0) return;
+    for (let at = hashOf(this.cluster(slot)) & this.#indexMask; ; at = (at + 1) & this.#indexMask) {
+      if (Atomics.load(this.words, this.#indexStart + at) !== slot + 1) continue;
+      Atomics.store(this.words, this.#indexStart + at, layout.tombstone);
+      return;
+    }
   }
 
   #freeWordOf(slot: number): number {

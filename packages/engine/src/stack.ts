@@ -6,6 +6,7 @@ import assert from "node:assert";
 import type { NodeHandle } from "@heirloom/block";
 import type { Arenas, Region } from "./arena.ts";
 import type { DiskAddress } from "./disk-io.ts";
+import type { EngineView } from "./engine-view.ts";
 import * as gate from "./gate-layout.ts";
 import type { Recorder } from "./recorder.ts";
 import { encodeTable, type LayerDescriptor, storeTable } from "./table.ts";
@@ -28,6 +29,8 @@ export interface Layer {
   table: LayerTable;
   /** Memory of io-counters.ts. */
   readonly counters: Region;
+  /** The view that the node reads, of a snapshot. */
+  readonly snapshotOf?: EngineView | undefined;
   /** Of a disk whose bitmaps are kept: what its guard's module is told of the disk. */
   guard?: readonly number[] | undefined;
 }

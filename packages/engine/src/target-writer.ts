@@ -46,6 +46,8 @@ export function writeHeld(job: MoverJob, held: HeldRun): Errno {
           : job.target.writeZeroes(offset, length, true);
     if (errno !== 0) return errno;
     markCopied(job, held.first + at, end - at);
+    // What the source makes of it is of no account: the copy is there.
+    if (job.discardSource) job.source.discard(offset, length);
     held.kinds.fill(kindAbsent, at, end);
     at = end;
   }

@@ -10,18 +10,22 @@
  * | `sleeping` | how many sleep on `work` | movers, readers | whoever wakes them |
  * | `claimWaiters` | how many sleep, or are about to, for somebody's claim | they | whoever releases one |
  * | `brokenErrno` | errno of the read that broke it | before `broken` | main |
+ * | `targetErrno` | errno of the last write to the target, 0 if it went well; where guests wait for the target | drainers | guests |
+ * | `discards` | counted up when readers have given up a part | readers | movers |
  *
  * | bits | say | set by | cleared by |
  * |---|---|---|---|
  * | `busy` | claimed | who claims, with or | the same |
  * | `copying` | a copier or the scan works on it | who copies, with or | the same |
  * | `preserved` | the old data is safe somewhere | the claim's holder | nobody |
- * | `copied` | it is on the target | the owner of `copying`, or a drainer | nobody |
- * | `retired` | a scan found that it is not in the set | the scan, holding `copying` | nobody |
+ * | `copied` | it is on the target | the owner of `copying`, or a drainer | a mover, once it is retired and discarded there |
+ * | `retired` | a scan found that it is not in the set, or readers have given it up | the scan, holding `copying`; a reader, holding the claim | nobody |
  */
 export const stoppedWord = 0;
 export const brokenWord = 16;
 export const brokenErrnoWord = 17;
+export const targetErrnoWord = 18;
+export const discardsWord = 19;
 export const workWord = 32;
 export const sleepingWord = 33;
 export const claimWaitersWord = 48;

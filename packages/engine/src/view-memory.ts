@@ -22,9 +22,13 @@ export interface ViewOptions {
   readonly clusterSize: number;
   /** Requests to source and target must be multiples of it; a power of two. */
   readonly alignment: number;
+  /** `Infinity`: for ever. */
   readonly guestDelayMaxMs: number;
+  /** Where old data cannot be kept the guest's write fails, and not the view. */
   readonly breakGuestWrite: boolean;
-  /** Somebody will read the view; then nobody drains it. */
+  /** A guest's write waits until the old data is on the target. Needs movers, and `breakGuestWrite`. */
+  readonly synchronous?: boolean;
+  /** Somebody will read the view. */
   readonly readers?: boolean;
   /** Of a resumable job: its spill is this file alone. */
   readonly kept?: KeptSpill | undefined;
@@ -69,7 +73,7 @@ export class ViewMemory {
     const zeroSlots = kept === undefined ? zeroSlotsMax : 0;
     this.fileSlotsMax = Math.min(Math.floor(options.spillFile / this.clusterSize), this.clusters);
     const slots = memorySlots + this.fileSlotsMax + zeroSlots;
-    const indexSize = options.readers === true ? spillLayout.indexSizeFor(slots) : 0;
+    const indexSize = options.readers === true || options.synchronous === true ? spillLayout.indexSizeFor(slots) : 0;
     const spillCount = spillLayout.spillWords(memorySlots, this.fileSlotsMax, zeroSlots, indexSize);
     this.#spillRegion = arenas.allocate(spillCount * 4);
     this.#spillMemory = arenas.allocate(Math.max(1, memorySlots * this.clusterSize), "raw");
@@ -90,7 +94,11 @@ export class ViewMemory {
     }
     const row = new NumberWriter();
     row.put(0, this.clusterSize, this.clusters, options.length, options.clusterSize);
-    row.put(Math.ceil(options.guestDelayMaxMs), options.breakGuestWrite ? 1 : 0);
+    row.put(
+      Math.min(Math.ceil(options.guestDelayMaxMs), Number.MAX_SAFE_INTEGER),
+      options.breakGuestWrite ? 1 : 0,
+      options.synchronous === true ? 1 : 0,
+    );
     row.put(options.gate.arena, options.gate.byteOffset);
     row.put(this.#spillMemory.arena, this.#spillMemory.byteOffset);
     row.put(this.#spillRegion.arena, this.#spillRegion.byteOffset);
@@ -122,7 +130,9 @@ export class ViewMemory {
   /** No thread looks at it any more: zeroes what was used and gives everything back. */
   free(): void {
     zeroMemory(this.region.buffer, this.region.byteOffset, this.#bytes);
-    zeroMemory(this.#spillRegion.buffer, this.#spillRegion.byteOffset, this.spillWords.length * 4);
+    for (const [word, count] of spillLayout.usedWords(this.spillWords)) {
+      zeroMemory(this.#spillRegion.buffer, this.#spillRegion.byteOffset + word * 4, count * 4);
+    }
     this.#arenas.free(this.region);
     this.#arenas.free(this.#spillRegion);
     this.#arenas.free(this.#spillMemory);

@@ -12,7 +12,7 @@ import { makeProgress } from "./gate.ts";
 import { closedWord, slotsWord } from "./gate-layout.ts";
 import { getBitmap, getReference } from "./descriptors.ts";
 import { NumberReader } from "./numbers.ts";
-import { Spill } from "./spill.ts";
+import { noSlot, Spill } from "./spill.ts";
 import { spillWords } from "./spill-layout.ts";
 import * as layout from "./view-layout.ts";
 
@@ -40,6 +40,8 @@ export class View {
   readonly guestDelayMaxMs: number;
   /** Instead of breaking the view, a guest's write fails. */
   readonly breakGuestWrite: boolean;
+  /** A guest's write waits for the target. */
+  readonly synchronous: boolean;
   /** Undefined: every cluster. */
   readonly set: SharedBitmap | undefined;
   readonly spill: Spill;
@@ -64,6 +66,7 @@ export class View {
     this.#perUnit = this.setUnit / this.clusterSize;
     this.guestDelayMaxMs = row.get();
     this.breakGuestWrite = row.get() !== 0;
+    this.synchronous = row.get() !== 0;
     const gate = getReference(row);
     this.#gate = new Int32Array(arenas.buffer(gate.arena), gate.byteOffset, slotsWord);
     const spillMemory = getReference(row);
@@ -126,6 +129,27 @@ export class View {
     const bit = 1 << (cluster & 31);
     if ((Atomics.load(this.preserved, word) & bit) !== 0) return false;
     return (Atomics.load(this.retired, word) & bit) === 0 && this.inSet(cluster);
+  }
+
+  /** Part of the point in time for those who read it. */
+  isReadable(cluster: number): boolean {
+    return !this.isRetired(cluster) && this.inSet(cluster);
+  }
+
+  /** Those of `mask` in a word that are preserved and not on the target yet. */
+  behindOf(word: number, mask: number): number {
+    const safe = Atomics.load(this.copied, word) | Atomics.load(this.retired, word);
+    return mask & Atomics.load(this.preserved, word) & ~safe;
+  }
+
+  /** Errno of the target for a preserved cluster, 0 if there is none (yet). @param forget it is tried again then */
+  failureOf(cluster: number, forget: boolean): number {
+    const slot = this.spill.pin(cluster);
+    if (slot === noSlot) return 0; // it is on the target by now
+    const errno = this.spill.failure(slot);
+    if (errno !== 0 && forget) this.spill.setFailure(slot, 0);
+    this.spill.unpin(slot);
+    return forget ? 0 : errno;
   }
 
   /** Those of `mask` in a word that are needed. */
@@ -197,12 +221,38 @@ export class View {
     Atomics.or(this.copied, word, mask);
   }
 
+  /** The caller holds the claims. */
+  retire(word: number, mask: number): void {
+    Atomics.or(this.retired, word, mask);
+  }
+  /** On the target no more; retired before. */
+  dropCopied(word: number, mask: number): void {
+    Atomics.and(this.copied, word, ~mask);
+  }
+
   /** Takes `copying` for those of `mask` that nobody works on. @returns the bits got */
   takeCopying(word: number, mask: number): number {
     return mask & ~Atomics.or(this.copying, word, mask);
   }
   dropCopying(word: number, mask: number): void {
     Atomics.and(this.copying, word, ~mask);
+  }
+
+  /** Readers have given up a part. */
+  tellDiscards(): void {
+    Atomics.add(this.words, layout.discardsWord, 1);
+    this.wakeMovers();
+  }
+  discardsSeen(): number {
+    return Atomics.load(this.words, layout.discardsWord);
+  }
+
+  /** Errno of the last write to the target; 0 if it went well. */
+  targetErrno(): number {
+    return Atomics.load(this.words, layout.targetErrnoWord);
+  }
+  setTargetErrno(errno: number): void {
+    if (this.targetErrno() !== errno) Atomics.store(this.words, layout.targetErrnoWord, errno);
   }
 
   /** The spill fills up, or main has something to say: movers look now. (They look at the spill by themselves every few ms.) */

@@ -44,6 +44,18 @@ export interface MonitorOptions {
 
 /** More clients with monitors of their own are turned away. */
 const monitorsMax = 64;
+/** A copy-before-write node is a disk of that name, and its view is one of that disk. */
+function brokenPointInTime(data: RuntimeEvent["data"]): Writable {
+  const { disk, reason, error } = data as { readonly disk: string; readonly reason: string; readonly error: string };
+  return {
+    device: "",
+    "node-name": disk,
+    operation: reason === "source-unreadable" ? "read" : "write",
+    action: "ignore",
+    nospace: reason === "spill-full",
+    reason: error,
+  };
+}
 
 export class QmpService {
   readonly commands: CommandSet;
@@ -111,7 +123,8 @@ export class QmpService {
 
   /** Of what the runtime tells, what QMP has. */
   #hear({ name, at, data }: RuntimeEvent): void {
-    if (name === "JOURNAL_FAILED") this.#tell(name, at, journalFailed(data));
+    if (name === "VIEW_BROKEN") this.#tell("BLOCK_IO_ERROR", at, brokenPointInTime(data));
+    else if (name === "JOURNAL_FAILED") this.#tell(name, at, journalFailed(data));
     else if (Object.hasOwn(events, name)) this.#tell(name, at, data as Writable);
   }
 

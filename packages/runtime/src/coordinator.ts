@@ -5,6 +5,7 @@
 import { type Engine, NoThread, type Recorder, TransitionTimeout } from "@heirloom/engine";
 import type { JournalError } from "@heirloom/journal";
 import { type BitmapState, nextOrder } from "./bitmap-memory.ts";
+import { BrokenViews } from "./broken-views.ts";
 import type { DiskExport } from "./disk-export.ts";
 import type { DiskState } from "./disk-state.ts";
 import { Draft, type DraftFold } from "./draft.ts";
@@ -29,6 +30,7 @@ import { checkBitmapAdd, checkMerge, defaultGranularity, findBitmap } from "./va
 import { factsOf, type World } from "./world.ts";
 import type { FreezeObservation } from "./options.ts";
 import type { PreparedBackup } from "./prepared-backup.ts";
+import { Snapshots } from "./snapshots.ts";
 import type { Resumable } from "./resumable.ts";
 import type { View } from "./view.ts";
 
@@ -84,6 +86,8 @@ export class Coordinator {
   readonly world: World;
   readonly jobs: JobControl;
   readonly keeping: Keeping;
+  readonly snapshots: Snapshots = new Snapshots();
+  readonly brokenViews: BrokenViews;
   readonly #events: EventStream;
   /** Points in time that users read. */
   readonly views: Map<string, View> = new Map();
@@ -122,6 +126,7 @@ export class Coordinator {
     this.#events = events;
     this.keeping = new Keeping(this);
     this.jobs = new JobControl(this, events);
+    this.brokenViews = new BrokenViews(this, events);
   }
 
   inspectTransactions(): readonly Inspection<unknown>[] {

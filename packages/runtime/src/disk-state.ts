@@ -25,6 +25,8 @@ export interface DiskState {
   image: DiskImage | undefined;
   /** Its user wants no journal. */
   readonly keepsNone: boolean;
+  /** Told when it is gone. */
+  readonly whenGone: (() => void)[];
   /** The window that has taken its journal over (taking-over.ts). */
   keptBy: DiskState | undefined;
   /** Once it has, or had, persistent bitmaps. */

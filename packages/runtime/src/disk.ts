@@ -1,5 +1,5 @@
 /** An attached disk, for its user: guest I/O through the pool, bitmaps, points in time. */
-import { BlockError, errnoName, type NodeHandle } from "@heirloom/block";
+import { BlockError, EIO, errnoName, type NodeHandle } from "@heirloom/block";
 import {
   type DiskHandle,
   type IoCounts,
@@ -16,7 +16,7 @@ import type { DiskState } from "./disk-state.ts";
 import { resizeDisk } from "./resize.ts";
 import type { JournalInfo, ViewRequest } from "./options.ts";
 import type { SpillDefaults } from "./spill-options.ts";
-import { View } from "./view.ts";
+import { notBytes, View } from "./view.ts";
 
 export class Disk {
   readonly name: string;
@@ -146,6 +146,7 @@ export class Disk {
 
   // A promise of its own at each layer of these calls would be most of the garbage of a request: only the last one makes one.
   #pieces(operation: number, name: string, buffer: Uint8Array, offset: number): Promise<void> {
+    if (!(buffer instanceof Uint8Array)) return Promise.reject(notBytes(`${name} on '${this.name}'`));
     if (buffer.length <= requestBytesMax) return this.#one(operation, name, offset, buffer.length, 0, buffer);
     return this.#cut(operation, name, buffer, offset);
   }
@@ -160,32 +161,30 @@ export class Disk {
     await Promise.all(pieces);
   }
 
-  async #one(
-    operation: number,
-    name: string,
-    offset: number,
-    length: number,
-    flag = 0,
-    buffer?: Uint8Array,
-  ): Promise<void> {
-    this.#check(name, offset, length);
-    const { layer } = this.state;
-    const request = this.#coordinator.engine.io(layer).request(operation, layer.id, offset, length, buffer, flag);
-    let errno: number;
+  // Not an async function: what it keeps over its await is 1 KiB for each request.
+  #one(operation: number, name: string, offset: number, length: number, flag = 0, buffer?: Uint8Array): Promise<void> {
     try {
-      errno = await request;
-    } catch (cause) {
-      throw new BlockError("ERR_IO", `${name} on '${this.name}' at offset ${offset}: the thread that did it ended`, {
-        offset,
-        errno: 5,
-        cause,
-      });
+      this.#check(name, offset, length);
+    } catch (error) {
+      return Promise.reject(error);
     }
-    if (errno === 0) return;
-    throw new BlockError("ERR_IO", `${name} on '${this.name}' at offset ${offset}: ${errnoName(errno)}`, {
-      offset,
-      errno,
-    });
+    const { layer } = this.state;
+    return this.#coordinator.engine
+      .io(layer)
+      .request(operation, layer.id, offset, length, buffer, flag)
+      .then(
+        (errno) => {
+          if (errno !== 0) throw this.#failure(name, offset, errnoName(errno), errno);
+        },
+        (cause: unknown) => {
+          throw this.#failure(name, offset, "the thread that did it ended", EIO, cause);
+        },
+      );
+  }
+
+  #failure(name: string, offset: number, what: string, errno: number, cause?: unknown): BlockError {
+    const details = cause === undefined ? { offset, errno } : { offset, errno, cause };
+    return new BlockError("ERR_IO", `${name} on '${this.name}' at offset ${offset}: ${what}`, details);
   }
 
   #check(name: string, offset: number, length: number): void {

@@ -33,6 +33,7 @@ export type {
   JournalInfo,
   JobInfo,
   JobResult,
+  OnSpillFull,
   RuntimeEvent,
   RuntimeOptions,
   SpillOptions,
@@ -44,6 +45,7 @@ export { pullToArtefact, type PullToArtefactOptions } from "./pull-artefact.ts";
 export { rebuild, type Rebuilt, type RebuildOptions } from "./rebuild.ts";
 export { createRuntime, Runtime, type RuntimeInspection } from "./runtime.ts";
 export type { View } from "./view.ts";
+export type { ViewFigures } from "./view-figures.ts";
 export { checkSidecar, type JournalOptions, type RecoveryEntry, type SidecarReport } from "@heirloom/journal";
 export { closedBuckets, type IoCounts, type KindCounts } from "@heirloom/engine";
 export { type DiskHandle, GuestDisk, openDisk } from "@heirloom/engine";

@@ -220,7 +220,8 @@ export class JobEnding {
     // What is on its way to a server is of no use any more, and may never be answered.
     if (outcome !== "success" && job.target.disk === undefined && !job.awaitsTarget) interruptNbd(job.target.node);
     clearTimeout(job.resumeTimer);
-    const letGo = Promise.all([job.view.release(), job.flushing]).then(async () => {
+    const released = this.#coordinator.snapshots.allGone(job.view).then(() => job.view.release());
+    const letGo = Promise.all([released, job.flushing]).then(async () => {
       await this.#letGoOfRecords(job);
       if (job.target.disk === undefined && !job.awaitsTarget) await engine.closeNode(job.target.node).catch(() => {});
       world.lettingGo.delete(identity);

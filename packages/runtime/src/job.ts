@@ -1,10 +1,14 @@
 /** A running or ended backup job, for its user. */
 import type { NodeHandle } from "@heirloom/block";
+import type { EngineView } from "@heirloom/engine";
 import type { Coordinator } from "./coordinator.ts";
+import type { DiskState } from "./disk-state.ts";
+import { HeirloomError, refusal, RefusalError } from "./errors.ts";
 import { type JobState, jobLength, jobOffset } from "./job-state.ts";
 import { jobStatus } from "./machines/job-refusal.ts";
 import type { HistoryEntry } from "./machines/machine-actor.ts";
 import type { JobInfo, JobResult } from "./options.ts";
+import { type ViewFigures, viewFigures } from "./view-figures.ts";
 import { within } from "./waiting.ts";
 
 export class Job {
@@ -46,9 +50,33 @@ export class Job {
     };
   }
 
+  /** What its point in time holds; what a job copies by itself counts as left or done, and not as kept. */
+  get figures(): ViewFigures | undefined {
+    const { view, request, decided, disk } = this.#state;
+    if (decided !== undefined) return undefined;
+    if (!request.copies) return viewFigures(view);
+    const unit = request.clusterSize;
+    const left = jobLength(this.#state) - jobOffset(this.#state);
+    return { unit, readable: Math.ceil(disk.layer.table.length / unit) * unit, kept: 0, left };
+  }
+
   /** States that it went through, and why. */
   get history(): readonly HistoryEntry[] {
     return this.#state.actor.history;
+  }
+
+  /** @internal What a snapshot of it reads. @throws HeirloomError, RefusalError */
+  standing(operation: string): Promise<{ readonly engineView: EngineView; readonly disk: DiskState }> {
+    this.refuseEnded(operation);
+    const { view, disk } = this.#state;
+    if (view.memory.readers) return Promise.resolve({ engineView: view, disk });
+    const desc = `job '${this.id}' cannot be read: that takes \`readable\`, and sync none`;
+    throw new RefusalError(operation, refusal("ERR_INVALID_ARGUMENT", desc, { job: this.id }));
+  }
+  /** @internal */
+  refuseEnded(operation: string): void {
+    if (this.#state.decided !== undefined)
+      throw new HeirloomError("ERR_VIEW_ENDED", operation, `job '${this.id}' has ended`);
   }
 
   /**

@@ -95,8 +95,17 @@ export interface BackupOptions {
   readonly detectZeroes?: boolean;
   /** A guest's write waits at most this long for room in the spill, milliseconds; by default as the runtime says. */
   readonly guestDelayMax?: number;
-  /** What gives way when the spill is full: the point in time (default), or the guest's write, as in QEMU. */
-  readonly onSpillFull?: "break-snapshot" | "break-guest-write";
+  /** What gives way when the spill is full, or old data cannot be read; `break-snapshot` by default. */
+  readonly onSpillFull?: OnSpillFull;
+  /**
+   * A guest's write waits until what it overwrites is on the target, at most for `guestDelayMax`, and fails if that takes longer
+   * or cannot be. Implies `break-guest-write`; false by default.
+   */
+  readonly waitForTarget?: boolean;
+  /** With sync none: what the disk held can be read while the job runs, by a disk `{ driver: "snapshot", job }`. False by default. */
+  readonly readable?: boolean;
+  /** The source must be a snapshot: what has been copied is given up there, and its target rid of it. False by default. */
+  readonly discardSource?: boolean;
   readonly spill?: SpillOptions;
   /**
    * It goes on after a restart, with the same point in time: paused, until its target is there again (`runtime.resume`). Needs a
@@ -130,9 +139,20 @@ export interface ViewRequest {
   readonly bitmapMode?: BitmapMode;
   /** All of the disk can be read; the bitmap only says what changed. */
   readonly all?: boolean;
+  /** Limits the view to what a bitmap says now, of this disk or of one of its length. It is looked at once, and stays free. */
+  readonly limit?: { readonly disk: Disk; readonly name: string };
+  /** An attached disk, at least as long, to which the spill is carried; it is the view's until that ends. */
+  readonly target?: Disk;
+  /** `Infinity` where a guest's write waits for ever rather than to fail. */
   readonly guestDelayMax?: number;
+  readonly onSpillFull?: OnSpillFull;
+  /** As of a backup. Needs a target. */
+  readonly waitForTarget?: boolean;
   readonly spill?: SpillOptions;
 }
+
+/** What gives way when old data cannot be kept: the point in time, or the guest's write, as in QEMU. */
+export type OnSpillFull = "break-snapshot" | "break-guest-write";
 
 export type TransactionAction =
   /** Refuses the transaction when its turn comes; with `because`, for this reason. */

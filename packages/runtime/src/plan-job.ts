@@ -1,7 +1,7 @@
 /** A backup on its way into a command: checked, its bitmap's freeze planned, its view laid out. Nothing is frozen yet. */
 import type { Coordinator } from "./coordinator.ts";
 import type { Draft } from "./draft.ts";
-import { invariant, unwrap } from "./errors.ts";
+import { invariant, refusal, RefusalError, unwrap } from "./errors.ts";
 import { disksOf, type JobState } from "./job-state.ts";
 import { jobMachine } from "./machines/job-machine.ts";
 import { MachineActor } from "./machines/machine-actor.ts";
@@ -28,6 +28,10 @@ export function planJob(
   const request = unwrap("backup", checkBackup(backup.request, facts));
   const disk = coordinator.disk(request.source, "backup");
   if (backup.target.disk !== undefined) coordinator.refuseClosing(backup.target.disk, true, "backup");
+  if (backup.movers.discardSource && disk.layer.snapshotOf === undefined) {
+    const desc = `discard-source: '${disk.name}' is no snapshot, and what it holds would be lost`;
+    throw new RefusalError("backup", refusal("ERR_INVALID_ARGUMENT", desc, { disk: disk.name }));
+  }
   const alignment = Math.max(disk.node.alignment, backup.target.node.alignment);
   refuseView("backup", disk.layer, request.clusterSize, alignment);
   const bitmap = request.bitmap === null ? undefined : draft.bitmap(disk, request.bitmap.name);
@@ -53,6 +57,9 @@ export function planJob(
       alignment,
       guestDelayMaxMs: backup.guestDelayMaxMs,
       breakGuestWrite: backup.breakGuestWrite,
+      synchronous: backup.waitForTarget,
+      readers: backup.readable && !request.copies,
+      ...(backup.readable && !request.copies ? { target: backup.target.node } : {}),
       spillMemory: backup.spillMemory,
       spillFile: backup.spillFile,
       kept: resumable?.spill,

@@ -8,9 +8,11 @@ import type { BackupRequest } from "./validation/backup-request.ts";
 export interface PreparedBackup {
   readonly request: BackupRequest & { readonly jobId: string };
   readonly target: JobTarget;
-  readonly movers: Pick<MoverOptions, "targetIsZero" | "threads" | "detectZeroes" | "yieldMs">;
+  readonly movers: Pick<MoverOptions, "targetIsZero" | "threads" | "detectZeroes" | "discardSource" | "yieldMs">;
   readonly guestDelayMaxMs: number;
   readonly breakGuestWrite: boolean;
+  readonly waitForTarget: boolean;
+  readonly readable: boolean;
   readonly spillMemory: number;
   readonly spillFile: number;
   readonly spill: SpillFileOptions;

@@ -16,7 +16,7 @@ import { statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Worker } from "node:worker_threads";
 import { BlockError, type NodeHandle, type NodeSpec } from "@heirloom/block";
-import { Engine, type OpenedNode } from "@heirloom/engine";
+import { Engine, type EngineView, type OpenedNode } from "@heirloom/engine";
 import { guardModule } from "@heirloom/journal";
 import { type Action, Coordinator } from "./coordinator.ts";
 import { detachDisk, refuseDetach } from "./detaching.ts";
@@ -29,6 +29,7 @@ import { Job } from "./job.ts";
 import { inspectJob, type JobInspection } from "./job-inspection.ts";
 import type { JobTarget } from "./job-state.ts";
 import type { DiskExport } from "./disk-export.ts";
+import { checkActions, checkList, checkNodeSpec } from "./validation/call-arguments.ts";
 import { DiskServer, type ServeOptions } from "./disk-server.ts";
 import { diskMachine } from "./machines/disk-machine.ts";
 import { type Inspection, MachineActor } from "./machines/machine-actor.ts";
@@ -48,6 +49,7 @@ import { prepareBackup } from "./prepare-backup.ts";
 import { recoverBitmaps, refuseKept } from "./recovering.ts";
 import { dropSpill, prepareResumable, type Resumable } from "./resumable.ts";
 import { takeOver } from "./taking-over.ts";
+import { snapshotIn } from "./snapshots.ts";
 import { windowOf } from "./window.ts";
 import { refuseNodeName } from "./validation/identifier.ts";
 import { within } from "./waiting.ts";
@@ -117,10 +119,12 @@ export class Runtime {
 
   async #attach(spec: DiskSpec, options: AttachOptions): Promise<Disk> {
     this.#refuseClosed("attach");
+    checkNodeSpec("attach", "spec", spec);
     const name = options.name ?? this.#freeDiskName();
     const taken = this.#refuseName(name, options);
     if (taken !== undefined) throw new RefusalError("attach", taken);
-    const window = windowOf(spec);
+    const snapshot = await snapshotIn(this.#coordinator, spec);
+    const window = windowOf(snapshot?.spec ?? spec);
     if (window.under !== undefined) this.#coordinator.refuseClosing(window.under.state, true, "attach");
     const opened = await this.#open(window.spec, "attach");
     try {
@@ -128,24 +132,26 @@ export class Runtime {
       const takenMeanwhile = this.#refuseName(name, options);
       if (takenMeanwhile !== undefined) throw new RefusalError("attach", takenMeanwhile);
       if (window.under !== undefined) this.#coordinator.refuseClosing(window.under.state, true, "attach");
+      snapshot?.refuseEnded();
     } catch (error) {
       await this.#engine.closeNode(opened.handle);
       throw error;
     }
     const under = window.under === undefined ? undefined : { layer: window.under.state.layer, offset: window.offset };
-    const layer = this.#engine.addLayer(opened, under);
+    const layer = this.#engine.addLayer(opened, under, snapshot?.engineView);
     const state: DiskState = {
       name,
       layer,
       node: opened.handle,
       actor: new MachineActor(`disk ${name}`, diskMachine, { name }, { now: this.#coordinator.now }),
       bitmaps: new Map(),
-      directory: directoryOf(spec),
+      directory: snapshot === undefined ? directoryOf(spec) : snapshot.disk.directory,
       under: window.under?.state,
       above: new Set(),
       image: imageOf(spec, window.under !== undefined || opened.handle.readOnly, options),
       journal: undefined,
       keepsNone: options.journal === false,
+      whenGone: [],
       keptBy: undefined,
     };
     try {
@@ -162,8 +168,17 @@ export class Runtime {
     const disk = new Disk(this.#coordinator, state, this.#options, (force) => this.#detach(disk, force));
     this.#coordinator.world.disks.set(name, state);
     this.#disks.set(name, disk);
+    if (snapshot !== undefined) this.#endWith(snapshot.engineView, disk);
     if (under !== undefined) await this.#announceLayer(state);
     return disk;
+  }
+
+  /** It goes when the view does; who takes it away before takes it off the list. */
+  #endWith(view: EngineView, disk: Disk): void {
+    const { snapshots } = this.#coordinator;
+    const end = (): Promise<void> => this.#gone(disk);
+    snapshots.add(view, end);
+    disk.state.whenGone.push(() => snapshots.gone(view, end));
   }
 
   /** Attached disks, in the order in which they came. */
@@ -193,6 +208,7 @@ export class Runtime {
   }
 
   async #transaction(actions: readonly TransactionAction[], options: TransactionOptions): Promise<Job[]> {
+    checkActions("transaction", actions, actionKinds);
     const operation = actions.length === 1 && actions[0].type === "backup" ? "backup" : "transaction";
     this.#refuseClosed(operation);
     const prepared: Action[] = [];
@@ -405,6 +421,7 @@ export class Runtime {
     this.#disks.delete(disk.name);
     this.#coordinator.world.disks.delete(disk.name);
     this.#detaching.delete(disk);
+    for (const listener of state.whenGone) listener();
   }
 
   /** The stack has a layer more: its table says so from here on. */
@@ -426,6 +443,7 @@ export class Runtime {
       }
       case "bitmap-merge": {
         const node = nameOf(action.disk);
+        checkList("bitmap merge", "sources", action.sources);
         const sources = action.sources.map((source) =>
           typeof source === "string" ? { node, name: source } : { node: nameOf(source.disk), name: source.name },
         );
@@ -454,6 +472,7 @@ export class Runtime {
       const { name, state, length } = target;
       return { name, label: name, node: state.node, length, disk: state };
     }
+    checkNodeSpec("backup", "target", target);
     const { handle, length } = await this.#open(target, "backup");
     opened.push(handle);
     const label = typeof target.filename === "string" ? target.filename : target.driver;
@@ -539,6 +558,17 @@ function imageIdentity(spec: NodeSpec): string | undefined {
     ? imageIdentity(spec.file as NodeSpec)
     : undefined;
 }
+
+const actionKinds: readonly TransactionAction["type"][] = [
+  "abort",
+  "backup",
+  "bitmap-add",
+  "bitmap-clear",
+  "bitmap-disable",
+  "bitmap-enable",
+  "bitmap-merge",
+  "bitmap-remove",
+];
 
 function cancelOn(signal: AbortSignal | undefined, job: Job): void {
   if (signal === undefined) return;

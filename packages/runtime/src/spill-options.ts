@@ -15,8 +15,9 @@ const floorDefault = 0.05;
 const guestDelayDefaultMs = 20;
 const guestDelayMostMs = 60 * 60 * 1000;
 
-/** Milliseconds. @throws RefusalError naming the option and what was expected */
-export function guestDelayFor(operation: string, guestDelayMax: number | undefined): number {
+/** Milliseconds. @param endless `Infinity` will do @throws RefusalError naming the option and what was expected */
+export function guestDelayFor(operation: string, guestDelayMax: number | undefined, endless = false): number {
+  if (endless && guestDelayMax === Infinity) return Infinity;
   return inRange(operation, "guestDelayMax", guestDelayMax ?? guestDelayDefaultMs, guestDelayMostMs);
 }
 

@@ -3,17 +3,19 @@
  * abdicate, `fail` is reclaim, and so is leaving it without a word.
  */
 import { BlockError, errnoName } from "@heirloom/block";
-import { type EngineView, operationReadView, requestBytesMax } from "@heirloom/engine";
+import { type BreakReason, type EngineView, operationReadView, type Recorder, requestBytesMax } from "@heirloom/engine";
 import type { BitmapState } from "./bitmap-memory.ts";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskExport } from "./disk-export.ts";
 import type { DiskState } from "./disk-state.ts";
-import { HeirloomError, refusal, RefusalError } from "./errors.ts";
+import { HeirloomError, invariant, refusal, RefusalError } from "./errors.ts";
 import type { Staged } from "./keeping.ts";
 import type { ViewRequest } from "./options.ts";
 import { guestDelayFor, type SpillDefaults, spillFor } from "./spill-options.ts";
 import { refuseView } from "./refuse-view.ts";
+import { refuseBitmapOperation } from "./validation/bitmap-operation.ts";
 import { findBitmap } from "./validation/bitmap-request.ts";
+import { type ViewFigures, viewFigures } from "./view-figures.ts";
 import { bitmapOutcome, outcomeEvent } from "./validation/outcome.ts";
 import { factsOf } from "./world.ts";
 
@@ -50,6 +52,19 @@ export class View {
     this.ready.catch(() => {}); // told to whoever uses the view
   }
 
+  /** Name of the disk. */
+  get disk(): string {
+    return this.#disk.name;
+  }
+  /** Why it was given up; undefined while it stands, and before and after. */
+  get broken(): { readonly reason: BreakReason; readonly errno: number } | undefined {
+    return this.#ending === undefined ? this.#standing?.view.broken : undefined;
+  }
+  /** What it holds now; undefined before and after. Counted: up to tens of milliseconds for a disk of many TiB. */
+  get figures(): ViewFigures | undefined {
+    return this.#ending === undefined && this.#standing !== undefined ? viewFigures(this.#standing.view) : undefined;
+  }
+
   /** Bytes of the disk at the instant. */
   async length(): Promise<number> {
     return (await this.#stand()).view.memory.view.length;
@@ -71,8 +86,9 @@ export class View {
     }
   }
 
-  /** Fills `buffer` with what the disk held at the instant. @throws BlockError: EIO once the view is broken, EINVAL outside it */
+  /** Fills `buffer` with what the disk held at the instant. @throws BlockError: EIO once the view is broken, EACCES outside its set, EINVAL outside the disk */
   async read(buffer: Uint8Array, offset: number): Promise<void> {
+    if (!(buffer instanceof Uint8Array)) throw notBytes("read of a view");
     const { number, view } = await this.#stand();
     if (this.#ending !== undefined) throw new BlockError("ERR_REQUEST", `read of ${this.id}: the view has ended`);
     const io = this.#coordinator.engine.io(this.#disk.layer);
@@ -154,8 +170,86 @@ export class View {
     const request = this.#request;
     const { memory, file, options } = spillFor("view", { ...this.#defaults.spill, ...request.spill }, disk);
     const { bitmap: name } = request;
+    const limit = await this.#limit();
     const intents = name === undefined ? [] : [{ disk, name, change: "freeze" } as const];
-    await coordinator.keeping.during("view", intents, (staged) => this.#freezeWith(staged, memory, file, options));
+    try {
+      await coordinator.keeping.during("view", intents, (staged) =>
+        this.#freezeWith(staged, memory, file, options, limit),
+      );
+    } finally {
+      limit?.drop(); // the view holds it for as long as it needs it
+    }
+    await this.#startCarrying();
+  }
+
+  /** A copy of what the bitmap says now: it goes on, and may go. @throws RefusalError */
+  async #limit(): Promise<Recorder | undefined> {
+    const { limit, bitmap } = this.#request;
+    if (limit === undefined) return undefined;
+    const { world, engine } = this.#coordinator;
+    if (bitmap !== undefined) throw invalid("a view is limited by its bitmap or by another one, not by both");
+    const draft = this.#coordinator.draft(0, "view");
+    const found = findBitmap(factsOf(world, draft, [], 0), limit.disk.name, limit.name);
+    if (!found.ok) throw new RefusalError("view", found.refusal);
+    const refused = refuseBitmapOperation(limit.name, found.value, "merge-source");
+    if (refused !== undefined) throw new RefusalError("view", refused);
+    const { bits } = limit.disk.state.bitmaps.get(limit.name)?.memory ?? {};
+    invariant(bits !== undefined, "the bitmap was found before");
+    const { length, granularity } = bits.bitmap;
+    if (length !== this.#disk.layer.table.length) {
+      const desc = `Bitmaps are of different sizes (destination size is ${this.#disk.layer.table.length}, source size is ${length}) and can't be merged`;
+      throw new RefusalError("view", refusal("ERR_BITMAP_SIZES", desc, { bitmap: limit.name }));
+    }
+    const copy = engine.recorder(length, granularity);
+    bits.hold();
+    await engine.fold(copy.bitmap, bits.bitmap);
+    bits.letGo();
+    return copy;
+  }
+
+  /** The target's disk, which is this view's until it ends. @throws RefusalError */
+  #takeTarget(): DiskState | undefined {
+    const { target } = this.#request;
+    if (target === undefined) {
+      if (this.#request.waitForTarget === true) throw invalid("waitForTarget needs a target");
+      return undefined;
+    }
+    const { state } = target;
+    this.#coordinator.refuseClosing(state, true, "view");
+    if (state.node.identity === this.#disk.node.identity) throw invalid("Source and target cannot be the same");
+    if (target.length < this.#disk.layer.table.length)
+      throw invalid(`target '${target.name}' is shorter than the disk`);
+    if (state.node.readOnly)
+      throw new RefusalError("view", refusal("ERR_NODE_READ_ONLY", "Block node is read-only", { node: target.name }));
+    return state;
+  }
+
+  /** @throws HeirloomError where there is no thread for it; the view has ended then */
+  async #startCarrying(): Promise<void> {
+    const { target } = this.#request;
+    const { view } = this.#standing ?? {};
+    if (target === undefined || view === undefined) return;
+    const options = {
+      target: { disk: target.state.layer.stack.address(target.state.layer) },
+      targetIsZero: false,
+      threads: 1,
+      runBytesMax: 1024 * 1024,
+      detectZeroes: false,
+      discardSource: false,
+      copies: false,
+      scan: undefined,
+      yieldMs: 0,
+      // What the target does not take stays in the spill; that fills up, and then the one or the other gives way.
+      onSourceError: "ignore",
+      onTargetError: "ignore",
+      speed: 0,
+    } as const;
+    try {
+      void view.startMovers(options, () => {});
+    } catch (error) {
+      await (this.#ending = this.#end(false));
+      throw this.#coordinator.asRefusal(error, "view");
+    }
   }
 
   async #freezeWith(
@@ -163,6 +257,7 @@ export class View {
     memory: number,
     file: number,
     options: ReturnType<typeof spillFor>["options"],
+    limit: Recorder | undefined,
   ): Promise<void> {
     const coordinator = this.#coordinator;
     const { engine } = coordinator;
@@ -177,13 +272,15 @@ export class View {
       deadlineMs: coordinator.freezeDeadlineMs,
       prepare: () => {
         coordinator.refuseClosing(disk, true, "view");
-        refuseView("view", layer, viewClusterSize, disk.node.alignment);
+        const target = this.#takeTarget();
+        const alignment = Math.max(disk.node.alignment, target?.node.alignment ?? 1);
+        refuseView("view", layer, viewClusterSize, alignment);
         const bitmap = this.#planFreeze(draft);
-        const set = bitmap === undefined || request.all === true ? undefined : draft.memoryOf(bitmap).bits;
+        const set = bitmap === undefined || request.all === true ? limit : draft.memoryOf(bitmap).bits;
         const sizes = {
           length: layer.table.length,
           clusterSize: viewClusterSize,
-          alignment: disk.node.alignment,
+          alignment,
           spillMemory: memory,
           spillFile: file,
         };
@@ -191,30 +288,34 @@ export class View {
           layer,
           {
             ...sizes,
-            guestDelayMaxMs: guestDelayFor("view", request.guestDelayMax ?? this.#defaults.guestDelayMax),
-            breakGuestWrite: false,
+            guestDelayMaxMs: this.#guestDelay(),
+            breakGuestWrite: request.onSpillFull === "break-guest-write" || request.waitForTarget === true,
+            synchronous: request.waitForTarget === true,
             readers: true,
+            ...(target === undefined ? {} : { target: target.node }),
           },
           set,
           options,
           () => {},
         );
         draft.addView(disk, view);
-        disk.actor.send({ type: "use", user }); // not from the commit on: a detach must not come in between
+        // Not from the commit on: a detach must not come in between.
+        for (const used of this.#disks()) used.actor.send({ type: "use", user });
         return {
           tables: draft.tables(),
           observe: coordinator.observer({ jobs: [], views: [{ view: this.id, disk: disk.name }] }),
           committed: () => {
             draft.commit();
             coordinator.views.set(this.id, this);
+            coordinator.brokenViews.watch();
             this.#standing = { id: this.id, view, bitmap, number: engine.adoptView(view) };
             // A forced detach that came while the gate was still held found no view to end.
-            if (disk.actor.state !== "open") this.#ending = this.#end(false);
+            if (this.#disks().some((used) => used.actor.state !== "open")) this.#ending = this.#end(false);
           },
           abandoned: () => {
             draft.abandon();
             void view.release();
-            coordinator.unuse(disk, user);
+            for (const used of this.#disks()) coordinator.unuse(used, user);
           },
         };
       },
@@ -222,6 +323,18 @@ export class View {
     await frozen.catch((error: unknown) => {
       throw coordinator.asRefusal(error, "view");
     });
+  }
+
+  /** Those that it uses. */
+  #disks(): readonly DiskState[] {
+    const { target } = this.#request;
+    return target === undefined ? [this.#disk] : [this.#disk, target.state];
+  }
+
+  #guestDelay(): number {
+    const { guestDelayMax, onSpillFull, waitForTarget } = this.#request;
+    const endless = onSpillFull === "break-guest-write" || waitForTarget === true;
+    return guestDelayFor("view", guestDelayMax ?? this.#defaults.guestDelayMax, endless);
   }
 
   #planFreeze(draft: ReturnType<Coordinator["draft"]>): BitmapState | undefined {
@@ -269,8 +382,9 @@ export class View {
     coordinator.views.delete(this.id);
     await exportsGone;
     await coordinator.engine.io(this.#disk.layer).forget(number);
+    await coordinator.snapshots.end(view);
     await view.release();
-    coordinator.unuse(this.#disk, { kind: "view", id: this.id });
+    for (const used of this.#disks()) coordinator.unuse(used, { kind: "view", id: this.id });
   }
 
   /** A transition in which the view stops (unless it has) and its bitmap changes (if it does), and the folds that follow. */
@@ -306,4 +420,13 @@ export class View {
   }
 }
 
+function invalid(desc: string): RefusalError {
+  return new RefusalError("view", refusal("ERR_INVALID_ARGUMENT", desc, {}));
+}
+
 const viewClusterSize = 65536;
+
+/** The refusal of a request whose buffer is no bytes in memory. */
+export function notBytes(operation: string): BlockError {
+  return new BlockError("ERR_REQUEST", `${operation}: the buffer must be a Uint8Array`);
+}

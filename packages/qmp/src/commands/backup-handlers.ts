@@ -8,6 +8,8 @@ import {
 } from "@heirloom/runtime";
 import type { BlockdevBackup, DriveBackup, TransactionAction } from "../generated/qmp-types.ts";
 import { isReadOnly } from "../graph/graph-node.ts";
+import { isReadable } from "../graph/job-filters.ts";
+import { guestFirst } from "../graph/points-in-time.ts";
 import { asQmpError } from "../graph/qemu-text.ts";
 import { QmpError } from "../qmp-error.ts";
 import type { Handlers } from "../server/command-set.ts";
@@ -41,12 +43,20 @@ function run(
     });
     try {
       await context.runtime.transaction(planned, { completionMode });
+      actions.forEach((action) => noteFilter(context, action));
     } catch (error) {
       tellRolledBack(context, actions, error, planned);
       throw asCreationError(error, actions) ?? namingTop(asQmpError(error), actions);
     }
     return {};
   });
+}
+
+/** The node that QEMU has put above the source. */
+function noteFilter({ graph }: CommandContext, action: TransactionAction): void {
+  if (action.type !== "blockdev-backup") return;
+  const { "job-id": job = "", "filter-node-name": name, device, target } = action.data;
+  graph.addFilter(job, name, graph.get(device), graph.get(target));
 }
 
 function plan(context: CommandContext, action: TransactionAction, before: readonly TransactionAction[]): RuntimeAction {
@@ -150,7 +160,6 @@ function backupOptions(
 ): Omit<BackupOptions, "target"> {
   const jobId = args["job-id"] ?? "";
   if (context.createJobs.has(jobId)) throw new QmpError(`Job ID '${jobId}' already in use`);
-  if (args["discard-source"] === true) throw new QmpError("discard-source is not supported");
   const perf = args["x-perf"] ?? {};
   return {
     disk,
@@ -163,7 +172,9 @@ function backupOptions(
     onTargetError: args["on-target-error"] ?? "report",
     autoFinalize: args["auto-finalize"] ?? true,
     autoDismiss: args["auto-dismiss"] ?? true,
-    onSpillFull: args["on-cbw-error"] ?? "break-snapshot",
+    ...guestFirst(args["on-cbw-error"] ?? "break-snapshot", args["cbw-timeout"] ?? 0),
+    readable: isReadable(args),
+    discardSource: args["discard-source"] ?? false,
     ...defined("bitmap", args.bitmap),
     ...defined("bitmapMode", args["bitmap-mode"]),
     ...defined("filterNodeName", args["filter-node-name"]),

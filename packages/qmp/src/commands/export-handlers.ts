@@ -1,7 +1,8 @@
 /** The NBD server and its exports. */
-import type { DiskExport, DiskServer, ExportOptions } from "@heirloom/runtime";
+import { setTimeout as delay } from "node:timers/promises";
+import type { BitmapSource, DiskExport, DiskServer, ExportOptions } from "@heirloom/runtime";
 import type { BlockExportOptions, QmpCommands, SocketAddress, SocketAddressLegacy } from "../generated/qmp-types.ts";
-import { type GraphNode, isReadOnly } from "../graph/graph-node.ts";
+import { type GraphNode, isFilter, isReadOnly } from "../graph/graph-node.ts";
 import { isIdentifier } from "../graph/node-name.ts";
 import { serverTls } from "./tls-credentials.ts";
 import { asQmpError, inQemuWords } from "../graph/qemu-text.ts";
@@ -26,6 +27,8 @@ type StartArguments = QmpCommands["nbd-server-start"]["arguments"];
 const nameBytesMax = 4096;
 const connectionsDefault = 100;
 const handshakeSecondsDefault = 10;
+const leavingMs = 100;
+const lookMs = 2;
 
 interface Exported {
   readonly id: string;
@@ -144,6 +147,9 @@ class Exports {
     if (entry.shuttingDown) throw new QmpError(`Export '${id}' is already shutting down`);
     entry.shuttingDown = true;
     try {
+      // A client that has left is noticed a moment later than by whoever waited for its process to end.
+      const lookUntil = performance.now() + leavingMs;
+      while (mode === "safe" && entry.exported.clients > 0 && performance.now() < lookUntil) await delay(lookMs);
       await entry.exported.remove({ force: mode === "hard" });
     } catch (error) {
       entry.shuttingDown = false;
@@ -165,7 +171,7 @@ class Exports {
 
   #request(options: BlockExportOptions, node: GraphNode, name: string): ExportOptions {
     const bitmaps = (options.bitmaps ?? []).map((bitmap) => {
-      if (typeof bitmap === "string") return bitmap;
+      if (typeof bitmap === "string") return bitmapUnder(node, bitmap, options.writable ?? false);
       const other = this.#context.graph.find(bitmap.node);
       if (other === undefined) throw new QmpError(`Node '${bitmap.node}' not found`);
       return { disk: other.disk, name: bitmap.name };
@@ -184,6 +190,19 @@ class Exports {
   #running(): DiskServer {
     if (this.#server === undefined) throw new QmpError("NBD server not running");
     return this.#server;
+  }
+}
+
+/** A bitmap by its name alone: the node's, or that of a node which filters stand on. */
+function bitmapUnder(node: GraphNode, name: string, writable: boolean): BitmapSource {
+  for (let at = node; ; [at] = at.children) {
+    const found = at.disk.bitmaps.list().find((bitmap) => bitmap.name === name);
+    if (found === undefined && isFilter(at)) continue;
+    if (found === undefined || at.disk === node.disk) return name;
+    if (found.recording && !writable && !isReadOnly(node)) {
+      throw new QmpError(`Enabled bitmap '${name}' incompatible with readonly export`);
+    }
+    return { disk: at.disk, name };
   }
 }
 

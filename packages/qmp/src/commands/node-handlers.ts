@@ -1,11 +1,11 @@
-import { statSync } from "node:fs";
 import type { KindCounts } from "@heirloom/runtime";
-import type { BlockdevOptions, BlockDeviceInfo, BlockDirtyInfo, BlockStats } from "../generated/qmp-types.ts";
-import { type GraphNode, isReadOnly } from "../graph/graph-node.ts";
+import type { BlockdevOptions, BlockStats } from "../generated/qmp-types.ts";
+import { type GraphNode, isReadOnly, keepsPointInTime } from "../graph/graph-node.ts";
 import { inQemuWords } from "../graph/qemu-text.ts";
 import { QmpError } from "../qmp-error.ts";
 import type { Handlers } from "../server/command-set.ts";
 import type { CommandContext } from "./context.ts";
+import { nodeInfo } from "./node-info.ts";
 
 type Family = Pick<
   Handlers,
@@ -41,7 +41,10 @@ export function nodeHandlers(context: CommandContext): Family {
       context.createJobs.start(id, options, (other) => context.runtime.jobs.some((job) => job.id === other));
       return {};
     },
-    "query-named-block-nodes": () => graph.list().map(nodeInfo),
+    "query-named-block-nodes": ({ flat = false }) => {
+      const nodes = graph.list();
+      return nodes.map((node) => nodeInfo(node, flat, nodes));
+    },
     "query-block": () => [],
     "query-blockstats": ({ "query-nodes": nodes = false }) =>
       nodes
@@ -74,12 +77,25 @@ async function resize(
   if (node.options.driver === "null-co" || node.options.driver === "null-aio") {
     throw new QmpError("Image format driver does not support resize");
   }
+  const filter = graph
+    .list()
+    .find((other) => other.options.driver === "copy-before-write" && other.children.includes(node));
+  if (filter !== undefined && filter.job === undefined) {
+    const role = filter.children[0] === node ? "file" : "target";
+    throw new QmpError(
+      `Permission conflict on node '${name}': permissions 'resize' are both required by an unnamed block device (uses node ` +
+        `'${name}' as 'root' child) and unshared by node '${filter.name}' (uses node '${name}' as '${role}' child).`,
+    );
+  }
   const { jobs, views, exports } = node.disk.users;
   if (jobs.length + views.length + exports.length > 0) {
     throw new QmpError(
       `Permission conflict on node '${node.name}': permissions 'resize' are both required by an unnamed block device ` +
         `(uses node '${node.name}' as 'root' child) and unshared by ${whoOf(jobs, views, node)}.`,
     );
+  }
+  if (node.options.driver === "snapshot-access") {
+    throw new QmpError("Image format driver does not support resize");
   }
   await inQemuWords(() => node.disk.resize(size));
 }
@@ -112,23 +128,38 @@ function reopen({ graph, runtime }: CommandContext, given: readonly BlockdevOpti
     if (name === undefined) throw new QmpError("node-name not specified");
     const node = graph.find(name);
     if (node === undefined) throw new QmpError(`Failed to find node with node-name='${name}'`);
-    refuseChange(node, options);
+    const child = refuseChange(node, options, (other) => graph.find(other));
     const isTarget = runtime.jobs.some((job) => job.target.name === name && job.info.status !== "concluded");
     if (options["read-only"] === true && isTarget)
       throw new QmpError(`Cannot make block node read-only, there is a writer on it`);
-    return { node, options };
+    return { node, options, child };
   });
-  for (const { node, options } of changes) node.options = options;
+  for (const { node, options, child } of changes) {
+    node.options = options;
+    if (child !== undefined) node.children = [child, ...node.children.slice(1)];
+  }
 }
 
-function refuseChange(node: GraphNode, options: BlockdevOptions): void {
+/** @returns what it stands on from now on, if that is another node */
+function refuseChange(
+  node: GraphNode,
+  options: BlockdevOptions,
+  find: (name: string) => GraphNode | undefined,
+): GraphNode | undefined {
+  if (keepsPointInTime(node.options.driver)) {
+    throw new QmpError(
+      `Block format '${node.options.driver}' used by node '${node.name}' does not support reopening files`,
+    );
+  }
+  let child: GraphNode | undefined;
   const before = node.options as unknown as Readonly<Record<string, unknown>>;
   const after = options as unknown as Readonly<Record<string, unknown>>;
   for (const name of new Set([...Object.keys(before), ...Object.keys(after)])) {
     if (changeable.has(name)) continue;
     if (after[name] === undefined) throw new QmpError(`Option '${name}' cannot be reset to its default value`);
-    if (name !== "driver" && !isSame(before[name], after[name], node))
-      throw new QmpError(`Cannot change the option '${name}'`);
+    if (name === "driver" || isSame(before[name], after[name], node)) continue;
+    child = name === "file" || name === "image" ? otherChild(node, after[name], find) : undefined;
+    if (child === undefined) throw new QmpError(`Cannot change the option '${name}'`);
   }
   if (before.driver !== after.driver) throw new QmpError("Cannot change the option 'driver'");
   if (options["read-only"] !== true && node.disk.node.readOnly) {
@@ -136,62 +167,39 @@ function refuseChange(node: GraphNode, options: BlockdevOptions): void {
       `Cannot change the option 'read-only': the image is open for reading only; take the node away and add it anew`,
     );
   }
+  return child;
+}
+
+/**
+ * A copy-before-write node can be put between a node and what it stands on, and taken out again: the data comes from where it
+ * came from. @throws QmpError for a node that is not there, or that stands on this one
+ */
+function otherChild(
+  node: GraphNode,
+  reference: unknown,
+  find: (name: string) => GraphNode | undefined,
+): GraphNode | undefined {
+  if (typeof reference !== "string" || node.children.length === 0) return undefined;
+  const child = find(reference);
+  if (child === undefined) throw new QmpError(`Cannot find device='' nor node-name='${reference}'`);
+  if (standsOn(child, node))
+    throw new QmpError(`Making '${reference}' a file child of '${node.name}' would create a cycle`);
+  return dataOf(child) === dataOf(node.children[0]) ? child : undefined;
+}
+
+function standsOn(node: GraphNode, other: GraphNode): boolean {
+  return node === other || node.children.some((child) => standsOn(child, other));
+}
+
+/** What a copy-before-write node hands through. */
+function dataOf(node: GraphNode): GraphNode {
+  return node.options.driver === "copy-before-write" ? dataOf(node.children[0]) : node;
 }
 
 /** A child may be named that was opened inside the node. */
 function isSame(before: unknown, after: unknown, node: GraphNode): boolean {
   if (JSON.stringify(before) === JSON.stringify(after)) return true;
   return typeof after === "string" && typeof before === "object" && node.children[0]?.name === after;
-}
-
-function nodeInfo(node: GraphNode): BlockDeviceInfo {
-  const { disk, options, filename } = node;
-  const bitmaps = disk.bitmaps.list({ successors: true });
-  const { cache } = options;
-  return {
-    file: filename,
-    "node-name": node.name,
-    ro: isReadOnly(node),
-    drv: options.driver,
-    backing_file_depth: 0,
-    encrypted: false,
-    detect_zeroes: options["detect-zeroes"] ?? "off",
-    bps: 0,
-    bps_rd: 0,
-    bps_wr: 0,
-    iops: 0,
-    iops_rd: 0,
-    iops_wr: 0,
-    image: {
-      filename,
-      format: options.driver,
-      ...(node.file === undefined ? {} : { "dirty-flag": false }),
-      "actual-size": actualSize(node.file),
-      "virtual-size": disk.length,
-    },
-    cache: { writeback: true, direct: cache?.direct ?? false, "no-flush": cache?.["no-flush"] ?? false },
-    write_threshold: 0,
-    ...(bitmaps.length === 0
-      ? {}
-      : {
-          "dirty-bitmaps": bitmaps.map(
-            ({ name, count, granularity, recording, busy, persistent, inconsistent }): BlockDirtyInfo => ({
-              ...(name === "" ? {} : { name }),
-              count,
-              granularity,
-              recording,
-              busy,
-              persistent,
-              ...(inconsistent ? { inconsistent } : {}),
-            }),
-          ),
-        }),
-  };
-}
-
-function actualSize(file: string | undefined): number {
-  if (file === undefined) return 0;
-  return (statSync(file, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
 }
 
 /** What is there for QEMU's tools and never happens here: requests are not merged. */
@@ -203,7 +211,9 @@ const neverMerged = { rd_merged: 0, wr_merged: 0, unmap_merged: 0 };
  */
 function nodeStats(node: GraphNode, above: readonly GraphNode[]): BlockStats {
   const [child] = node.children;
-  const all = [node, ...standingOn(node, above)].map(({ disk }) => disk.counts);
+  // A job's filter is the disk that it stands on.
+  const disks = new Set([node, ...standingOn(node, above)].map(({ disk }) => disk));
+  const all = [...disks].map((disk) => disk.counts);
   const of = (kind: "read" | "write" | "flush" | "discard", field: keyof KindCounts): number =>
     all.reduce((total, counts) => total + counts[kind][field], 0);
   const lastAt = Math.max(...all.map((counts) => counts.lastAt));
@@ -243,12 +253,12 @@ function nodeStats(node: GraphNode, above: readonly GraphNode[]): BlockStats {
 
 /** All nodes that lead to this one. */
 function standingOn(node: GraphNode, all: readonly GraphNode[]): readonly GraphNode[] {
-  return all.filter(({ children }) => children.includes(node)).flatMap((one) => [one, ...standingOn(one, all)]);
+  return all.filter(({ children }) => children[0] === node).flatMap((one) => [one, ...standingOn(one, all)]);
 }
 
 /** In bytes of this node: what stands on it may begin in the middle of it. */
 function highestOf(node: GraphNode, all: readonly GraphNode[]): number {
-  const above = all.filter(({ children }) => children.includes(node));
+  const above = all.filter(({ children }) => children[0] === node);
   return Math.max(
     node.disk.counts.writeHighest,
     ...above.map((one) => {

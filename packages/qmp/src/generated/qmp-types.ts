@@ -452,6 +452,8 @@ export interface ImageInfo {
   readonly "virtual-size": number;
   /** Bytes that the format allocates at once. */
   readonly "cluster-size"?: number;
+  /** Of a filter: what it stands on. */
+  readonly "backing-image"?: ImageInfo;
 }
 
 /** How the node is cached. */
@@ -634,13 +636,15 @@ export interface BlockdevBackup {
   readonly "on-target-error"?: BlockdevOnError;
   /** What gives way when old data cannot be kept (default break-snapshot: the job fails and the guest does not notice). */
   readonly "on-cbw-error"?: OnCbwError;
+  /** Seconds that a guest's write waits for old data to be kept; 0: no limit (default). */
+  readonly "cbw-timeout"?: number;
   /** The job ends by itself (default true). */
   readonly "auto-finalize"?: boolean;
   /** The job goes when it has ended (default true). */
   readonly "auto-dismiss"?: boolean;
-  /** Checked; there is no filter node here. */
+  /** A name for the job as a node: to look it up, to export it, to read its point in time. */
   readonly "filter-node-name"?: string;
-  /** Discard what was copied (default false); refused when true. */
+  /** Discard what was copied (default false); only of a snapshot-access node. */
   readonly "discard-source"?: boolean;
   /** How the copying is done. */
   readonly "x-perf"?: BackupPerf;
@@ -691,13 +695,15 @@ export interface DriveBackup {
   readonly "on-target-error"?: BlockdevOnError;
   /** What gives way when old data cannot be kept (default break-snapshot: the job fails and the guest does not notice). */
   readonly "on-cbw-error"?: OnCbwError;
+  /** Seconds that a guest's write waits for old data to be kept; 0: no limit (default). */
+  readonly "cbw-timeout"?: number;
   /** The job ends by itself (default true). */
   readonly "auto-finalize"?: boolean;
   /** The job goes when it has ended (default true). */
   readonly "auto-dismiss"?: boolean;
-  /** Checked; there is no filter node here. */
+  /** A name for the job as a node: to look it up, to export it, to read its point in time. */
   readonly "filter-node-name"?: string;
-  /** Discard what was copied (default false); refused when true. */
+  /** Discard what was copied (default false); only of a snapshot-access node. */
   readonly "discard-source"?: boolean;
   /** How the copying is done. */
   readonly "x-perf"?: BackupPerf;
@@ -1519,6 +1525,21 @@ export interface QmpEvents {
   readonly operation: IoOperationType;
   /** What became of the job. */
   readonly action: BlockErrorAction;
+};
+  /** The point in time of a copy-before-write node was given up, and the guest went on: reads of it fail from now on. */
+  readonly BLOCK_IO_ERROR: {
+  /** Empty: nodes here are no devices. */
+  readonly device: string;
+  /** The node. */
+  readonly "node-name"?: string;
+  /** Read: old data could not be read; write: it could not be kept. */
+  readonly operation: IoOperationType;
+  /** Ignore: the guest's request was done. */
+  readonly action: BlockErrorAction;
+  /** There was no room for it. */
+  readonly nospace?: boolean;
+  /** For people. */
+  readonly reason: string;
 };
   /** Ours alone. What a node's persistent bitmaps are kept in could not be written: they are inconsistent from now on, and guests go on. */
   readonly JOURNAL_FAILED: {

@@ -1,14 +1,18 @@
 /** A block node as QMP's clients know it: a name, options, what is inside it, and the runtime's disk that it is. */
-import type { Disk } from "@heirloom/runtime";
+import type { Disk, Job } from "@heirloom/runtime";
 import type { BlockdevOptions } from "../generated/qmp-types.ts";
 
 export interface GraphNode {
   readonly name: string;
+  /** Later ones have greater numbers. */
+  readonly order: number;
   /** As they were given, or changed since by blockdev-reopen. */
   options: BlockdevOptions;
   readonly disk: Disk;
-  /** What it stands on: named nodes, and nodes that were opened inside it. */
-  readonly children: readonly GraphNode[];
+  /** What it stands on, then what else it uses: named nodes, and nodes that were opened inside it. */
+  children: readonly GraphNode[];
+  /** Opened inside it: they go with it, also where blockdev-reopen has put it on another node since. */
+  readonly owned: readonly GraphNode[];
   /** Opened inside another node: it goes with that one. */
   readonly inner: boolean;
   /** Whose disk it is to take away: a monitor's client's, or the program's that brought it in. */
@@ -17,6 +21,25 @@ export interface GraphNode {
   readonly filename: string;
   /** The image file, if there is one under it. */
   readonly file: string | undefined;
+  /** Of the filter of a job. */
+  readonly job?: Job;
+}
+
+let nodes = 0;
+export function nextNodeOrder(): number {
+  return nodes++;
+}
+
+const filters: ReadonlySet<string> = new Set(["blkdebug", "copy-before-write", "throttle"]);
+
+/** Drivers whose nodes come and go with a point in time. */
+export function keepsPointInTime(driver: string): boolean {
+  return driver === "copy-before-write" || driver === "snapshot-access";
+}
+
+/** What it stands on passes through it unchanged. */
+export function isFilter(node: GraphNode): boolean {
+  return filters.has(node.options.driver);
 }
 
 export function isReadOnly(node: GraphNode): boolean {

@@ -14,6 +14,8 @@ import type { Disk } from "@heirloom/runtime";
 import type { BlockdevOptions, BlockdevRef } from "../generated/qmp-types.ts";
 import { QmpError } from "../qmp-error.ts";
 import { faultRules } from "./blkdebug-rules.ts";
+import type { GraphNode } from "./graph-node.ts";
+import { pointInTimeOf } from "./points-in-time.ts";
 import type { ThrottleGroups } from "./throttle-groups.ts";
 
 type OptionsOf<Driver extends BlockdevOptions["driver"]> = Extract<BlockdevOptions, { driver: Driver }>;
@@ -24,8 +26,10 @@ export interface NodePlan {
   readonly child: BlockdevRef | undefined;
   /** QEMU opens what is called `file` before it looks at the node's name, and other children after. */
   readonly childFirst: boolean;
-  /** @param child the disk that it stands on */
-  readonly spec: (child: Disk | undefined) => NodeSpec;
+  /** What it uses beside that; opened after the name was looked at. */
+  readonly second?: BlockdevRef;
+  /** @param child the disk that it stands on @param node the same as a node */
+  readonly spec: (child: Disk | undefined, node: GraphNode | undefined) => NodeSpec;
   readonly filename: string;
   readonly file: string | undefined;
   /** Id of an object that must stay for as long as the node does. */
@@ -57,15 +61,36 @@ export function planNode(options: BlockdevOptions, groups: ThrottleGroups, objec
     }
     case "nbd":
       return planNbd(options, objects);
+    case "copy-before-write":
+      return {
+        ...window(options.file, true, (file) => ({ driver: "raw", file, readOnly: options["read-only"] ?? false })),
+        second: options.target,
+      };
+    case "snapshot-access":
+      return planSnapshot(options);
     case "qcow2":
       throw new QmpError("The 'qcow2' driver is not there yet: only raw images can be opened");
-    default:
-      throw new QmpError(`The '${options.driver}' driver is not there yet`);
   }
 }
 
 function window(child: BlockdevRef, childFirst: boolean, spec: (file: Disk) => NodeSpec): NodePlan {
   return { child, childFirst, spec: (file) => spec(file as Disk), filename: "", file: undefined };
+}
+
+function planSnapshot(options: OptionsOf<"snapshot-access">): NodePlan {
+  const { discard = "ignore", "read-only": readOnly = false } = options;
+  return {
+    ...window(options.file, true, () => {
+      throw new QmpError("a snapshot-access node stands on a node");
+    }),
+    spec: (_disk, node) => {
+      const from = node && pointInTimeOf(node);
+      if (from !== undefined) return { driver: "snapshot", ...from, discard, readOnly };
+      throw new QmpError(
+        `snapshot-access: node '${node?.name ?? ""}' keeps no point in time; expected a copy-before-write node`,
+      );
+    },
+  };
 }
 
 function planRaw(options: OptionsOf<"raw">): NodePlan {

@@ -8,11 +8,15 @@ import type { Disk, JournalOptions, Runtime } from "@heirloom/runtime";
 import type { ObjectStore } from "../commands/object-store.ts";
 import type { BlockdevOptions, BlockdevRef } from "../generated/qmp-types.ts";
 import { QmpError } from "../qmp-error.ts";
-import type { GraphNode } from "./graph-node.ts";
+import { type GraphNode, keepsPointInTime, nextNodeOrder } from "./graph-node.ts";
 import { type NodePlan, planNode } from "./node-drivers.ts";
+import { JobFilters } from "./job-filters.ts";
+import { closeView, openView } from "./points-in-time.ts";
 import { refuseName } from "./node-name.ts";
 import { inQemuWords } from "./qemu-text.ts";
 import type { ThrottleGroups } from "./throttle-groups.ts";
+
+type OptionsOf<Driver extends BlockdevOptions["driver"]> = Extract<BlockdevOptions, { driver: Driver }>;
 
 export class NodeGraph {
   readonly #runtime: Runtime;
@@ -23,28 +27,36 @@ export class NodeGraph {
   readonly #uses = new Map<GraphNode, { release: () => void }>();
   /** In the order in which they came. */
   readonly #nodes = new Map<string, GraphNode>();
+  /** Of jobs: found by name, and in queries. */
+  readonly #filters: JobFilters;
   #generated = 0;
 
   /** @param journal of images; undefined: none keeps bitmaps */
   constructor(runtime: Runtime, groups: ThrottleGroups, objects: ObjectStore, journal: JournalOptions | undefined) {
     this.#runtime = runtime;
+    this.#filters = new JobFilters(runtime);
     this.#groups = groups;
     this.#objects = objects;
     this.#journal = journal ?? false;
   }
 
+  /** A job has begun. @param name of its filter, if one was given */
+  addFilter(job: string, name: string | undefined, source: GraphNode, target: GraphNode): void {
+    this.#filters.add(job, name ?? this.#generateName(), source, target);
+  }
+
   /** Newest first. */
   list(): GraphNode[] {
-    return [...this.#nodes.values()].reverse();
+    return [...this.#nodes.values(), ...this.#filters.list()].sort((one, other) => other.order - one.order);
   }
 
   find(name: string): GraphNode | undefined {
-    return this.#nodes.get(name);
+    return this.#nodes.get(name) ?? this.#filters.find(name);
   }
 
   /** Where a command takes a device or a node. @throws QmpError */
   get(name: string): GraphNode {
-    const node = this.#nodes.get(name);
+    const node = this.find(name);
     if (node !== undefined) return node;
     throw new QmpError(`Cannot find device='${name}' nor node-name='${name}'`);
   }
@@ -61,9 +73,11 @@ export class NodeGraph {
     const options = { driver, "node-name": disk.name, filename: file, "read-only": disk.node.readOnly };
     const node: GraphNode = {
       name: disk.name,
+      order: nextNodeOrder(),
       options: options as BlockdevOptions,
       disk,
       children: [],
+      owned: [],
       inner: false,
       owner: "program",
       filename: file ?? driver,
@@ -74,13 +88,21 @@ export class NodeGraph {
 
   /** @throws QmpError */
   async remove(name: string): Promise<void> {
-    const node = this.#nodes.get(name);
+    const node = this.find(name);
     if (node === undefined) throw new QmpError(`Failed to find node with node-name='${name}'`);
-    if (this.#isTarget(node)) throw new QmpError(`Node '${name}' is busy: block device is in use by block job: backup`);
     const { jobs, views, exports, windows } = node.disk.users;
-    if (exports.length > 0) throw new QmpError(`Node ${name} is in use`);
-    if (jobs.length + views.length + windows.length > 0) throw new QmpError(`Block device ${name} is in use`);
+    if (exports.length > 0 && node.job === undefined) throw new QmpError(`Node ${name} is in use`);
+    if (node.job !== undefined || this.#isTarget(node)) {
+      throw new QmpError(`Node '${name}' is busy: block device is in use by block job: backup`);
+    }
     if (node.inner || node.owner !== "monitor") throw new QmpError(`Node ${name} is not owned by the monitor`);
+    const isChild = this.list().some((other) =>
+      other.children.some((child) => child === node || isEndedUser(child, node)),
+    );
+    const own = node.options.driver === "copy-before-write" ? 1 : 0; // the view that it is
+    if (isChild || jobs.length + views.length + windows.length > own) {
+      throw new QmpError(`Block device ${name} is in use`);
+    }
     await this.#close(node);
   }
 
@@ -94,18 +116,23 @@ export class NodeGraph {
     const name = options["node-name"] ?? this.#generateName();
     const generated = options["node-name"] === undefined;
     const refuse = (): void => {
-      if (!generated) refuseName(name, (other) => this.#nodes.has(other));
+      if (!generated) refuseName(name, (other) => this.find(other) !== undefined);
     };
     if (!plan.childFirst) refuse();
     const child = plan.child === undefined ? undefined : await this.#child(plan.child, options);
+    const children = child === undefined ? [] : [child];
     try {
       if (plan.childFirst) refuse();
-      const disk = await this.#attach(plan, child?.disk, name, generated, options);
+      if (plan.second !== undefined) children.push(await this.#child(plan.second, options));
+      const disk = await this.#attach(plan, child, name, generated, options);
+      if (options.driver === "copy-before-write") await this.#openView(disk, children[1].disk, options);
       const node: GraphNode = {
         name,
+        order: nextNodeOrder(),
         options,
         disk,
-        children: child === undefined ? [] : [child],
+        children,
+        owned: children.filter((one) => one.inner && one.job === undefined),
         inner,
         owner: "monitor",
         filename: child?.filename ?? plan.filename,
@@ -116,7 +143,21 @@ export class NodeGraph {
       if (options.driver === "throttle") this.#groups.join(options["throttle-group"], disk);
       return node;
     } catch (error) {
-      if (child?.inner === true) await this.#close(child);
+      for (const opened of [...children].reverse()) if (this.#isUnowned(opened)) await this.#close(opened);
+      throw error;
+    }
+  }
+
+  /** Opened inside a node that did not come to be. */
+  #isUnowned(node: GraphNode): boolean {
+    return node.inner && node.job === undefined && !this.list().some((other) => other.owned.includes(node));
+  }
+
+  async #openView(disk: Disk, target: Disk, options: OptionsOf<"copy-before-write">): Promise<void> {
+    try {
+      await openView(disk, target, options, (name) => this.find(name));
+    } catch (error) {
+      await disk.detach();
       throw error;
     }
   }
@@ -133,16 +174,14 @@ export class NodeGraph {
 
   async #attach(
     plan: NodePlan,
-    child: Disk | undefined,
+    child: GraphNode | undefined,
     name: string,
     generated: boolean,
     options: BlockdevOptions,
   ): Promise<Disk> {
     return inQemuWords(async () => {
-      const spec = plan.spec(child);
-      // Bitmaps are put on the topmost node, and kept for the image that it stands on.
-      const journal = this.#journal === false || child === undefined ? this.#journal : "take-over";
-      const attach = { name, generated, journal } as const;
+      const spec = plan.spec(child?.disk, child);
+      const attach = { name, generated, journal: this.#journalFor(options, child) } as const;
       try {
         return await this.#runtime.attach(spec, attach);
       } catch (error) {
@@ -152,21 +191,36 @@ export class NodeGraph {
     });
   }
 
+  /**
+   * Bitmaps are put on the topmost node, and kept for the image that it stands on. A copy-before-write node comes and goes
+   * below that, and a snapshot is nobody's image.
+   */
+  #journalFor(options: BlockdevOptions, child: GraphNode | undefined): JournalOptions | false | "take-over" {
+    if (this.#journal === false || keepsPointInTime(options.driver)) return false;
+    return child === undefined ? this.#journal : "take-over";
+  }
+
   async #close(node: GraphNode): Promise<void> {
+    await closeView(node.disk);
     await inQemuWords(() => node.disk.detach());
     this.#nodes.delete(node.name);
     this.#uses.get(node)?.release();
     this.#uses.delete(node);
     if (node.options.driver === "throttle") this.#groups.leave(node.options["throttle-group"], node.disk);
-    for (const child of node.children) if (child.inner) await this.#close(child);
+    for (const child of [...node.owned].reverse()) await this.#close(child);
   }
 
   #generateName(): string {
     for (;;) {
       const name = `#block${String(this.#generated++).padStart(3, "0")}`;
-      if (!this.#nodes.has(name)) return name;
+      if (this.find(name) === undefined) return name;
     }
   }
+}
+
+/** The filter of a job that may have ended, while somebody still reads what it kept. */
+function isEndedUser(filter: GraphNode, node: GraphNode): boolean {
+  return filter.job !== undefined && filter.children.includes(node);
 }
 
 function isUnwritable(error: unknown): boolean {

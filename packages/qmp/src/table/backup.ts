@@ -14,6 +14,7 @@ import {
   str,
   struct,
   type Struct,
+  uint32,
   type Union,
 } from "../schema/type.ts";
 import { bitmapAdd, bitmapMerge } from "./bitmaps.ts";
@@ -57,10 +58,14 @@ const common: Members = {
     onCbwError,
     "what gives way when old data cannot be kept (default break-snapshot: the job fails and the guest does not notice)",
   ),
+  "cbw-timeout": optional(uint32, "seconds that a guest's write waits for old data to be kept; 0: no limit (default)"),
   "auto-finalize": optional(bool, "the job ends by itself (default true)"),
   "auto-dismiss": optional(bool, "the job goes when it has ended (default true)"),
-  "filter-node-name": optional(str, "checked; there is no filter node here"),
-  "discard-source": optional(bool, "discard what was copied (default false); refused when true"),
+  "filter-node-name": optional(
+    str,
+    "a name for the job as a node: to look it up, to export it, to read its point in time",
+  ),
+  "discard-source": optional(bool, "discard what was copied (default false); only of a snapshot-access node"),
   "x-perf": optional(perf, "how the copying is done", ["unstable"]),
 };
 

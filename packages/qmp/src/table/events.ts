@@ -1,5 +1,5 @@
 /** Events. */
-import { enumeration, type EventTable, int, list, optional, required, str, struct } from "../schema/type.ts";
+import { bool, enumeration, type EventTable, int, list, optional, required, str, struct } from "../schema/type.ts";
 import { jobStatus, jobType } from "./jobs.ts";
 
 const counts = {
@@ -31,6 +31,17 @@ export const events: EventTable = {
       device: about.device,
       operation: required(operation, "what failed"),
       action: required(action, "what became of the job"),
+    }),
+  },
+  BLOCK_IO_ERROR: {
+    doc: "The point in time of a copy-before-write node was given up, and the guest went on: reads of it fail from now on.",
+    data: struct("", "", {
+      device: required(str, "empty: nodes here are no devices"),
+      "node-name": optional(str, "the node"),
+      operation: required(operation, "read: old data could not be read; write: it could not be kept"),
+      action: required(action, "ignore: the guest's request was done"),
+      nospace: optional(bool, "there was no room for it"),
+      reason: required(str, "for people"),
     }),
   },
   JOURNAL_FAILED: {

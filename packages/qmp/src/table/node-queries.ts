@@ -31,6 +31,7 @@ const imageInfo: Struct = struct("ImageInfo", "the image of a node", {
   "actual-size": optional(int, "bytes that it takes"),
   "virtual-size": required(int, "bytes of the disk"),
   "cluster-size": optional(int, "bytes that the format allocates at once"),
+  "backing-image": optional(() => imageInfo, "of a filter: what it stands on"),
 });
 
 const cacheInfo: Struct = struct("BlockdevCacheInfo", "how the node is cached", {

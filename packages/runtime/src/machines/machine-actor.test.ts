@@ -1,5 +1,4 @@
 import { describe, expect, test } from "vitest";
-import { transition } from "xstate";
 import { bitmapMachine } from "./bitmap-machine.ts";
 import { toMermaid } from "./diagram.ts";
 import { diskMachine } from "./disk-machine.ts";
@@ -69,28 +68,6 @@ describe("an actor", () => {
       },
     });
   });
-});
-
-test("a step is XState's own transition, without the actor that it makes for each", () => {
-  const actor = new MachineActor("j", jobMachine, { id: "j" }, options);
-  const events = [
-    { type: "start" },
-    { type: "ioError", operation: "read", action: "stop", noSpace: true, error: "No space left on device" },
-    { type: "resume", user: true },
-    { type: "allCopied" },
-    { type: "settled" },
-  ] as const;
-  for (const event of events) {
-    const [next, actions] = transition(jobMachine.logic, actor.snapshot.raw, event);
-    const effects = actor.send(event);
-    expect(actions.flatMap((action) => action.params)).toEqual(effects);
-    expect([next.value, next.context, next.status]).toEqual([
-      actor.state,
-      actor.context,
-      actor.done ? "done" : "active",
-    ]);
-  }
-  expect(actor.done).toBe(true);
 });
 
 describe("the diagram of a machine", () => {

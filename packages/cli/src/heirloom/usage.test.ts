@@ -90,6 +90,23 @@ test("bash completes with the script that is printed", async (context) => {
   expect(output).toBe("complete -o default -F _heirloom heirloom\n<--read-only>\n");
 });
 
+test("bash completes the daemon's options, and how their values begin", async (context) => {
+  needTool(context, "bash");
+  const complete = async (...words: string[]): Promise<string[]> => {
+    const program = `
+      heirloom() { "${process.execPath}" "${heirloom}" "$@"; }
+      source <(heirloom completion bash)
+      COMP_WORDS=(heirloom-storage-daemon ${words.map((word) => `'${word}'`).join(" ")}) COMP_CWORD=${words.length}
+      _heirloom_storage_daemon
+      printf '%s\\n' "\${COMPREPLY[@]}"`;
+    return (await run("bash", ["-c", program])).output.split("\n").filter((line) => line !== "");
+  };
+  expect(await complete("--m")).toEqual(["--metrics", "--monitor"]);
+  expect(await complete("--log-format", "")).toEqual(["text", "json"]);
+  expect(await complete("--blockdev", "driver=t")).toEqual(["driver=throttle,node-name="]);
+  expect(await complete("--pidfile", "")).toEqual([]);
+});
+
 for (const shell of ["zsh", "fish"]) {
   test(`the script for ${shell} is one that it parses`, async (context) => {
     if ((await run("sh", ["-c", `command -v ${shell}`])).status !== 0) context.skip(`${shell} is not installed`);

@@ -46,6 +46,11 @@ const withValue: Readonly<Record<string, OptionName | "journal" | "pidfile" | "t
 const flags: readonly string[] = ["daemonize", "help", "version"];
 const shortOptions: Readonly<Record<string, string>> = { h: "help", T: "trace", V: "version" };
 
+/** All long ones, for whoever completes them. */
+export function longOptions(): readonly string[] {
+  return [...Object.keys(withValue), ...flags].sort();
+}
+
 /** @throws UsageError */
 export function parseArguments(words: readonly string[]): ParsedArguments {
   const options: Option[] = [];

@@ -66,7 +66,12 @@ export class Monitor {
     this.#present = { stream, session, output };
     stream.on("data", (chunk: Buffer) => session.feed(chunk));
     // It has said everything that it wants to; what runs is answered before it goes.
-    stream.on("end", () => stream.end());
+    stream.on("end", () => {
+      void session.answered().then(() => {
+        output.flush();
+        stream.end();
+      });
+    });
     stream.resume();
   }
 

@@ -451,8 +451,9 @@ export class DiskJournal {
   async #recoverBitmap(
     sidecar: Sidecar,
     bitmap: KeptBitmap,
-    { kind, distrust }: Judgement,
+    judgement: Judgement,
   ): Promise<{ readonly back: RecoveredBitmap; readonly unsettled: number }> {
+    const { kind, distrust } = judgement;
     const { name, granularity, recording } = bitmap;
     const entry = sidecar.directory.bitmaps.find((one) => one.name === name);
     const reason = bitmap.inconsistent ?? distrust;
@@ -470,7 +471,7 @@ export class DiskJournal {
       return { back, unsettled: 0 };
     };
     if (reason !== undefined || entry === undefined) return lost(reason ?? "it has no entry");
-    const resumed = bitmap.job === null ? "" : await this.#resume(sidecar, entry, bitmap, kind);
+    const resumed = bitmap.job === null ? "" : await this.#resume(sidecar, entry, bitmap, judgement);
     if (typeof resumed !== "string") return resumed;
     const { decided, note } = await this.#decision(bitmap);
     const { length } = this.#place.layer.table;
@@ -526,7 +527,7 @@ export class DiskJournal {
     sidecar: Sidecar,
     entry: BitmapEntry,
     bitmap: KeptBitmap,
-    kind: StopKind,
+    { kind, rebooted }: Judgement,
   ): Promise<{ readonly back: RecoveredBitmap; readonly unsettled: number } | string> {
     const { name, granularity, recording } = bitmap;
     const bits = bitmap.layers.find(({ role }) => role === "bits");
@@ -541,7 +542,7 @@ export class DiskJournal {
     });
     const recorder = this.#recorder(bits);
     const frozen = { recorder, reference: this.#referenceOf(recorder) };
-    const job = await this.jobs.recover(sidecar, bitmap, kind, frozen, successor);
+    const job = await this.jobs.recover(sidecar, bitmap, rebooted, frozen, successor);
     if (typeof job === "string") {
       // Both layers are read again, and joined: their memory begins anew.
       for (const one of [recorder, successor]) this.#forgetMemory(one);

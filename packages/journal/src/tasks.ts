@@ -258,14 +258,14 @@ export interface AddWordsTask {
   readonly layer: LayerReference;
   readonly words: Int32Array;
 }
-/** Adds bits, given as words, to a layer. */
+/** Adds bits, given as words, to a layer; durably. */
 export function addWordsTask({ fd, tag, layer, words }: AddWordsTask): Errno {
   const bits = bitsOf(fd, tag, layer);
   for (let block = 0; block < bits.blocks; block++) {
     const errno = bits.add(block, words.subarray(block * blockWords, (block + 1) * blockWords), true);
     if (errno !== 0) return errno;
   }
-  return 0;
+  return new FileStorage(fd).sync();
 }
 
 export interface RecoverJobTask {

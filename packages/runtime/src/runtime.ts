@@ -357,7 +357,7 @@ export class Runtime {
     const { jobs, world } = this.#coordinator;
     await within(closeMs, Promise.allSettled(this.#underWay));
     const endings = [...world.jobs.values()].map((job) => {
-      jobs.cancelIfPossible(job.id);
+      jobs.leaveIfPossible(job.id);
       return job.done;
     });
     await within(closeMs, Promise.all(endings));
@@ -455,7 +455,7 @@ export class Runtime {
         const target = await this.#openTarget(action.target, opened);
         const backup = prepareBackup(action, jobId, disk, target, this.#options);
         if (action.resumable !== true) return { kind: "backup", backup };
-        const resumable = await prepareResumable(this.#engine, action, disk, target, backup);
+        const resumable = await prepareResumable(this.#engine, action, disk, target, backup, this.#options);
         made.push(resumable);
         return { kind: "backup", backup: { ...backup, resumable } };
       }

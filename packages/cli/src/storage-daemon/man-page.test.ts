@@ -14,7 +14,9 @@ function options(text: string): string[] {
 
 test("it has the options that --help has, and those alone", async () => {
   const { output } = await run(process.execPath, [program, "--help"]);
-  const text = readFileSync(page, "utf8").replaceAll("\\-", "-").replace(/^\.SH EXAMPLES.*/ms, "");
+  const text = readFileSync(page, "utf8")
+    .replaceAll("\\-", "-")
+    .replace(/^\.SH EXAMPLES.*/ms, "");
   expect(options(text)).toEqual(options(output));
 });
 

@@ -10,8 +10,17 @@ export type Shell = (typeof SHELLS)[number];
 
 /** How values of the daemon's options begin. */
 const BEGINNINGS: Readonly<Record<string, readonly string[]>> = {
-  blockdev: ["file,", "host_device,", "raw,", "nbd,", "throttle,", "null-co,", "blkdebug,", "copy-before-write,", "snapshot-access,"]
-    .map((driver) => `driver=${driver}node-name=`),
+  blockdev: [
+    "file,",
+    "host_device,",
+    "raw,",
+    "nbd,",
+    "throttle,",
+    "null-co,",
+    "blkdebug,",
+    "copy-before-write,",
+    "snapshot-access,",
+  ].map((driver) => `driver=${driver}node-name=`),
   chardev: ["socket,id=", "stdio,id=", "null,id="],
   export: ["type=nbd,id="],
   "log-format": ["text", "json"],

@@ -26,5 +26,5 @@ export interface SpillFigures {
 /** Counts of jobs. */
 export class JobCounts {
   started = 0;
-  readonly ended: Record<JobResult["status"], number> = { completed: 0, failed: 0, cancelled: 0 };
+  readonly ended: Record<JobResult["status"], number> = { completed: 0, failed: 0, cancelled: 0, left: 0 };
 }

@@ -241,7 +241,8 @@ export class JobControl {
     const atWork = job.actor.state === "running" || job.actor.state === "paused";
     if (job.resumable?.records === undefined || job.decided !== undefined || !atWork) return this.cancelIfPossible(id);
     void this.ending.leave(job).then((left) => {
-      if (!left) this.cancelIfPossible(id);
+      if (left) this.counts.ended.left++;
+      else this.cancelIfPossible(id);
     });
   }
 

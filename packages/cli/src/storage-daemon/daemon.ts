@@ -82,9 +82,10 @@ export class Daemon {
 
   async #serveMetrics(text: string): Promise<void> {
     const { parseMetricsAddress, serveMetrics } = await import("../metrics/metrics-server.ts");
-    const server = await serveMetrics(parseMetricsAddress(text), packageVersion(), () => this.#runtime);
+    const address = parseMetricsAddress(text);
+    const server = await serveMetrics(address, packageVersion(), () => this.#runtime);
     this.#metrics.push(server);
-    this.#log.info(`metrics on ${server.where}`);
+    if ("port" in address && address.port === 0) this.#log.info(`metrics on ${server.where}`);
   }
 
   /** The command of the same meaning. @param type where the command line's options differ from the command's arguments */

@@ -8,6 +8,9 @@ import { type Output, type QmpEvent, Session, type SessionOptions } from "./sess
 /** More are turned away. */
 const waitingMax = 64;
 
+/** For commands that a client has left behind, milliseconds. */
+const lastAnswersMs = 1000;
+
 export type MonitorLog = (message: string) => void;
 
 export class Monitor {
@@ -65,9 +68,13 @@ export class Monitor {
     const session = new Session(this.#options, output);
     this.#present = { stream, session, output };
     stream.on("data", (chunk: Buffer) => session.feed(chunk));
-    // It has said everything that it wants to; what runs is answered before it goes.
+    // It has said everything that it wants to, or is gone: from here the two look the same. What runs is answered before it
+    // goes, and the next client does not wait for longer than that may take.
     stream.on("end", () => {
-      void session.answered().then(() => {
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, lastAnswersMs)));
+      void Promise.race([session.answered(), late]).then(() => {
+        clearTimeout(timer);
         output.flush();
         stream.end();
       });

@@ -4,7 +4,7 @@
  */
 import { existsSync, lstatSync, unlinkSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { dirname } from "node:path";
+import { dirname, resolve as resolvePath } from "node:path";
 import { getSystemErrorMap } from "node:util";
 import { monitorSocketOptions } from "./monitor.ts";
 
@@ -22,7 +22,7 @@ export async function bindUnixSocket(server: Server, path: string): Promise<void
   try {
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
-      server.listen(path, resolve); // binds before it returns
+      server.listen(lasting(path), resolve); // binds before it returns
       process.umask(before);
     });
   } catch (cause) {
@@ -33,6 +33,15 @@ export async function bindUnixSocket(server: Server, path: string): Promise<void
   } finally {
     process.umask(before);
   }
+}
+
+/** sun_path holds so many bytes beside its final zero. */
+const pathBytesMax = 107;
+
+/** Node takes the file away at the end by the name that it was given, and a daemon leaves the directory that it began in. */
+function lasting(path: string): string {
+  const absolute = resolvePath(path);
+  return Buffer.byteLength(absolute) <= pathBytesMax ? absolute : path;
 }
 
 async function removeStale(path: string): Promise<void> {

@@ -152,6 +152,7 @@ export class Runtime {
       journal: undefined,
       keepsNone: options.journal === false,
       whenGone: [],
+      takesOver: options.journal === "take-over",
       keptBy: undefined,
     };
     try {

@@ -18,6 +18,8 @@ import { bitmapCommands } from "./control/bitmap-commands.ts";
 import { explainCommand } from "./control/explain-command.ts";
 import { cancelCommand, jobsCommand } from "./control/jobs-commands.ts";
 import { explain } from "./explain.ts";
+import { journalRoutes } from "./journal/check-command.ts";
+import { infoCommand } from "./journal/info-command.ts";
 import { pullCommand } from "./pull/pull-command.ts";
 import { serveCommand } from "./serve/serve-command.ts";
 import { version as packageVersion } from "./version.ts";
@@ -31,6 +33,8 @@ const root = buildRouteMap({
     jobs: jobsCommand,
     cancel: cancelCommand,
     explain: explainCommand,
+    info: infoCommand,
+    journal: journalRoutes,
     completion: completionCommand,
     complete: completeCommandOf(() => application),
   },

@@ -31,6 +31,7 @@ for (const command of [
   "jobs",
   "cancel",
   "explain",
+  "info",
 ]) {
   test(`heirloom ${command} --help fits a terminal`, async () => {
     const { status, output, errors } = await runHeirloom([...command.split(" "), "--help"]);
@@ -50,7 +51,7 @@ test("a command that is misspelt is told what was meant: status 2", async () => 
 
 const proposals: [words: string[], proposed: string[]][] = [
   [["s"], ["serve"]],
-  [[""], ["serve", "pull", "bitmap", "backup", "jobs", "cancel", "explain", "completion"]],
+  [[""], ["serve", "pull", "bitmap", "backup", "jobs", "cancel", "explain", "info", "journal", "completion"]],
   [
     ["serve", "vm.raw", "--s"],
     ["--socket", "--stop-timeout"],
@@ -64,6 +65,11 @@ const proposals: [words: string[], proposed: string[]][] = [
   [
     ["completion", ""],
     ["bash", "zsh", "fish"],
+  ],
+  [["journal", ""], ["check"]],
+  [
+    ["info", "vm.raw", "--j"],
+    ["--journal", "--json"],
   ],
   [["serve", ""], []],
   [["nonsense", "x"], []],

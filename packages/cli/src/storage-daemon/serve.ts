@@ -1,6 +1,6 @@
 /** From the second pass over the options to the end of the process. */
 import { unlinkSync, writeFileSync } from "node:fs";
-import { resolve } from "node:path";
+import { resolve as resolvePath } from "node:path";
 import { errnoSentence } from "@heirloom/qmp";
 import type { JournalOptions } from "@heirloom/runtime";
 import { textOf } from "../keyval/keyval.ts";
@@ -39,7 +39,7 @@ export async function serve(
     }
   }
   // By a name that holds elsewhere, too: it is removed from where the background leaves us.
-  const pidfile = given.pidfile === undefined ? undefined : resolve(given.pidfile);
+  const pidfile = given.pidfile === undefined ? undefined : resolvePath(given.pidfile);
   tellReady();
   await ended;
   clearInterval(alive);

@@ -41,7 +41,8 @@ interface Exported {
 
 export function exportHandlers(context: CommandContext): Family {
   const exports = new Exports(context);
-  const { exclusive } = context;
+  const { adoptedServer, exclusive } = context;
+  if (adoptedServer !== undefined) exports.adopt(adoptedServer);
   const done = (work: () => Promise<void>): Promise<Done> =>
     exclusive(() =>
       inQemuWords(async () => {
@@ -82,6 +83,17 @@ class Exports {
 
   constructor(context: CommandContext) {
     this.#context = context;
+  }
+
+  /** A server that its program runs. */
+  adopt(server: DiskServer): void {
+    this.#server = server;
+    for (const exported of server.exports) {
+      const { id, disk } = exported;
+      const writers = this.#context.graph.find(disk)?.writers ?? new Set();
+      if (exported.writable) writers.add(id);
+      this.#exports.set(id, { id, node: disk, exported, writers, shuttingDown: false });
+    }
   }
 
   async start(args: Omit<StartArguments, "addr">, addr: SocketAddress): Promise<void> {

@@ -29,6 +29,7 @@ export class JobFilters {
       owned: [],
       inner: true,
       writers: source.writers,
+      owner: "monitor",
       filename: source.filename,
       file: source.file,
       job,

@@ -60,6 +60,7 @@ export class Session {
   #negotiated = false;
   #outOfBand = false;
   #running = false;
+  #ran: Promise<void> = Promise.resolve();
   #closed = false;
 
   constructor(options: SessionOptions, output: Output) {
@@ -71,8 +72,13 @@ export class Session {
   /** Bytes of the client. */
   feed(chunk: Uint8Array): void {
     this.#unread.push(chunk);
-    if (!this.#running) void this.#run();
+    if (!this.#running) this.#ran = this.#run();
     if (this.#running && !this.#takesMore) this.#output.pause();
+  }
+
+  /** Resolves when everything that was read so far is answered. */
+  answered(): Promise<void> {
+    return this.#ran;
   }
 
   /** Nobody hears before the negotiation is over. */

@@ -4,8 +4,8 @@ import { once } from "node:events";
 import { copyFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { createRuntime, type Runtime } from "@heirloom/runtime";
-import { type CommandSet, QmpService } from "@heirloom/qmp";
+import { createRuntime, type Runtime, type RuntimeOptions } from "@heirloom/runtime";
+import { type CommandSet, listenOnUnixSocket, QmpClient, QmpService } from "@heirloom/qmp";
 import { expect, onTestFinished, test } from "vitest";
 import { needTool, scratchDirectory } from "../../block/src/tool.fixture.ts";
 
@@ -17,12 +17,14 @@ const toEnd = promisify(execFile);
 class Station {
   readonly directory: string = scratchDirectory();
   readonly commands: CommandSet;
+  readonly #service: QmpService;
   readonly runtime: Runtime;
   /** Files, each what the disk held at one instant. */
   readonly shadows: string[] = [];
 
-  constructor() {
+  constructor(options: RuntimeOptions = {}) {
     this.runtime = createRuntime({
+      ...options,
       observeFreeze: () => {
         const shadow = this.path(`shadow${this.shadows.length}`);
         copyFileSync(this.path("disk"), shadow);
@@ -30,6 +32,7 @@ class Station {
       },
     });
     const service = new QmpService({ runtime: this.runtime, quit: () => {} });
+    this.#service = service;
     this.commands = service.commands;
     onTestFinished(async () => {
       await this.runtime.close();
@@ -50,6 +53,17 @@ class Station {
     writeFileSync(this.path(name), "");
     truncateSync(this.path(name), bytes);
     await this.run("blockdev-add", { driver: "file", "node-name": name, filename: this.path(name), discard: "unmap" });
+  }
+
+  async client(): Promise<QmpClient> {
+    const monitor = this.#service.addMonitor();
+    const server = await listenOnUnixSocket(this.path("qmp"), (socket) => monitor.accept(socket));
+    const client = await QmpClient.connect({ path: this.path("qmp") });
+    onTestFinished(() => {
+      client.close();
+      server.close();
+    });
+    return client;
   }
 
   /** A guest that writes at random until it is stopped. @returns what stops it, and says whether a write of it failed */
@@ -169,4 +183,73 @@ test("a live disk is not discarded", async () => {
   await expect(station.run("blockdev-backup", backup)).rejects.toThrow(
     "discard-source: 'disk' is no snapshot, and what it holds would be lost",
   );
+});
+
+test("a backup whose guests may fail: its target's errors are theirs, and the job goes on", async () => {
+  const station = new Station();
+  await station.file("disk", 4 * MiB);
+  await station.file("backup", 4 * MiB);
+  await station.run("blockdev-add", {
+    driver: "blkdebug",
+    "node-name": "full",
+    image: "backup",
+    "inject-error": [{ event: "none", iotype: "write", errno: 28, sector: 0 }],
+  });
+  const disk = station.runtime.disk("disk");
+  await disk.write(new Uint8Array(4 * MiB).fill(1), 0);
+  const backup = { "job-id": "j", device: "disk", target: "full", sync: "none", "on-cbw-error": "break-guest-write" };
+  await station.run("blockdev-backup", { ...backup, "filter-node-name": "flt" });
+  await station.run("blockdev-add", { driver: "snapshot-access", "node-name": "snap", file: "flt" });
+  const no = { errno: 28 };
+  await expect(disk.write(new Uint8Array(4096).fill(2), 0)).rejects.toMatchObject(no);
+  await disk.write(new Uint8Array(4096).fill(2), MiB);
+  expect(await station.run("query-jobs")).toMatchObject([{ status: "running" }]);
+  const old = new Uint8Array(2 * MiB);
+  await station.runtime.disk("snap").read(old, 0);
+  expect(old.every((byte) => byte === 1)).toBe(true);
+  await station.run("job-cancel", { id: "j" });
+  await expect(station.runtime.disk("snap").read(old, 0)).rejects.toMatchObject({ errno: 5 });
+  await disk.write(new Uint8Array(4096).fill(2), 0);
+  await station.run("blockdev-del", { "node-name": "snap" });
+  await station.run("blockdev-del", { "node-name": "full" });
+});
+
+test("a point in time that was given up says so, its reads fail, and the guest goes on", async () => {
+  const station = new Station({ spill: { memory: 16 * 4096, file: 0 } });
+  const client = await station.client();
+  const events = client.events();
+  await station.file("disk", 4 * MiB);
+  await station.file("scratch", 4 * MiB);
+  await station.run("blockdev-add", {
+    driver: "blkdebug",
+    "node-name": "full",
+    image: "scratch",
+    "inject-error": [{ event: "none", iotype: "write", errno: 28 }],
+  });
+  await station.runtime.disk("disk").write(new Uint8Array(4 * MiB).fill(1), 0);
+  const filter = { driver: "copy-before-write", "node-name": "cbw", file: "disk", target: "full" };
+  await station.run("blockdev-add", { ...filter, "on-cbw-error": "break-snapshot" });
+  await station.run("blockdev-add", { driver: "snapshot-access", "node-name": "snap", file: "cbw" });
+  const old = new Uint8Array(4096);
+  await station.runtime.disk("cbw").write(new Uint8Array(8 * 4096).fill(2), 0); // the spill has it
+  await station.runtime.disk("snap").read(old, 0);
+  expect(old.every((byte) => byte === 1)).toBe(true);
+  await station.runtime.disk("cbw").write(new Uint8Array(MiB).fill(2), MiB);
+  for (const offset of [0, MiB, 3 * MiB]) {
+    await expect(station.runtime.disk("snap").read(old, offset)).rejects.toMatchObject({ errno: 5 });
+  }
+  for await (const { name, data } of events) {
+    expect(name).toBe("BLOCK_IO_ERROR");
+    expect(data).toEqual({
+      device: "",
+      "node-name": "cbw",
+      operation: "write",
+      action: "ignore",
+      nospace: true,
+      reason: "the point in time was given up: the spill was full for longer than a guest may wait",
+    });
+    break;
+  }
+  for (const name of ["snap", "cbw", "full", "scratch", "disk"])
+    await station.run("blockdev-del", { "node-name": name });
 });

@@ -7,8 +7,9 @@ import { diskBytes, granularity, regionBytes } from "./world.mjs";
 /**
  * @param {any} storage
  * @param {import("./model.mjs").Model} model
- * @param {{ lost: boolean, markedMax: number, versions: Map<number, Set<number>> }} after versions: what each granule that was ever
- *   written may hold on the disk now
+ * @param {{ lost: boolean, concludes?: boolean, markedMax: number, versions: Map<number, Set<number>> }} after concludes: whether the next
+ *   start sees that the page cache was lost, where that is not the same; versions: what each granule that was ever written may hold on
+ *   the disk now
  */
 export function check(storage, model, after) {
   const sidecar = readSidecar(storage, "test");
@@ -34,7 +35,13 @@ export function check(storage, model, after) {
 /** @param {any} storage @param {any} sidecar @param {any} entry @param {import("./model.mjs").BitmapModel} bitmap @param {import("./model.mjs").Model} model @param {Parameters<typeof check>[2]} after */
 function checkBits(storage, sidecar, entry, bitmap, model, after) {
   const bits = SharedBitmap.create(diskBytes, granularity);
-  const { errno, damaged } = recoverBits(storage, sidecar, entry, { decided: false, lost: after.lost }, bits);
+  const { errno, damaged } = recoverBits(
+    storage,
+    sidecar,
+    entry,
+    { decided: false, lost: after.concludes ?? after.lost },
+    bits,
+  );
   if (errno !== 0 || damaged !== 0) throw new Error(`errno ${errno}, ${damaged} damaged blocks`);
   const reasons = bitmap.lives.map((life) => wrong(life, bits, entry, sidecar, bitmap, model, after));
   if (reasons.length > 0 && reasons.every((reason) => reason !== undefined))

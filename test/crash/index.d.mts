@@ -9,6 +9,8 @@ export interface Explored {
   readonly steps: number;
   readonly kills: number;
   readonly losses: number;
+  /** States after a crash of the recovery from one of these. */
+  readonly again: number;
   readonly failure?: { readonly seed: number; readonly message: string };
 }
 export const faults: readonly Fault[];

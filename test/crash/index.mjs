@@ -6,7 +6,7 @@ export { faults } from "./faults.mjs";
 
 /**
  * @param {{ from: number, to: number, commands?: number, fault?: import("./faults.mjs").Fault }} job
- * @returns {Promise<{ seeds: number, steps: number, kills: number, losses: number, failure?: { seed: number, message: string, stack?: string } }>}
+ * @returns {Promise<{ seeds: number, steps: number, kills: number, losses: number, again: number, failure?: { seed: number, message: string, stack?: string } }>}
  */
 export async function explore({ from, to, commands = 12, fault }) {
   const worker = new Worker(new URL("./worker.mjs", import.meta.url), {

@@ -29,5 +29,5 @@ export async function runSeed(seed, steps) {
       ])();
   }
   world.quiesce();
-  return { steps: world.recorder.log.length, ...enumerate(world, random.fork("states"), markedMax) };
+  return { steps: world.recorder.log.length, ...(await enumerate(world, random.fork("states"), markedMax)) };
 }

@@ -5,15 +5,16 @@ import { parentPort, workerData } from "node:worker_threads";
 const { fault, from, to, commands } = workerData;
 if (fault !== undefined) register("../interleave/hooks.mjs", import.meta.url, { data: fault });
 const { runSeed } = await import("./run-seed.mjs");
-const sum = { seeds: 0, steps: 0, kills: 0, losses: 0 };
+const sum = { seeds: 0, steps: 0, kills: 0, losses: 0, again: 0 };
 let failure;
 for (let seed = from; seed <= to && failure === undefined; seed++) {
   try {
-    const { steps, kills, losses } = await runSeed(seed, commands);
+    const { steps, kills, losses, again } = await runSeed(seed, commands);
     sum.seeds++;
     sum.steps += steps;
     sum.kills += kills;
     sum.losses += losses;
+    sum.again += again;
   } catch (error) {
     failure = { seed, message: /** @type {Error} */ (error).message, stack: /** @type {Error} */ (error).stack };
   }

@@ -100,6 +100,11 @@ export class EngineView {
     Atomics.store(this.#jobWords, jobLayout.copiedClustersWord, clusters);
   }
 
+  /** Resolves when its threads have ended, if any were started. */
+  async moversEnded(): Promise<void> {
+    await Promise.allSettled(this.#movers.map((mover) => mover.ended));
+  }
+
   /** Whether its threads have been started. */
   get isMoving(): boolean {
     return this.#movers.length > 0;

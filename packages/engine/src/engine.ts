@@ -156,6 +156,10 @@ export class Engine {
   async openSpill(task: OpenSpillTask): Promise<FoundSpill> {
     return unwrap(await this.pool.help<TaskResult<FoundSpill>>("openSpillTask", task));
   }
+  /** @returns errno */
+  async syncFile(fd: number): Promise<Errno> {
+    return unwrap(await this.pool.help<TaskResult<Errno>>("syncFileTask", { fd }));
+  }
   /** One that no view uses, or that its view has closed. */
   async removeSpill({ path, fd }: Pick<KeptSpill, "path"> & { readonly fd: number | undefined }): Promise<void> {
     await this.pool.help<TaskResult<void>>("removeSpillTask", { path, fd });

@@ -20,6 +20,7 @@ import {
   openFile,
   openNode,
   type StatusExtent,
+  syncData,
 } from "@heirloom/block";
 import { EngineError } from "./engine-error.ts";
 import { spaceRefusal, type SpaceWanted } from "./spill-space.ts";
@@ -143,6 +144,11 @@ export interface FoldTask {
 /** A fold that would keep the main thread too long. Guests may mark both bitmaps meanwhile. */
 export function foldTask(task: FoldTask): Promise<TaskResult<void>> {
   return asResult(() => SharedBitmap.from(task.into).fold(SharedBitmap.from(task.from)));
+}
+
+/** @returns errno */
+export function syncFileTask(task: { readonly fd: number }): Promise<TaskResult<Errno>> {
+  return asResult(() => syncData(task.fd));
 }
 
 export function closeFileTask(task: { readonly fd: number }): Promise<TaskResult<Errno>> {

@@ -14,6 +14,7 @@ export {
   resizeTask,
   spillFileTask,
   statusTask,
+  syncFileTask,
 } from "./helper-tasks.ts";
 
 export { makeSpillTask, openSpillTask, removeSpillTask } from "./kept-spill.ts";

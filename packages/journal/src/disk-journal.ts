@@ -12,6 +12,7 @@ import { JournalError } from "./journal-error.ts";
 import { firstLock, layerMemoryWords } from "./block-bits.ts";
 import { KeptJobs, type RecoveredJob } from "./kept-jobs.ts";
 import { failedWord, marksLayout, settledWord, syncsWord } from "./marks-layout.ts";
+import type { MarkedSidecar } from "./failed-mark.ts";
 import { judge, type Judgement, type Sidecar } from "./recover.ts";
 import type { RecoveredBits, RecoveryRules } from "./recover-bits.ts";
 import { RegionMarks, regionsFor } from "./region-marks.ts";
@@ -80,6 +81,7 @@ interface LayerMemory {
 export class DiskJournal {
   readonly path: string;
   #place: JournalPlace;
+  readonly #uuid: Uint8Array;
   readonly #fd: number;
   readonly #journal: Journal;
   readonly #words: Int32Array;
@@ -105,6 +107,7 @@ export class DiskJournal {
     this.#place = place;
     this.path = path;
     this.#fd = fd;
+    this.#uuid = sidecar.superblock.uuid;
     const { engine, layer } = place;
     this.#journal = new Journal(sidecar, {
       createLayer: (created) => this.#help<Errno>("createLayerTask", { fd, tag: sidecar.tag, layer: created }),
@@ -157,8 +160,8 @@ export class DiskJournal {
     return unwrap(await engine.helpWith<tasks.Answer<string | undefined>>(tasksModule, "findTask", { filename }));
   }
 
-  /** A new sidecar, without bitmaps. @throws JournalError */
-  static async create(place: JournalPlace): Promise<DiskJournal> {
+  /** A new sidecar, without bitmaps. @param replace takes the place of one that has failed @throws JournalError */
+  static async create(place: JournalPlace, replace = false): Promise<DiskJournal> {
     const look = await DiskJournal.look(place);
     const bound = place.options.bound ?? boundDefault;
     const directory: Directory = {
@@ -176,7 +179,8 @@ export class DiskJournal {
       decisions: [],
       recoveries: [],
     };
-    const journal = new DiskJournal(place, look.path, await DiskJournal.#open(place, look.path, directory));
+    const opened = await DiskJournal.#open(place, look.path, directory, replace);
+    const journal = new DiskJournal(place, look.path, opened);
     journal.#begin();
     return journal;
   }
@@ -191,7 +195,7 @@ export class DiskJournal {
     const opened = withBound(await DiskJournal.#open(place, look.path, undefined), bound);
     const journal = new DiskJournal(place, look.path, opened);
     try {
-      const bitmaps = await journal.#recover(opened.sidecar, look);
+      const bitmaps = await journal.#recover(opened, look);
       journal.#begin();
       return { journal, bitmaps };
     } catch (error) {
@@ -202,11 +206,12 @@ export class DiskJournal {
   }
 
   static async #open(
-    { engine, options }: JournalPlace,
+    { engine, filename, options }: JournalPlace,
     path: string,
     create: Directory | undefined,
+    replace = false,
   ): Promise<tasks.Opened> {
-    const task: tasks.OpenTask = { path, allowTmpfs: options.allowTmpfs === true, create };
+    const task: tasks.OpenTask = { path, filename, allowTmpfs: options.allowTmpfs === true, create, replace };
     return unwrap(await engine.helpWith<tasks.Answer<tasks.Opened>>(tasksModule, "openTask", task));
   }
 
@@ -398,7 +403,7 @@ export class DiskJournal {
       () => true,
       () => false,
     );
-    if (!said) await this.#help("takeAwayTask", { path: this.path }).catch(() => {});
+    if (!said) await this.#help("takeAwayTask", { sidecar: this.#marked, reason: cause.message }).catch(() => false);
   }
 
   async #settle(all: boolean): Promise<Errno> {
@@ -412,8 +417,14 @@ export class DiskJournal {
     return errno;
   }
 
-  async #recover(sidecar: Sidecar, { image, bootId }: tasks.Look): Promise<RecoveredBitmap[]> {
-    const judgement = judge(sidecar, image, bootId);
+  /** For what says elsewhere that it has failed. */
+  get #marked(): MarkedSidecar {
+    return { path: this.path, uuid: this.#uuid, filename: this.#place.filename };
+  }
+
+  async #recover({ sidecar, failed }: tasks.Opened, { image, bootId }: tasks.Look): Promise<RecoveredBitmap[]> {
+    const judged = judge(sidecar, image, bootId);
+    const judgement = { ...judged, distrust: judged.distrust ?? failed };
     const recovered: RecoveredBitmap[] = [];
     let regions = 0;
     for (const bitmap of this.#journal.bitmaps.values()) {
@@ -443,6 +454,7 @@ export class DiskJournal {
       journal.setHead({ inUse: true, bootId, openedAt: entry.at, generation, image, nextLength: null });
       if (judgement.kind !== "clean") journal.noteRecovery(entry);
     });
+    if (failed !== undefined) await this.#help("clearFailedTask", { sidecar: this.#marked });
     const kept = recovered.flatMap(({ frozen }) => (frozen === undefined ? [] : [frozen.job.entry.spill]));
     await this.#help("removeOrphansTask", { path: this.path, kept });
     return recovered;
@@ -451,8 +463,9 @@ export class DiskJournal {
   async #recoverBitmap(
     sidecar: Sidecar,
     bitmap: KeptBitmap,
-    { kind, distrust }: Judgement,
+    judgement: Judgement,
   ): Promise<{ readonly back: RecoveredBitmap; readonly unsettled: number }> {
+    const { kind, distrust } = judgement;
     const { name, granularity, recording } = bitmap;
     const entry = sidecar.directory.bitmaps.find((one) => one.name === name);
     const reason = bitmap.inconsistent ?? distrust;
@@ -470,7 +483,7 @@ export class DiskJournal {
       return { back, unsettled: 0 };
     };
     if (reason !== undefined || entry === undefined) return lost(reason ?? "it has no entry");
-    const resumed = bitmap.job === null ? "" : await this.#resume(sidecar, entry, bitmap, kind);
+    const resumed = bitmap.job === null ? "" : await this.#resume(sidecar, entry, bitmap, judgement);
     if (typeof resumed !== "string") return resumed;
     const { decided, note } = await this.#decision(bitmap);
     const { length } = this.#place.layer.table;
@@ -526,7 +539,7 @@ export class DiskJournal {
     sidecar: Sidecar,
     entry: BitmapEntry,
     bitmap: KeptBitmap,
-    kind: StopKind,
+    { kind, rebooted }: Judgement,
   ): Promise<{ readonly back: RecoveredBitmap; readonly unsettled: number } | string> {
     const { name, granularity, recording } = bitmap;
     const bits = bitmap.layers.find(({ role }) => role === "bits");
@@ -541,7 +554,7 @@ export class DiskJournal {
     });
     const recorder = this.#recorder(bits);
     const frozen = { recorder, reference: this.#referenceOf(recorder) };
-    const job = await this.jobs.recover(sidecar, bitmap, kind, frozen, successor);
+    const job = await this.jobs.recover(sidecar, bitmap, rebooted, frozen, successor);
     if (typeof job === "string") {
       // Both layers are read again, and joined: their memory begins anew.
       for (const one of [recorder, successor]) this.#forgetMemory(one);
@@ -655,11 +668,11 @@ function storyOfLayers({ layers }: KeptBitmap, decided: boolean): string {
 }
 
 /** Regions can only change their size while none is marked. */
-function withBound({ fd, sidecar }: tasks.Opened, bound: number | undefined): tasks.Opened {
+function withBound(opened: tasks.Opened, bound: number | undefined): tasks.Opened {
+  const { sidecar } = opened;
   const { directory, marks } = sidecar;
-  if (bound === undefined || bound === directory.bound || directory.inUse || marks?.length !== 0)
-    return { fd, sidecar };
-  return { fd, sidecar: { ...sidecar, directory: { ...directory, bound, regionBytes: regionBytesFor(bound) } } };
+  if (bound === undefined || bound === directory.bound || directory.inUse || marks?.length !== 0) return opened;
+  return { ...opened, sidecar: { ...sidecar, directory: { ...directory, bound, regionBytes: regionBytesFor(bound) } } };
 }
 
 function regionBytesFor(bound: number): number {

@@ -6,7 +6,6 @@ import type { Errno } from "@heirloom/block";
 import { errnoName } from "@heirloom/block";
 import type { Engine, FoundSpill, Recorder } from "@heirloom/engine";
 import { layerMemoryWords } from "./block-bits.ts";
-import type { StopKind } from "./directory.ts";
 import type { CopiedRow } from "./guard.ts";
 import type { JobLayers } from "./job-entry.ts";
 import type { Journal, KeptBitmap, KeptJob, KeptLayer } from "./journal.ts";
@@ -107,7 +106,7 @@ export class KeptJobs {
   async recover(
     sidecar: Sidecar,
     bitmap: KeptBitmap,
-    kind: StopKind,
+    lost: boolean,
     bits: { readonly recorder: Recorder; readonly reference: tasks.LayerReference },
     successor: Recorder,
   ): Promise<RecoveredJob | string> {
@@ -115,7 +114,6 @@ export class KeptJobs {
     const { job } = bitmap;
     const entry = sidecar.directory.bitmaps.find(({ name }) => name === bitmap.name)?.job;
     if (job === null || entry === null || entry === undefined) return "it has no record";
-    const lost = kind === "power-loss";
     const { spill: path, tag, clusterSize } = job;
     let spill: FoundSpill;
     try {

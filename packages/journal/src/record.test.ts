@@ -165,14 +165,14 @@ describe("a sidecar", () => {
   it("is judged by what the image is", () => {
     const sidecar = readSidecar(storage, "sidecar");
     const { image, bootId } = sidecar.directory;
-    expect(judge(sidecar, image, bootId)).toEqual({ kind: "killed", distrust: undefined });
-    expect(judge(sidecar, image, "00".repeat(16))).toEqual({ kind: "power-loss", distrust: undefined });
+    expect(judge(sidecar, image, bootId)).toEqual({ kind: "killed", distrust: undefined, rebooted: false });
+    expect(judge(sidecar, image, "00".repeat(16))).toEqual({ kind: "power-loss", distrust: undefined, rebooted: true });
     expect(judge(sidecar, { ...image, modified: 99n }, bootId).distrust).toBeUndefined(); // the guest wrote until the end
     expect(judge(sidecar, { ...image, length: 2 ** 41 }, bootId).distrust).toBeUndefined(); // a resize was under way
     expect(judge(sidecar, { ...image, length: 5 }, bootId).distrust).toMatch(/has 5 bytes and had 1099511627776/);
     expect(judge(sidecar, { ...image, name: "inode 13" }, bootId).distrust).toMatch(/belongs to another image/);
     const stopped = { ...sidecar, directory: { ...sidecar.directory, inUse: false } };
-    expect(judge(stopped, image, bootId)).toEqual({ kind: "clean", distrust: undefined });
+    expect(judge(stopped, image, bootId)).toEqual({ kind: "clean", distrust: undefined, rebooted: false });
     expect(judge(stopped, { ...image, modified: 99n }, bootId).distrust).toMatch(/changed behind Heirloom's back/);
     const torn = { ...sidecar, marks: undefined };
     expect(judge(torn, image, "00".repeat(16)).distrust).toMatch(/neither record of the regions/);

@@ -78,6 +78,8 @@ function readAt(storage: Storage, offset: number, length: number, path: string):
 export interface Judgement {
   readonly kind: StopKind;
   readonly distrust: string | undefined;
+  /** The system was started anew since, be it after a clean stop: page caches that are not the disk's own are gone. */
+  readonly rebooted: boolean;
 }
 
 /**
@@ -86,23 +88,24 @@ export interface Judgement {
  */
 export function judge({ directory, marks }: Sidecar, image: ImageIdentity, bootId: string): Judgement {
   const { image: known, inUse, nextLength } = directory;
-  const kind = inUse ? (directory.bootId === bootId ? "killed" : "power-loss") : "clean";
+  const rebooted = directory.bootId !== bootId;
+  const kind = inUse ? (rebooted ? "power-loss" : "killed") : "clean";
   if (known.kind !== image.kind || known.name !== image.name) {
     const distrust = `the journal belongs to another image (it knows ${known.kind} ${known.name}, this is ${image.kind} ${image.name}): one of the two was copied, replaced or moved without the other`;
-    return { kind, distrust };
+    return { kind, distrust, rebooted };
   }
   if (image.length !== known.length && image.length !== nextLength) {
     const distrust = `the image has ${image.length} bytes and had ${known.length}: it was resized behind Heirloom's back`;
-    return { kind, distrust };
+    return { kind, distrust, rebooted };
   }
   // Not by the time of its inode: renaming it, or giving it to another user, writes nothing.
   if (kind === "clean" && image.modified !== known.modified) {
     const distrust = `the image was changed behind Heirloom's back at ${timeText(image.modified)}, after it was closed at ${new Date(directory.closedAt).toISOString()}`;
-    return { kind, distrust };
+    return { kind, distrust, rebooted };
   }
   if (kind === "power-loss" && marks === undefined)
-    return { kind, distrust: "neither record of the regions that were being written is whole" };
-  return { kind, distrust: undefined };
+    return { kind, distrust: "neither record of the regions that were being written is whole", rebooted };
+  return { kind, distrust: undefined, rebooted };
 }
 
 function timeText(nanoseconds: bigint): string {

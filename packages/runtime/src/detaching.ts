@@ -5,7 +5,9 @@
 import { interruptNbd } from "@heirloom/nbd";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
+import type { DraftFold } from "./draft.ts";
 import { refusal, RefusalError } from "./errors.ts";
+import type { JobState } from "./job-state.ts";
 import { handlesText } from "./resize.ts";
 import { giveBack, refuseGivingBack } from "./taking-over.ts";
 
@@ -33,7 +35,7 @@ export function refuseDetach(coordinator: Coordinator, disk: DiskState): void {
 export async function detachDisk(coordinator: Coordinator, disk: DiskState): Promise<void> {
   const { engine } = coordinator;
   await coordinator.detach(disk, true, (user) => {
-    if (user.kind === "job") coordinator.jobs.cancelIfPossible(user.id);
+    if (user.kind === "job") coordinator.jobs.leaveIfPossible(user.id, disk);
     else if (user.kind === "export") void coordinator.exports.get(user.id)?.end("hard");
     else
       void coordinator.views
@@ -63,10 +65,45 @@ async function leaveTable(coordinator: Coordinator, disk: DiskState): Promise<vo
     name: "detach",
     stacks: [disk.layer.stack],
     prepare: () => {
-      for (const bitmap of disk.bitmaps.values()) draft.plan(bitmap, { type: "remove", command: draft.command });
+      const left = [...coordinator.world.jobs.values()].filter((job) => job.left && job.disk === disk);
+      for (const job of left) draft.removeView(disk, job.view);
+      const { command } = draft;
+      for (const bitmap of disk.bitmaps.values()) {
+        // Of one that a job has left frozen this is said in memory alone: its record stays.
+        if (bitmap.actor.state === "frozen") draft.plan(bitmap, { type: "reclaim", command });
+        draft.plan(bitmap, { type: "remove", command });
+      }
       draft.setLength(disk, 0);
-      return { tables: draft.tables(), committed: () => draft.commit() };
+      return {
+        tables: draft.tables(),
+        commit: () => {
+          for (const job of left) job.view.stop();
+        },
+        committed: () => {
+          draft.commit();
+          for (const fold of draft.folds) letGoOf(fold);
+          for (const job of left) letGoOfJob(coordinator, disk, job);
+        },
+      };
     },
+  });
+}
+
+/** A fold that nobody needs any more. */
+function letGoOf({ from, into, dropFrom }: DraftFold): void {
+  if (from !== "uncopied") {
+    if (dropFrom) from.drop();
+    from.letGo();
+  }
+  into.letGo();
+}
+
+function letGoOfJob({ world }: Coordinator, { journal }: DiskState, job: JobState): void {
+  job.view.wake();
+  world.jobs.delete(job.id);
+  const { resumable } = job;
+  void job.view.release().then(() => {
+    if (resumable?.records !== undefined) journal?.jobs.drop(resumable.records);
   });
 }
 

@@ -15,7 +15,7 @@ import type { DiskState } from "./disk-state.ts";
 import { resizeDisk } from "./resize.ts";
 import type { JournalInfo, ViewRequest } from "./options.ts";
 import type { SpillDefaults } from "./spill-options.ts";
-import { View } from "./view.ts";
+import { notBytes, View } from "./view.ts";
 
 export class Disk {
   readonly name: string;
@@ -139,6 +139,7 @@ export class Disk {
 
   // A promise of its own at each layer of these calls would be most of the garbage of a request: only the last one makes one.
   #pieces(operation: number, name: string, buffer: Uint8Array, offset: number): Promise<void> {
+    if (!(buffer instanceof Uint8Array)) return Promise.reject(notBytes(`${name} on '${this.name}'`));
     if (buffer.length <= requestBytesMax) return this.#one(operation, name, offset, buffer.length, 0, buffer);
     return this.#cut(operation, name, buffer, offset);
   }

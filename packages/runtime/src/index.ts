@@ -44,5 +44,12 @@ export { rebuild, type Rebuilt, type RebuildOptions } from "./rebuild.ts";
 export { createRuntime, Runtime, type RuntimeInspection } from "./runtime.ts";
 export type { View } from "./view.ts";
 export type { ViewFigures } from "./view-figures.ts";
-export { checkSidecar, type JournalOptions, type RecoveryEntry, type SidecarReport } from "@heirloom/journal";
+export {
+  inspectSidecar,
+  type InspectedBitmap,
+  type JournalOptions,
+  type RecoveryEntry,
+  type SidecarInspection,
+  type SidecarLocation,
+} from "@heirloom/journal";
 export { type DiskHandle, GuestDisk, openDisk } from "@heirloom/engine";

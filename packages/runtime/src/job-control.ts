@@ -6,10 +6,12 @@ import { errnoText } from "@heirloom/block";
 import { type MoverError, NoThread, type ThreadsEnd } from "@heirloom/engine";
 import type { Coordinator } from "./coordinator.ts";
 import { copiedBackup } from "./copied-backup.ts";
+import type { DiskState } from "./disk-state.ts";
 import type { Draft } from "./draft.ts";
 import { invariant, refusal, RefusalError } from "./errors.ts";
 import type { EventStream } from "./event-stream.ts";
 import { JobEnding } from "./job-ending.ts";
+import { flushFromTimeToTime } from "./job-flushing.ts";
 import { brokenText, why } from "./job-reasons.ts";
 import { countSet, disksOf, type JobState, type JobTarget, jobLength, jobOffset } from "./job-state.ts";
 import { lastingIdentity } from "./lasting-identity.ts";
@@ -160,7 +162,7 @@ export class JobControl {
    */
   #lookForBroken(): void {
     const { jobs } = this.#coordinator.world;
-    const open = [...jobs.values()].filter((job) => job.decided === undefined);
+    const open = [...jobs.values()].filter((job) => job.decided === undefined && !job.left);
     if (open.length === 0) {
       clearInterval(this.#brokenWatch);
       this.#brokenWatch = undefined;
@@ -176,6 +178,7 @@ export class JobControl {
   /** A user's verb. @throws RefusalError */
   verb(id: string, operation: string, event: JobEvent): void {
     const job = this.#find(id, operation);
+    if (job.left) this.#coordinator.refuseClosing(job.disk, false, operation);
     const plan = job.actor.plan(event);
     if (!plan.ok) throw new RefusalError(operation, plan.refusal);
     if (event.type === "resume" && job.awaitsTarget) {
@@ -210,8 +213,19 @@ export class JobControl {
     if (job !== undefined) this.#sendIfPossible(job, { type: "cancel", force: true });
   }
 
+  /** The disk goes. A resumable job stays in its journal; any other is cancelled. */
+  leaveIfPossible(id: string, disk?: DiskState): void {
+    const job = this.#coordinator.world.jobs.get(id);
+    if (job === undefined || job.left || (disk !== undefined && job.disk !== disk)) return this.cancelIfPossible(id);
+    const atWork = job.actor.state === "running" || job.actor.state === "paused";
+    if (job.resumable?.records === undefined || job.decided !== undefined || !atWork) return this.cancelIfPossible(id);
+    void this.ending.leave(job).then((left) => {
+      if (!left) this.cancelIfPossible(id);
+    });
+  }
+
   #sendIfPossible(job: JobState, event: JobEvent): void {
-    if (job.actor.can(event)) this.send(job, event);
+    if (!job.left && job.actor.can(event)) this.send(job, event);
   }
 
   #carryOut(job: JobState, effect: JobEffect): void {
@@ -287,6 +301,9 @@ export class JobControl {
         this.#onError(job, error),
       );
       void ended.then((end) => this.#threadsEnded(job, end));
+      flushFromTimeToTime(this.#coordinator.engine, job, (errno) =>
+        this.#onError(job, { operation: "flush", errno, offset: 0, action: "report" }),
+      );
     } catch (error) {
       if (!(error instanceof NoThread)) throw error;
       queueMicrotask(() => this.#sendIfPossible(job, { type: "fail", error: error.message }));
@@ -313,7 +330,7 @@ export class JobControl {
   }
 
   #threadsEnded(job: JobState, end: ThreadsEnd): void {
-    if (job.decided !== undefined) return;
+    if (job.decided !== undefined || job.left) return;
     if (job.view.allFlushed) {
       void this.#allCopied(job);
       return;

@@ -10,6 +10,7 @@ import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import { invariant } from "./errors.ts";
 import { disksOf, type JobState, jobLength, jobOffset } from "./job-state.ts";
+import { flushTarget } from "./job-flushing.ts";
 import type { JobDecision } from "./machines/job-types.ts";
 import type { JobResult } from "./options.ts";
 import { bitmapOutcome, outcomeEvent } from "./validation/outcome.ts";
@@ -199,6 +200,50 @@ export class JobEnding {
     foldUncopied(job.bitmap.memory.bits.bitmap, view, job.safe ?? new Int32Array(view.copied.length));
   }
 
+  /**
+   * A resumable job whose disk goes: its threads end, what they did is made durable, and it stays in the record. Its view stands until
+   * nobody can write the disk any more (`leaveTable`). @returns false where it cannot be left so
+   */
+  async leave(job: JobState): Promise<boolean> {
+    const { engine, keeping } = this.#coordinator;
+    const { resumable, bitmap } = job;
+    if (resumable === undefined || bitmap === undefined) return false;
+    job.left = true;
+    clearTimeout(job.resumeTimer);
+    clearInterval(job.flushTimer);
+    job.view.fail();
+    await job.view.moversEnded();
+    await job.flushing;
+    const errno = job.awaitsTarget
+      ? 0
+      : (await flushTarget(engine, job)) || (await engine.syncFile(resumable.spill.fd));
+    if (errno !== 0 || job.disk.journal?.failed !== undefined) {
+      job.left = false;
+      return false;
+    }
+    if (!job.awaitsTarget) resumable.waitingSince = this.#coordinator.now();
+    await keeping.alone(new Set([job.disk]), () => keeping.settled([bitmap]));
+    if (!job.awaitsTarget && job.target.disk === undefined) await engine.closeNode(job.target.node).catch(() => {});
+    const result: JobResult = {
+      id: job.id,
+      status: "left",
+      error: null,
+      offset: jobOffset(job),
+      length: jobLength(job),
+      freezeMs: job.freezeMs,
+      endMs: 0,
+    };
+    this.#coordinator.tell("JOB_LEFT", {
+      job: job.id,
+      disk: job.disk.name,
+      offset: result.offset,
+      length: result.length,
+    });
+    for (const disk of disksOf(job)) this.#coordinator.unuse(disk, { kind: "job", id: job.id });
+    job.finish(result);
+    return true;
+  }
+
   /** A resumable job's spill and layers: its threads have let go, and no record names them any more. */
   async #letGoOfRecords({ resumable, disk }: JobState): Promise<void> {
     if (resumable === undefined) return;
@@ -214,6 +259,7 @@ export class JobEnding {
     // What is on its way to a server is of no use any more, and may never be answered.
     if (outcome !== "success" && job.target.disk === undefined && !job.awaitsTarget) interruptNbd(job.target.node);
     clearTimeout(job.resumeTimer);
+    clearInterval(job.flushTimer);
     const released = this.#coordinator.snapshots.allGone(job.view).then(() => job.view.release());
     const letGo = Promise.all([released, job.flushing]).then(async () => {
       await this.#letGoOfRecords(job);

@@ -25,14 +25,19 @@ export interface JobState {
   readonly id: string;
   readonly actor: JobActor;
   readonly request: NormalizedBackup;
-  readonly disk: DiskState;
-  readonly bitmap: BitmapState | undefined;
+  /** With its bitmap it may move to a window of all of its disk. */
+  disk: DiskState;
+  bitmap: BitmapState | undefined;
   /** A resumable job that was cut off has none until it is resumed: then `awaitsTarget` is set, and this stands for it. */
   target: JobTarget;
   awaitsTarget: boolean;
   readonly resumable: Resumable | undefined;
+  /** Its disk is being detached, and it stays in the journal. */
+  left: boolean;
   /** A resumable job that waits too long is reclaimed. */
   resumeTimer: NodeJS.Timeout | undefined;
+  /** Of a resumable job at work: its target is flushed from time to time. */
+  flushTimer: NodeJS.Timeout | undefined;
   readonly view: EngineView;
   readonly movers: Omit<MoverOptions, "speed" | "scan" | "target">;
   /** Work that must be done when everything is copied and before the success is decided. */

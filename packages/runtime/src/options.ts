@@ -112,6 +112,11 @@ export interface BackupOptions {
    * persistent bitmap, and costs guests a write to the spill file for each cluster that they overwrite first. Off by default.
    */
   readonly resumable?: boolean;
+  /**
+   * Milliseconds between two flushes of a resumable job's target: what is copied by then is not copied again after a power loss;
+   * 5000 by default.
+   */
+  readonly flushEvery?: number;
   /** A resumable job that has waited so long for its target is reclaimed, milliseconds; a day by default. */
   readonly resumeTimeout?: number;
   /**
@@ -232,7 +237,8 @@ export interface JobInfo {
 
 export interface JobResult {
   readonly id: string;
-  readonly status: "completed" | "cancelled" | "failed";
+  /** `left`: it is resumable and its disk was detached; it goes on when that is attached again. */
+  readonly status: "completed" | "cancelled" | "failed" | "left";
   readonly error: string | null;
   /** Bytes that went to the target, in whole clusters. */
   readonly offset: number;

@@ -86,7 +86,9 @@ export function planJob(
     target: backup.target,
     awaitsTarget: false,
     resumable,
+    left: false,
     resumeTimer: undefined,
+    flushTimer: undefined,
     view,
     movers: {
       runBytesMax: request.maxChunk === 0 ? runBytesDefault : request.maxChunk,

@@ -81,7 +81,9 @@ export function recoverJob(
     },
     awaitsTarget: true,
     resumable,
+    left: false,
     resumeTimer: undefined,
+    flushTimer: undefined,
     view,
     movers: {
       runBytesMax: request.maxChunk === 0 ? runBytesDefault : request.maxChunk,

@@ -3,7 +3,7 @@
  * after a restart with the point in time that it began with.
  */
 import { randomInt } from "node:crypto";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { type Engine, type KeptSpill, keptSlotsFirst, viewClusterSize } from "@heirloom/engine";
 import { type JobRecords, type KeptJob, spillName } from "@heirloom/journal";
 import type { DiskState } from "./disk-state.ts";
@@ -12,6 +12,7 @@ import type { JobState, JobTarget } from "./job-state.ts";
 import { lastingIdentity } from "./lasting-identity.ts";
 import type { BackupOptions } from "./options.ts";
 import type { PreparedBackup } from "./prepared-backup.ts";
+import type { SpillDefaults } from "./spill-options.ts";
 import { jobClusterSize, type NormalizedBackup } from "./validation/backup-request.ts";
 
 export interface Resumable {
@@ -39,12 +40,15 @@ export interface ResumableSettings {
   readonly spillFile: number;
   readonly spill: PreparedBackup["spill"];
   readonly movers: PreparedBackup["movers"];
+  /** Between two flushes of its target. */
+  readonly flushEveryMs: number;
   /** It is reclaimed when it has waited for its target for so long. */
   readonly resumeTimeoutMs: number;
 }
 
 const resumeTimeoutDefaultMs = 24 * 60 * 60 * 1000;
-const resumeTimeoutMostMs = 366 * resumeTimeoutDefaultMs;
+const flushEveryDefaultMs = 5000;
+const mostMs = 366 * resumeTimeoutDefaultMs;
 
 /** Makes the spill file. @throws RefusalError where the job could not go on after a restart, HeirloomError ERR_SPILL */
 export async function prepareResumable(
@@ -53,19 +57,25 @@ export async function prepareResumable(
   disk: DiskState,
   target: JobTarget,
   backup: PreparedBackup,
+  defaults: SpillDefaults,
 ): Promise<Resumable> {
   const { journal } = disk;
-  const { spillFile, spill } = backup;
+  const { spillFile } = backup;
   const identity = lastingIdentity(target.node, target.length);
   const reason = whyNot(options, disk, identity);
   if (reason !== undefined) throw notResumable(reason);
   if (journal === undefined || identity === undefined) throw notResumable("its bitmap is not persistent");
-  if (spillFile === 0 || spill.directory === undefined)
-    throw notResumable("it has no spill file: what guests overwrite has to be kept there");
+  if (spillFile === 0) throw notResumable("it has no spill file: what guests overwrite has to be kept there");
   const alignment = Math.max(disk.node.alignment, target.node.alignment);
   const unit = jobClusterSize(target.node.clusterSize, options.minClusterSize);
   const clusterSize = viewClusterSize(disk.layer.table.length, unit, alignment);
   const tag = randomInt(1, 2 ** 31);
+  // It lasts as long as the journal does, and lies beside it unless it was given a place.
+  const spill = {
+    ...backup.spill,
+    directory: options.spill?.directory ?? defaults.spill?.directory ?? dirname(journal.path),
+    allowTmpfs: backup.spill.allowTmpfs || disk.image?.journal.allowTmpfs === true,
+  };
   const { allowTmpfs, floor } = spill;
   try {
     const kept = await engine.makeSpill({
@@ -87,7 +97,8 @@ export async function prepareResumable(
         spillFile,
         spill,
         movers: backup.movers,
-        resumeTimeoutMs: resumeTimeoutFor(options.resumeTimeout),
+        flushEveryMs: inMilliseconds("flushEvery", options.flushEvery ?? flushEveryDefaultMs, 1),
+        resumeTimeoutMs: inMilliseconds("resumeTimeout", options.resumeTimeout ?? resumeTimeoutDefaultMs, 0),
       },
       frozenAt: 0,
       waitingSince: 0,
@@ -105,6 +116,8 @@ function whyNot(options: BackupOptions, disk: DiskState, identity: string | unde
   if (bitmap === undefined || context?.persistent === false)
     return "it needs a persistent bitmap, whose journal keeps it";
   if (sync === "none" || sync === "top") return `sync '${sync}' cannot go on after a restart`;
+  if (options.waitForTarget === true) return "guests that wait for its target would wait for it over a restart";
+  if (options.discardSource === true) return "a source that is given up as it is copied is not there after a restart";
   if (onCopied !== undefined) return "'onCopied' is gone after a restart";
   if (identity === undefined)
     return "its target cannot be told again after a restart: expected a file, a device or an NBD export";
@@ -122,10 +135,10 @@ function nameOf({ target }: BackupOptions, { name }: JobTarget): string {
   return "filename" in target && typeof target.filename === "string" ? target.filename : name;
 }
 
-function resumeTimeoutFor(value: number = resumeTimeoutDefaultMs): number {
-  if (typeof value === "number" && value >= 0 && value <= resumeTimeoutMostMs) return value;
-  const desc = `Option 'resumeTimeout' must be milliseconds from 0 to ${resumeTimeoutMostMs}, not ${String(value)}`;
-  throw new RefusalError("backup", refusal("ERR_INVALID_ARGUMENT", desc, { option: "resumeTimeout" }));
+function inMilliseconds(option: string, value: number, least: number): number {
+  if (typeof value === "number" && value >= least && value <= mostMs) return value;
+  const desc = `Option '${option}' must be milliseconds from ${least} to ${mostMs}, not ${String(value)}`;
+  throw new RefusalError("backup", refusal("ERR_INVALID_ARGUMENT", desc, { option, value: String(value) }));
 }
 
 /** What of a job stands in the journal; undefined where it is not to go on. */

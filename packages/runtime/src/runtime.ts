@@ -26,6 +26,7 @@ import { HeirloomError, type Refusal, refusal, RefusalError } from "./errors.ts"
 import { EventStream } from "./event-stream.ts";
 import { Job } from "./job.ts";
 import type { JobTarget } from "./job-state.ts";
+import { checkActions, checkList, checkNodeSpec } from "./validation/call-arguments.ts";
 import { DiskServer, type ServeOptions } from "./disk-server.ts";
 import { diskMachine } from "./machines/disk-machine.ts";
 import { type Inspection, MachineActor } from "./machines/machine-actor.ts";
@@ -112,6 +113,7 @@ export class Runtime {
 
   async #attach(spec: DiskSpec, options: AttachOptions): Promise<Disk> {
     this.#refuseClosed("attach");
+    checkNodeSpec("attach", "spec", spec);
     const name = options.name ?? this.#freeDiskName();
     const taken = this.#refuseName(name, options);
     if (taken !== undefined) throw new RefusalError("attach", taken);
@@ -144,6 +146,7 @@ export class Runtime {
       journal: undefined,
       keepsNone: options.journal === false,
       whenGone: [],
+      takesOver: options.journal === "take-over",
       keptBy: undefined,
     };
     try {
@@ -200,6 +203,7 @@ export class Runtime {
   }
 
   async #transaction(actions: readonly TransactionAction[], options: TransactionOptions): Promise<Job[]> {
+    checkActions("transaction", actions, actionKinds);
     const operation = actions.length === 1 && actions[0].type === "backup" ? "backup" : "transaction";
     this.#refuseClosed(operation);
     const prepared: Action[] = [];
@@ -326,7 +330,7 @@ export class Runtime {
     const { jobs, world } = this.#coordinator;
     await within(closeMs, Promise.allSettled(this.#underWay));
     const endings = [...world.jobs.values()].map((job) => {
-      jobs.cancelIfPossible(job.id);
+      jobs.leaveIfPossible(job.id);
       return job.done;
     });
     await within(closeMs, Promise.all(endings));
@@ -411,6 +415,7 @@ export class Runtime {
       }
       case "bitmap-merge": {
         const node = nameOf(action.disk);
+        checkList("bitmap merge", "sources", action.sources);
         const sources = action.sources.map((source) =>
           typeof source === "string" ? { node, name: source } : { node: nameOf(source.disk), name: source.name },
         );
@@ -422,7 +427,7 @@ export class Runtime {
         const target = await this.#openTarget(action.target, opened);
         const backup = prepareBackup(action, jobId, disk, target, this.#options);
         if (action.resumable !== true) return { kind: "backup", backup };
-        const resumable = await prepareResumable(this.#engine, action, disk, target, backup);
+        const resumable = await prepareResumable(this.#engine, action, disk, target, backup, this.#options);
         made.push(resumable);
         return { kind: "backup", backup: { ...backup, resumable } };
       }
@@ -438,6 +443,7 @@ export class Runtime {
       await this.#coordinator.jobs.ending.targetFree(target.node.identity, lettingGoMs);
       return { name: target.name, node: target.state.node, length: target.length, disk: target.state };
     }
+    checkNodeSpec("backup", "target", target);
     const { handle, length } = await this.#open(target, "backup");
     opened.push(handle);
     return { name: `#block${this.#nextTarget++}`, node: handle, length, disk: undefined };
@@ -522,6 +528,17 @@ function imageIdentity(spec: NodeSpec): string | undefined {
     ? imageIdentity(spec.file as NodeSpec)
     : undefined;
 }
+
+const actionKinds: readonly TransactionAction["type"][] = [
+  "abort",
+  "backup",
+  "bitmap-add",
+  "bitmap-clear",
+  "bitmap-disable",
+  "bitmap-enable",
+  "bitmap-merge",
+  "bitmap-remove",
+];
 
 function cancelOn(signal: AbortSignal | undefined, job: Job): void {
   if (signal === undefined) return;

@@ -3,30 +3,30 @@
  * what they call a disk (`raw` on `file`): so a window of all of a disk can take that disk's journal over, its persistent bitmaps
  * with it, and gives both back when it is detached. Guests of either go on: they share a gate, and the move is one transition.
  */
-import type { Layer } from "@heirloom/engine";
+import type { Layer, Recorder } from "@heirloom/engine";
 import type { BitmapState } from "./bitmap-memory.ts";
 import { nextOrder } from "./bitmap-memory.ts";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
+import { Draft } from "./draft.ts";
 import { refusal, RefusalError } from "./errors.ts";
+import type { JobState } from "./job-state.ts";
+import { Staged } from "./keeping.ts";
 import { bitmapMachine } from "./machines/bitmap-machine.ts";
 import { isBitmapBusy } from "./machines/bitmap-refusal.ts";
 import { MachineActor } from "./machines/machine-actor.ts";
 
 /**
- * Nobody has the window yet. One that does not cover all of the disk, or of a disk that keeps nothing, is an ordinary window.
- * @throws RefusalError where a job or an export has one of the bitmaps
+ * A window that does not cover all of the disk, or of a disk that keeps nothing, is an ordinary one. Where a job or an export
+ * has a bitmap, they move when it is given back; resumable jobs that wait for their target move with them.
  */
 export async function takeOver(coordinator: Coordinator, window: DiskState): Promise<void> {
   const { under } = window;
   if (under?.image === undefined || !coversAll(window.layer, under.layer) || window.node.readOnly) return;
   await coordinator.keeping.alone(new Set([under, window]), async () => {
     if (under.image === undefined) return; // another window was quicker
-    const busy = kept(under).find((bitmap) => isBitmapBusy(bitmap.actor.snapshot));
-    if (busy !== undefined) {
-      const desc = `Bitmap '${busy.name}' is currently in use by another operation and cannot be used`;
-      throw new RefusalError("attach", refusal("ERR_BITMAP_BUSY", desc, { node: under.name, bitmap: busy.name }));
-    }
+    const waiting = new Set(idleJobs(coordinator, under).map(({ bitmap }) => bitmap));
+    if (kept(under).some((one) => isBitmapBusy(one.actor.snapshot) && !waiting.has(one))) return;
     await move(coordinator, under, window, coordinator.freezeDeadlineMs);
     under.keptBy = window;
   });
@@ -52,6 +52,12 @@ export function refuseGivingBack(window: DiskState): void {
   throw new RefusalError("detach", refusal("ERR_BITMAP_EXISTS", desc, { node: under.name, bitmap: twin.name }));
 }
 
+/** Somebody has let go of the disk: a window that waits for its bitmaps may have them now. */
+export function takeOverWhatIsFree(coordinator: Coordinator, disk: DiskState): void {
+  for (const window of disk.above)
+    if (window.takesOver && window.actor.state === "open") takeOver(coordinator, window).catch(() => {}); // at the next time
+}
+
 function coversAll(window: Layer, under: Layer): boolean {
   return window.base === under.base && window.table.length === under.table.length;
 }
@@ -60,11 +66,20 @@ function kept({ bitmaps }: DiskState): BitmapState[] {
   return [...bitmaps.values()].filter(({ actor }) => actor.context.persistent);
 }
 
+/** Resumable jobs without a thread at work: waiting for their target, or left. They go with their bitmap. */
+function idleJobs({ world }: Coordinator, disk: DiskState): JobState[] {
+  return [...world.jobs.values()].filter((job) => job.disk === disk && (job.awaitsTarget || job.left));
+}
+
 /** What is said, recorded and guarded goes from one layer to the other at one instant. */
 async function move(coordinator: Coordinator, from: DiskState, to: DiskState, deadlineMs?: number): Promise<void> {
   const { journal } = from;
-  const draft = coordinator.draft(coordinator.nextCommand(), "attach");
-  const { keeping } = coordinator;
+  const { keeping, world } = coordinator;
+  const disks = new Map(world.disks).set(from.name, from).set(to.name, to);
+  const staged = new Staged();
+  const make = (length: number, granularity: number): Recorder => coordinator.engine.recorder(length, granularity);
+  const draft = new Draft(coordinator.nextCommand(), "attach", disks, make, staged);
+  const jobs = idleJobs(coordinator, from);
   await coordinator.engine.transitions.run({
     name: "attach",
     stacks: [to.layer.stack],
@@ -73,13 +88,17 @@ async function move(coordinator: Coordinator, from: DiskState, to: DiskState, de
       for (const bitmap of kept(from).sort((one, other) => one.memory.order - other.memory.order)) {
         const twin = to.bitmaps.get(bitmap.name);
         if (twin !== undefined) draft.plan(twin, { type: "remove", command: draft.command }); // forced: it goes with its disk
-        draft.move(bitmap, from, to, onDisk(coordinator, to, bitmap));
+        const moved = onDisk(coordinator, to, bitmap);
+        draft.move(bitmap, from, to, moved);
+        const job = jobs.find((one) => one.bitmap === bitmap);
+        if (job !== undefined) moveJob(draft, staged, job, from, to, moved);
       }
       journal?.moveTo({ layer: to.layer, onFailure: keeping.onFailure(to) });
       return {
         tables: draft.tables(),
         committed: () => {
           draft.commit();
+          for (const job of jobs) followBitmap(job, from, to);
           to.image = from.image;
           from.image = undefined;
           to.journal = journal;
@@ -89,6 +108,34 @@ async function move(coordinator: Coordinator, from: DiskState, to: DiskState, de
       };
     },
   });
+}
+
+/** The freeze that it has, and its view, are the other disk's from the same instant on. */
+function moveJob(
+  draft: Draft,
+  staged: Staged,
+  job: JobState,
+  from: DiskState,
+  to: DiskState,
+  moved: BitmapState,
+): void {
+  const { successor } = moved.memory;
+  if (successor === undefined) return;
+  staged.put(to.name, moved.name, successor);
+  moved.memory = { ...moved.memory, successor: undefined };
+  const user = { kind: "job", id: job.id } as const;
+  draft.plan(moved, { type: "freeze", user, mode: job.request.bitmap?.mode ?? "on-success", command: draft.command });
+  draft.removeView(from, job.view);
+  draft.addView(to, job.view);
+}
+
+function followBitmap(job: JobState, from: DiskState, to: DiskState): void {
+  const user = { kind: "job", id: job.id } as const;
+  job.bitmap = to.bitmaps.get(job.bitmap?.name ?? "");
+  job.disk = to;
+  if (job.left) return; // it is nobody's user any more
+  from.actor.send({ type: "unuse", user });
+  to.actor.send({ type: "use", user });
 }
 
 /** The same bitmap under another disk's name. */

@@ -88,6 +88,7 @@ export class View {
 
   /** Fills `buffer` with what the disk held at the instant. @throws BlockError: EIO once the view is broken, EACCES outside its set, EINVAL outside the disk */
   async read(buffer: Uint8Array, offset: number): Promise<void> {
+    if (!(buffer instanceof Uint8Array)) throw notBytes("read of a view");
     const { number, view } = await this.#stand();
     if (this.#ending !== undefined) throw new BlockError("ERR_REQUEST", `read of ${this.id}: the view has ended`);
     const io = this.#coordinator.engine.io(this.#disk.layer);
@@ -424,3 +425,8 @@ function invalid(desc: string): RefusalError {
 }
 
 const viewClusterSize = 65536;
+
+/** The refusal of a request whose buffer is no bytes in memory. */
+export function notBytes(operation: string): BlockError {
+  return new BlockError("ERR_REQUEST", `${operation}: the buffer must be a Uint8Array`);
+}

@@ -14,6 +14,8 @@ import {
 import { CommandError, EXIT_FAILURE } from "./command-error.ts";
 import { completeCommandOf, completionCommand } from "./completion/completion-command.ts";
 import { explain } from "./explain.ts";
+import { journalRoutes } from "./journal/check-command.ts";
+import { infoCommand } from "./journal/info-command.ts";
 import { pullCommand } from "./pull/pull-command.ts";
 import { serveCommand } from "./serve/serve-command.ts";
 import { version as packageVersion } from "./version.ts";
@@ -22,6 +24,8 @@ const root = buildRouteMap({
   routes: {
     serve: serveCommand,
     pull: pullCommand,
+    info: infoCommand,
+    journal: journalRoutes,
     completion: completionCommand,
     complete: completeCommandOf(() => application),
   },

@@ -21,7 +21,7 @@ test("without a command, and with --help, it says what there is", async () => {
   expect(await runHeirloom(["-h"])).toEqual(help);
 });
 
-for (const command of ["serve", "pull"]) {
+for (const command of ["serve", "pull", "info"]) {
   test(`heirloom ${command} --help fits a terminal`, async () => {
     const { status, output, errors } = await runHeirloom([command, "--help"]);
     expect({ status, errors }).toEqual({ status: 0, errors: "" });
@@ -40,7 +40,7 @@ test("a command that is misspelt is told what was meant: status 2", async () => 
 
 const proposals: [words: string[], proposed: string[]][] = [
   [["s"], ["serve"]],
-  [[""], ["serve", "pull", "completion"]],
+  [[""], ["serve", "pull", "info", "journal", "completion"]],
   [
     ["serve", "vm.raw", "--s"],
     ["--socket", "--stop-timeout"],
@@ -54,6 +54,11 @@ const proposals: [words: string[], proposed: string[]][] = [
   [
     ["completion", ""],
     ["bash", "zsh", "fish"],
+  ],
+  [["journal", ""], ["check"]],
+  [
+    ["info", "vm.raw", "--j"],
+    ["--journal", "--json"],
   ],
   [["serve", ""], []],
   [["nonsense", "x"], []],

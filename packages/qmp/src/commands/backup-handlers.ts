@@ -175,6 +175,7 @@ function backupOptions(
     ...guestFirst(args["on-cbw-error"] ?? "break-snapshot", args["cbw-timeout"] ?? 0),
     readable: isReadable(args),
     discardSource: args["discard-source"] ?? false,
+    resumable: args.resumable ?? false,
     ...defined("bitmap", args.bitmap),
     ...defined("bitmapMode", args["bitmap-mode"]),
     ...defined("filterNodeName", args["filter-node-name"]),

@@ -48,7 +48,8 @@ export function jobHandlers(context: CommandContext): Family {
     "query-jobs": () =>
       [...context.runtime.jobs.map((job) => jobInfo(job.info)), ...context.createJobs.list()].reverse(),
     "job-pause": byId("pause"),
-    "job-resume": byId("resume"),
+    "job-resume": ({ id, target }) =>
+      target === undefined ? byId("resume")({ id }) : resumeWith(context, jobOf(context, id, jobNotFound), target),
     "job-cancel": byId("cancel"),
     "job-complete": byId("complete"),
     "job-finalize": byId("finalize"),
@@ -65,6 +66,19 @@ export function jobHandlers(context: CommandContext): Family {
       return inWords(() => job.setSpeed(speed));
     },
   };
+}
+
+async function resumeWith(
+  { graph, runtime }: CommandContext,
+  job: Job,
+  target: string,
+): Promise<Readonly<Record<string, never>>> {
+  try {
+    await runtime.resume(job, { target: graph.get(target).disk });
+  } catch (error) {
+    throw asQmpError(error);
+  }
+  return {};
 }
 
 function jobNotFound(): QmpError {

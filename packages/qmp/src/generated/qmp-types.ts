@@ -646,6 +646,8 @@ export interface BlockdevBackup {
   readonly "discard-source"?: boolean;
   /** How the copying is done. */
   readonly "x-perf"?: BackupPerf;
+  /** Ours alone: the job goes on after a restart, once job-resume finds its target (default false); needs a persistent bitmap. */
+  readonly resumable?: boolean;
   /** The node to write to. */
   readonly target: string;
 }
@@ -705,6 +707,8 @@ export interface DriveBackup {
   readonly "discard-source"?: boolean;
   /** How the copying is done. */
   readonly "x-perf"?: BackupPerf;
+  /** Ours alone: the job goes on after a restart, once job-resume finds its target (default false); needs a persistent bitmap. */
+  readonly resumable?: boolean;
   /** Path of the file. */
   readonly target: string;
   /** Raw (default); others are refused. */
@@ -1271,10 +1275,12 @@ export interface QmpCommands {
   /** Id of the job. */
   readonly id: string;
 }; readonly result: Readonly<Record<string, never>> };
-  /** Goes on. */
+  /** Goes on. A resumable job that was cut off finds its target among the nodes, by what it is and not by its name. */
   readonly "job-resume": { readonly arguments: {
   /** Id of the job. */
   readonly id: string;
+  /** Ours alone: the node that is its target; if it is another one, the job is given up. */
+  readonly target?: string;
 }; readonly result: Readonly<Record<string, never>> };
   /** Ends the job without success: its bitmap is reclaimed. */
   readonly "job-cancel": { readonly arguments: {

@@ -211,6 +211,8 @@ function reach(schema: readonly Entry[]): Set<string> {
 /** What we have and QEMU 7.2 has not: of later versions, or told more narrowly. */
 const ours: readonly RegExp[] = [
   /\.(on-cbw-error|cbw-timeout|discard-source|min-cluster-size|handshake-max-seconds)\b/,
+  /^(blockdev-backup|drive-backup|transaction)\(.*\.resumable\b/,
+  /^job-resume\(\.target\b/,
   /^query-qmp-schema\)/,
   /^JOURNAL_FAILED\b/,
   /<qcow2>\.(overlap-check|encrypt) is any/, // refused whatever it says

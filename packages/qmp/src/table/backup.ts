@@ -67,6 +67,10 @@ const common: Members = {
   ),
   "discard-source": optional(bool, "discard what was copied (default false); only of a snapshot-access node"),
   "x-perf": optional(perf, "how the copying is done", ["unstable"]),
+  resumable: optional(
+    bool,
+    "ours alone: the job goes on after a restart, once job-resume finds its target (default false); needs a persistent bitmap",
+  ),
 };
 
 export const blockdevBackup: Struct = struct("BlockdevBackup", "a backup to a node", {

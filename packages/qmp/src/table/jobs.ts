@@ -69,7 +69,13 @@ const device = { device: required(str, "id of the job") };
 export const jobCommands: CommandTable = {
   "query-jobs": command({ doc: "All jobs, newest first.", result: list(jobInfo) }),
   "job-pause": command({ doc: "Stops the copying; what guests overwrite is kept all the same.", arguments: id }),
-  "job-resume": command({ doc: "Goes on.", arguments: id }),
+  "job-resume": command({
+    doc: "Goes on. A resumable job that was cut off finds its target among the nodes, by what it is and not by its name.",
+    arguments: {
+      ...id,
+      target: optional(str, "ours alone: the node that is its target; if it is another one, the job is given up"),
+    },
+  }),
   "job-cancel": command({ doc: "Ends the job without success: its bitmap is reclaimed.", arguments: id }),
   "job-complete": command({ doc: "Ends a job that is ready; no backup ever is.", arguments: id }),
   "job-finalize": command({ doc: "Ends a pending job with success.", arguments: id }),

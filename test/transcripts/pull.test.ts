@@ -7,7 +7,7 @@ import { promisify } from "node:util";
 import { createRuntime, type Runtime, type RuntimeOptions } from "@heirloom/runtime";
 import { type CommandSet, listenOnUnixSocket, QmpClient, QmpService } from "@heirloom/qmp";
 import { expect, onTestFinished, test } from "vitest";
-import { needTool, scratchDirectory } from "../../block/src/tool.fixture.ts";
+import { needTool, scratchDirectory } from "../../packages/block/src/tool.fixture.ts";
 
 const MiB = 2 ** 20;
 const length = 64 * MiB;

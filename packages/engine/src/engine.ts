@@ -294,6 +294,7 @@ export class Engine {
   /** Follows an embedder's thread: its end is then the death of the guest that it is. */
   register(worker: Worker): void {
     const { threadId } = worker;
+    if (threadId <= 0) throw new EngineError("ERR_THREAD", "register thread: it has ended already");
     if (this.registry.isRegistered(threadId)) return;
     if (!this.registry.registerThread(threadId)) {
       throw new EngineError(

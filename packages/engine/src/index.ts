@@ -15,7 +15,7 @@ export {
 } from "./io-ring.ts";
 export type { ErrorPolicy, MoverError } from "./mover-types.ts";
 export { DiskIo } from "./disk-io.ts";
-export { type DiskHandle, GuestDisk, openDisk } from "./open-disk.ts";
+export { type DiskHandle, GuestDisk, loadDisk, openDisk } from "./open-disk.ts";
 export { type LongTask, NoThread, ThreadDied, type ThreadEvent } from "./pool.ts";
 export { type KeptRecorder, Recorder } from "./recorder.ts";
 export { waitOutside } from "./gatekeeper.ts";

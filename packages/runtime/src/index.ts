@@ -52,4 +52,4 @@ export {
   type SidecarInspection,
   type SidecarLocation,
 } from "@heirloom/journal";
-export { type DiskHandle, GuestDisk, openDisk } from "@heirloom/engine";
+export { type DiskHandle, GuestDisk, loadDisk, openDisk } from "@heirloom/engine";

@@ -2,6 +2,7 @@
  * Jobs: planned within a command, begun at its commit, driven by what their threads and users say, ended in one transition.
  * The job machine decides; this carries its effects out.
  */
+import { inspect } from "node:util";
 import { errnoText } from "@heirloom/block";
 import { type MoverError, NoThread, type ThreadsEnd } from "@heirloom/engine";
 import type { Coordinator } from "./coordinator.ts";
@@ -350,7 +351,9 @@ export class JobControl {
     try {
       await job.onCopied?.(copiedBackup(this.#coordinator.engine, job));
     } catch (error) {
-      this.#sendIfPossible(job, { type: "fail", error: (error as Error).message });
+      // A user's code may throw anything.
+      const text = error instanceof Error ? error.message : inspect(error);
+      this.#sendIfPossible(job, { type: "fail", error: text });
       return;
     }
     this.#sendIfPossible(job, { type: "allCopied" });

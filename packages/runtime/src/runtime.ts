@@ -78,6 +78,8 @@ export class Runtime {
   readonly #options: RuntimeOptions;
   readonly #pool: MachineActor<undefined, PoolContext, PoolEvent, PoolEffect>;
   readonly #disks = new Map<string, Disk>();
+  /** Names of disks that are being opened. */
+  readonly #attaching = new Set<string>();
   readonly #servers = new Set<DiskServer>();
   #nextDisk = 0;
   #nextJob = 0;
@@ -117,14 +119,21 @@ export class Runtime {
     const name = options.name ?? this.#freeDiskName();
     const taken = this.#refuseName(name, options);
     if (taken !== undefined) throw new RefusalError("attach", taken);
+    this.#attaching.add(name);
+    try {
+      return await this.#attachAs(name, spec, options);
+    } finally {
+      this.#attaching.delete(name);
+    }
+  }
+
+  async #attachAs(name: string, spec: DiskSpec, options: AttachOptions): Promise<Disk> {
     const snapshot = await snapshotIn(this.#coordinator, spec);
     const window = windowOf(snapshot?.spec ?? spec);
     if (window.under !== undefined) this.#coordinator.refuseClosing(window.under.state, true, "attach");
     const opened = await this.#open(window.spec, "attach");
     try {
       this.#refuseClosed("attach");
-      const takenMeanwhile = this.#refuseName(name, options);
-      if (takenMeanwhile !== undefined) throw new RefusalError("attach", takenMeanwhile);
       if (window.under !== undefined) this.#coordinator.refuseClosing(window.under.state, true, "attach");
       snapshot?.refuseEnded();
     } catch (error) {
@@ -389,11 +398,14 @@ export class Runtime {
     const windows = [...this.#disks.values()].filter((other) => other.state.under === state);
     // Not bounded: a thread that hangs in a window uses this disk's descriptor.
     await Promise.all(windows.map((window) => this.#gone(window)));
-    await detachDisk(this.#coordinator, state);
-    this.#disks.delete(disk.name);
-    this.#coordinator.world.disks.delete(disk.name);
-    this.#detaching.delete(disk);
-    for (const listener of state.whenGone) listener();
+    try {
+      await detachDisk(this.#coordinator, state);
+    } finally {
+      this.#disks.delete(disk.name);
+      this.#coordinator.world.disks.delete(disk.name);
+      this.#detaching.delete(disk);
+      for (const listener of state.whenGone) listener();
+    }
   }
 
   /** The stack has a layer more: its table says so from here on. */
@@ -467,13 +479,16 @@ export class Runtime {
   #refuseName(name: string, { generated = false }: AttachOptions): Refusal | undefined {
     // What a program made up is no identifier, but must be as free as any other.
     return refuseNodeName(generated && name.startsWith("#") ? `generated${name.slice(1)}` : name, () =>
-      this.#disks.has(name),
+      this.#isNameTaken(name),
     );
+  }
+  #isNameTaken(name: string): boolean {
+    return this.#disks.has(name) || this.#attaching.has(name);
   }
   #freeDiskName(): string {
     for (;;) {
       const name = `disk${this.#nextDisk++}`;
-      if (!this.#disks.has(name)) return name;
+      if (!this.#isNameTaken(name)) return name;
     }
   }
   #freeJobId(): string {

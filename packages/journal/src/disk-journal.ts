@@ -231,7 +231,7 @@ export class DiskJournal {
     return {
       bytes: this.#journal.bytes,
       bound: this.#journal.directory.bound,
-      unsettled: this.#marks.onDisk.length * this.#row[2],
+      unsettled: Math.min(this.#marks.onDisk.length * this.#row[2], this.#length), // neighbours may lie beyond its end
       syncs: count(syncsWord),
       settled: count(settledWord),
     };

@@ -123,7 +123,9 @@ it("an image that was written is told after a clean stop; after a kill its times
   const after = await attach(image);
   expect([...after.disk.bitmaps.extents("daily")]).toEqual(five);
   const [{ reason }] = after.disk.bitmaps.history("daily");
-  expect(reason).toContain(`the image was last written at ${statSync(image).mtime.toISOString()}`);
+  expect(reason).toContain(
+    `the image was last written at ${new Date(Math.floor(statSync(image).mtimeMs)).toISOString()}`,
+  );
 });
 
 async function expectReason(filename: string, reason: RegExp): Promise<void> {

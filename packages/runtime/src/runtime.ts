@@ -24,8 +24,11 @@ import { Disk } from "./disk.ts";
 import type { DiskState } from "./disk-state.ts";
 import { HeirloomError, type Refusal, refusal, RefusalError } from "./errors.ts";
 import { EventStream } from "./event-stream.ts";
+import type { RuntimeFigures } from "./figures.ts";
 import { Job } from "./job.ts";
+import { inspectJob, type JobInspection } from "./job-inspection.ts";
 import type { JobTarget } from "./job-state.ts";
+import type { DiskExport } from "./disk-export.ts";
 import { checkActions, checkList, checkNodeSpec } from "./validation/call-arguments.ts";
 import { DiskServer, type ServeOptions } from "./disk-server.ts";
 import { diskMachine } from "./machines/disk-machine.ts";
@@ -53,7 +56,9 @@ import { within } from "./waiting.ts";
 
 export interface RuntimeInspection {
   readonly disks: ReadonlyArray<Inspection<unknown> & { readonly bitmaps: ReadonlyArray<Inspection<unknown>> }>;
-  readonly jobs: ReadonlyArray<Inspection<unknown>>;
+  readonly jobs: readonly JobInspection[];
+  /** The last ones that were dismissed, oldest first. */
+  readonly endedJobs: readonly JobInspection[];
   readonly groups: ReadonlyArray<Inspection<unknown>>;
   readonly exports: ReadonlyArray<Inspection<unknown>>;
   readonly transactions: ReadonlyArray<Inspection<unknown>>;
@@ -84,6 +89,7 @@ export class Runtime {
   #nextDisk = 0;
   #nextJob = 0;
   #nextTarget = 0;
+  #threadsDied = 0;
   readonly #detaching = new Map<Disk, Promise<void>>();
   /** Calls that open nodes and are not over: closing waits for them, so that nothing stays open behind it. */
   readonly #underWay = new Set<Promise<unknown>>();
@@ -315,7 +321,8 @@ export class Runtime {
         ...disk.actor.inspect(),
         bitmaps: [...disk.bitmaps.values()].map((bitmap) => bitmap.actor.inspect()),
       })),
-      jobs: [...world.jobs.values()].map((job) => job.actor.inspect()),
+      jobs: [...world.jobs.values()].map(inspectJob),
+      endedJobs: this.#coordinator.jobs.ended,
       groups: [...world.groups.values()].map((group) => group.inspect()),
       exports: [...this.#coordinator.exports.values()].map((exported) => exported.inspect()),
       transactions: this.#coordinator.inspectTransactions(),
@@ -323,6 +330,27 @@ export class Runtime {
       memory: { shared: this.#engine.arenas.bytesInUse },
       pool: this.#pool.inspect(),
       threads: this.#engine.pool.threads,
+    };
+  }
+
+  /** What disks and points in time are served to clients now, over all servers. */
+  get exports(): readonly DiskExport[] {
+    return [...this.#coordinator.exports.values()];
+  }
+
+  /** Figures for whoever watches. */
+  get figures(): RuntimeFigures {
+    const { world, jobs } = this.#coordinator;
+    return {
+      gateClosed: this.#engine.transitions.closed,
+      jobsStarted: jobs.counts.started,
+      jobsEnded: jobs.counts.ended,
+      threadsDied: this.#threadsDied,
+      threads: this.#engine.pool.threads,
+      sharedMemory: this.#engine.arenas.bytesInUse,
+      spills: [...world.jobs.values()]
+        .filter((job) => job.ended === undefined)
+        .map(({ id, view }) => ({ job: id, bytes: view.spilledBytes, fileBytes: view.spillFileBytes })),
     };
   }
 
@@ -364,6 +392,7 @@ export class Runtime {
     if (!plan.ok) return; // a thread that hung and ends after the runtime has closed
     this.#pool.commit(plan);
     for (const { reason, deaths } of plan.effects) {
+      this.#threadsDied++;
       this.#events.emit({ at: this.#coordinator.now(), name: "THREAD_DIED", data: { reason, deaths } });
     }
   }
@@ -453,12 +482,14 @@ export class Runtime {
   async #openTarget(target: BackupOptions["target"], opened: NodeHandle[]): Promise<JobTarget> {
     if (target instanceof Disk) {
       await this.#coordinator.jobs.ending.targetFree(target.node.identity, lettingGoMs);
-      return { name: target.name, node: target.state.node, length: target.length, disk: target.state };
+      const { name, state, length } = target;
+      return { name, label: name, node: state.node, length, disk: state };
     }
     checkNodeSpec("backup", "target", target);
     const { handle, length } = await this.#open(target, "backup");
     opened.push(handle);
-    return { name: `#block${this.#nextTarget++}`, node: handle, length, disk: undefined };
+    const label = typeof target.filename === "string" ? target.filename : target.driver;
+    return { name: `#block${this.#nextTarget++}`, label, node: handle, length, disk: undefined };
   }
 
   /** A job that has ended and whose threads hang keeps its target's lock: then it is named, and not the lock. */

@@ -53,6 +53,8 @@ export async function runServe(this: CommandContext, flags: ServeFlags, ...texts
     ],
     connectionsMax: maxConnections,
     tls: await loadServerTls(flags),
+    metrics: flags.metrics,
+    control: flags.control === undefined ? undefined : resolve(flags.control),
   };
   await serve(request, { pidFile, stopTimeoutMs: 1000 * stopTimeout }, reportFor(flags));
 }

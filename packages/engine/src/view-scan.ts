@@ -41,9 +41,15 @@ function nextWithout(view: View, from: number, done: Int32Array, also: Int32Arra
   }
 }
 
-/** Runs of clusters that are on the target, as bytes of the disk. */
-export function* copiedRanges(view: View): Generator<{ offset: number; length: number }, void, void> {
-  for (const { first, end } of runsInSet(view, (word) => Atomics.load(view.copied, word))) {
+/**
+ * Runs of clusters that are on the target, as bytes of the disk.
+ * @param copied what was on it at another moment: a snapshot
+ */
+export function* copiedRanges(
+  view: View,
+  copied: Int32Array = view.copied,
+): Generator<{ offset: number; length: number }, void, void> {
+  for (const { first, end } of runsInSet(view, (word) => Atomics.load(copied, word))) {
     const offset = first * view.clusterSize;
     yield { offset, length: Math.min(end * view.clusterSize, view.length) - offset };
   }

@@ -66,7 +66,8 @@ export class Mover {
       kinds: new Uint8Array(this.#runClusters),
       failedAt: 0,
     };
-    this.#bounce = threadBounce(job.view.clusterSize);
+    const { clusterSize, spill } = job.view;
+    this.#bounce = threadBounce(spill.isIndexed ? Math.max(clusterSize, drainBytesMax) : clusterSize);
   }
 
   run(): MoverEnd {
@@ -248,5 +249,7 @@ function threadBounce(bytes: number): Uint8Array {
 const yieldingRunBytes = 256 * 1024;
 /** Slots drained before the next look at everything else. */
 const drainBatch = 64;
+/** Neighbours that go to the target in one request. */
+const drainBytesMax = 256 * 1024;
 /** Told by a step that found everything copied. */
 const done = -1;

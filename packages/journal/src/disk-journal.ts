@@ -13,7 +13,7 @@ import { firstLock, layerMemoryWords } from "./block-bits.ts";
 import { KeptJobs, type RecoveredJob } from "./kept-jobs.ts";
 import { failedWord, marksLayout, settledWord, syncsWord } from "./marks-layout.ts";
 import type { MarkedSidecar } from "./failed-mark.ts";
-import { judge, type Judgement, type Sidecar } from "./recover.ts";
+import { judge, lastWritten, type Judgement, type Sidecar } from "./recover.ts";
 import type { RecoveredBits, RecoveryRules } from "./recover-bits.ts";
 import { RegionMarks, regionsFor } from "./region-marks.ts";
 import type { Storage } from "./storage.ts";
@@ -26,8 +26,12 @@ const tasksModule = new URL("./tasks.js", import.meta.url).href;
 /** The words of the marks have room for a disk of twice its length and so many bytes: it may grow while guests use them. */
 const growthBytes = 64 * 2 ** 30;
 
-/** Between two looks for regions that can be settled. */
-const settleMs = 2000;
+/**
+ * Between two looks for regions that can be settled: what nobody wrote for one to two of these. Sooner, and a guest that writes the
+ * same place every few seconds has it marked anew each time (a sync), and its image flushed before the kernel would write it out by
+ * itself, which is what settling then waits for.
+ */
+const settleMs = 15_000;
 /** Bytes that may be unsettled at once, unless said otherwise. */
 export const boundDefault: number = 4 * 2 ** 30;
 
@@ -43,7 +47,7 @@ export interface JournalOptions {
    * takes another one over after a clean stop.
    */
   readonly bound?: number;
-  /** How often quiet regions are looked for, milliseconds; 2000 by default. */
+  /** How often quiet regions are looked for, milliseconds; 15,000 by default. */
   readonly settleMs?: number;
 }
 
@@ -227,7 +231,7 @@ export class DiskJournal {
     return {
       bytes: this.#journal.bytes,
       bound: this.#journal.directory.bound,
-      unsettled: this.#marks.onDisk.length * this.#row[2],
+      unsettled: Math.min(this.#marks.onDisk.length * this.#row[2], this.#length), // neighbours may lie beyond its end
       syncs: count(syncsWord),
       settled: count(settledWord),
     };
@@ -425,10 +429,12 @@ export class DiskJournal {
   async #recover({ sidecar, failed }: tasks.Opened, { image, bootId }: tasks.Look): Promise<RecoveredBitmap[]> {
     const judged = judge(sidecar, image, bootId);
     const judgement = { ...judged, distrust: judged.distrust ?? failed };
+    // After a crash they decide nothing, since the guest wrote until the end; a person may know better.
+    const times = judged.kind === "clean" ? "" : lastWritten(image);
     const recovered: RecoveredBitmap[] = [];
     let regions = 0;
     for (const bitmap of this.#journal.bitmaps.values()) {
-      const { back, unsettled } = await this.#recoverBitmap(sidecar, bitmap, judgement);
+      const { back, unsettled } = await this.#recoverBitmap(sidecar, bitmap, judgement, times);
       recovered.push(back);
       regions = Math.max(regions, unsettled);
     }
@@ -464,6 +470,7 @@ export class DiskJournal {
     sidecar: Sidecar,
     bitmap: KeptBitmap,
     judgement: Judgement,
+    times: string,
   ): Promise<{ readonly back: RecoveredBitmap; readonly unsettled: number }> {
     const { kind, distrust } = judgement;
     const { name, granularity, recording } = bitmap;
@@ -492,7 +499,7 @@ export class DiskJournal {
     const layer = own ?? (await this.#journal.newLayer(length, granularity));
     const { recorder, result } = await this.#load(sidecar, entry, layer, { decided, lost: kind === "power-loss" });
     for (const other of allLayers(bitmap)) if (other !== layer) this.#leaving.add(other);
-    const story = [storyOf(kind, result, this.#place.now()), storyOfLayers(bitmap, decided), resumed, note];
+    const story = [storyOf(kind, result, this.#place.now()), times, storyOfLayers(bitmap, decided), resumed, note];
     return {
       back: {
         name,

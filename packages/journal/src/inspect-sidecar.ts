@@ -113,7 +113,7 @@ function inspect({ filename, length }: SidecarLocation, path: string, fd: number
     inUse,
     stop: judgement.kind,
     directory,
-    regions: marks?.length,
+    regions: marks?.filter((region) => region * directory.regionBytes < length).length,
     bitmaps,
     torn,
     faults,

@@ -55,7 +55,7 @@ test("no room for a bitmap: the command is refused and leaves nothing, and the g
   expect(await again.backup("backup", { device: "disk", bitmap: "daily" })).toBeNull();
   expect(await again.bitmaps("disk")).toMatchObject([{ count: 0, recording: true }]);
   await again.stop();
-}, 120_000);
+}, 240_000);
 
 test("the journal's disk fails: the guest goes on, an event tells, the bitmap is inconsistent here and at the next start, and can be made anew", async (context) => {
   needTool(context, "qemu-io");
@@ -103,4 +103,4 @@ test("the journal's disk fails: the guest goes on, an event tells, the bitmap is
   expect(bitmaps.find(({ name }) => name === "weekly")).toMatchObject(broken);
   await last.stop();
   expect(readdirSync(directory).filter((name) => name.includes("failed"))).toEqual([]);
-}, 120_000);
+}, 240_000);

@@ -87,7 +87,7 @@ test("info follows an image through its life: in use, killed, recovered, closed"
   expect((await runHeirloom(["info", path])).output).toMatch(
     /recovered after an unclean stop at \d{4}-.*Z, nothing was lost/,
   );
-});
+}, 120_000);
 
 test("after a power loss the regions that were not settled count: told before the recovery, and after it", async (context) => {
   needTool(context, "qemu-io");
@@ -115,7 +115,7 @@ test("after a power loss the regions that were not settled count: told before th
   expect((await runHeirloom(["info", path])).output).toMatch(
     new RegExp(`recovered after a power loss at .*Z, ${regions} regions not settled counted as dirty`),
   );
-});
+}, 120_000);
 
 test("check: 0 where all is whole, 2 where something is not, 63 without a journal, 1 where it cannot be checked", async () => {
   const path = image();
@@ -163,7 +163,7 @@ test("check: 0 where all is whole, 2 where something is not, 63 without a journa
   expect((await runHeirloom(["journal", "check", sidecar])).errors).toMatch(/is a sidecar; expected the image/);
   expect((await runHeirloom(["journal", "check", "--what"])).status).toBe(1);
   expect((await runHeirloom(["info", "--what"])).status).toBe(2);
-});
+}, 120_000);
 
 test("a sidecar of a newer version is told of by every command, and nobody goes on without it", async () => {
   const path = image();
@@ -180,4 +180,4 @@ test("a sidecar of a newer version is told of by every command, and nobody goes 
     expect(status, words[0]).toBe(1);
     expect(errors).toMatch(sentence);
   }
-});
+}, 120_000);

@@ -31,7 +31,7 @@ export function infoJson({ image, length, sidecar }: InspectedImage): object {
       closedAt: directory.inUse ? null : time(closedAt),
       attaches: generation,
       bound,
-      unsettled: regions === undefined ? null : regions * regionBytes,
+      unsettled: regions === undefined ? null : Math.min(regions * regionBytes, length),
       unsettledRegions: regions ?? null,
       recoveries: recoveries.map(({ at, ...entry }) => ({ at: time(at), ...entry })),
     },
@@ -53,7 +53,7 @@ function infoText({ image, length, sidecar }: InspectedImage): string[] {
   return [
     title,
     `journal ${printable(path)}: ${formatBytes(bytes)}, ${attaches}; ${stateText(sidecar)}`,
-    `  after a power loss at most ${formatBytes(bound)} beyond what was written count as dirty; now ${formatBytes(regions * regionBytes)}${regions === 0 ? "" : ` (${count(regions, "region")} not settled)`}`,
+    `  after a power loss at most ${formatBytes(bound)} beyond what was written count as dirty; now ${formatBytes(Math.min(regions * regionBytes, length))}${regions === 0 ? "" : ` (${count(regions, "region")} not settled)`}`,
     ...sidecar.bitmaps.map((bitmap) => paint(bitmap.inconsistent === null ? "cyan" : "red", bitmapText(bitmap))),
     ...directory.recoveries.map((entry) => `  ${recoveryText(entry)}`),
   ];

@@ -18,6 +18,8 @@ export class Situation {
   /** @type {ReadonlyArray<Observation | undefined>} */
   #last = [];
   #faultOn = false;
+  /** Disk `e` was cut off. */
+  #shrunk = false;
   /** QEMU has changed the order of bitmaps where it is nobody's to change: see README. */
   orderLost = false;
   /** Jobs that never end by themselves. @type {Set<string>} */
@@ -48,7 +50,23 @@ export class Situation {
     const backups = backupsOf({ kind: "command", name, args });
     const sources = [...alive, ...(backups.length > 1 ? backups : [])].map(({ device }) => device);
     if (backups.some(({ target }) => sources.includes(target))) return true;
+    // Of two faults one comes first.
+    const faulty = backups.filter((one) => one.target === "f" || one.target === "g" || one.device === "s");
+    if (
+      this.#faultOn &&
+      faulty.some(({ device }) => device === "s") &&
+      faulty.some(({ target }) => target !== "t" && target !== "u")
+    )
+      return true;
+    if (faulty.length > 1 && args.properties !== undefined) return true;
+    // What was cut off has changed when it is grown again, here.
+    if (name === "block_resize" && this.#shrunk && args.size > this.#lengthOfE()) return true;
     return name === "transaction" && this.#endsQemu(args);
+  }
+
+  #lengthOfE() {
+    const nodes = /** @type {ReadonlyArray<{ name: string, length: number }>} */ (this.#last[0]?.nodes ?? []);
+    return nodes.find(({ name }) => name === "e")?.length ?? 0;
   }
 
   /** An enable that cannot be prepared ends QEMU. @param {Record<string, any>} args */
@@ -77,6 +95,7 @@ export class Situation {
   noteReply(step, reply) {
     if (step.kind === "flush") this.#faultOn = !this.#faultOn;
     if (!isSuccess(reply)) return;
+    if (step.kind === "command" && step.name === "block_resize") this.#shrunk = true;
     for (const backup of backupsOf(step)) {
       const id = backup["job-id"];
       this.#started.set(id, backup);

@@ -73,7 +73,6 @@ async function resize(
   if (runtime.jobs.some((job) => job.target.name === node.name && job.info.status !== "concluded")) {
     throw new QmpError("Device '(null)' is in use");
   }
-  if (isReadOnly(node)) throw new QmpError("Image is read-only");
   if (node.options.driver === "null-co" || node.options.driver === "null-aio") {
     throw new QmpError("Image format driver does not support resize");
   }
@@ -94,6 +93,7 @@ async function resize(
         `(uses node '${node.name}' as 'root' child) and unshared by ${whoOf(jobs, views, node)}.`,
     );
   }
+  if (isReadOnly(node)) throw new QmpError("Image is read-only");
   if (node.options.driver === "snapshot-access") {
     throw new QmpError("Image format driver does not support resize");
   }

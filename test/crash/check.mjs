@@ -2,13 +2,22 @@
 import { SharedBitmap } from "../../packages/bitmap/dist/index.js";
 import { recoverBits } from "../../packages/journal/dist/recover-bits.js";
 import { readSidecar } from "../../packages/journal/dist/recover.js";
+import { checkJob } from "./check-job.mjs";
 import { diskBytes, granularity, regionBytes } from "./world.mjs";
+
+/**
+ * What is there after the crash. `versions`: what each granule that was ever written may hold on the disk now; `onDisk` and
+ * `onTarget` the same of any granule.
+ *
+ * @typedef {{ lost: boolean, markedMax: number, versions: Map<number, Set<number>>, spill: Uint8Array,
+ *   onDisk: (granule: number) => Iterable<number>, onTarget: (granule: number) => Iterable<number> }} After
+ */
 
 /**
  * @param {any} storage
  * @param {import("./model.mjs").Model} model
- * @param {{ lost: boolean, markedMax: number, versions: Map<number, Set<number>> }} after versions: what each granule that was ever
- *   written may hold on the disk now
+ * @param {After} after
+ * @returns {ReturnType<typeof checkJob>} what becomes of a resumable job
  */
 export function check(storage, model, after) {
   const sidecar = readSidecar(storage, "test");
@@ -29,6 +38,7 @@ export function check(storage, model, after) {
     if (!model.bitmaps.has(name)) throw new Error(`bitmap ${name.slice(0, 5)} is back`);
   if ((sidecar.marks ?? []).length > after.markedMax)
     throw new Error(`I4: ${sidecar.marks?.length} regions are not settled`);
+  return checkJob(storage, sidecar, model, after);
 }
 
 /** @param {any} storage @param {any} sidecar @param {any} entry @param {import("./model.mjs").BitmapModel} bitmap @param {import("./model.mjs").Model} model @param {Parameters<typeof check>[2]} after */

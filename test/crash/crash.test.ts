@@ -3,10 +3,12 @@ import { explore, faults } from "./index.mjs";
 
 describe("every crash of a recorded run", () => {
   it("recovers bitmaps that miss nothing and say little too much", async () => {
-    const { failure, kills, losses } = await explore({ from: 1, to: 60 });
+    const { failure, kills, losses, resumedKills, resumedLosses } = await explore({ from: 1, to: 30 });
     expect(failure).toBeUndefined();
     expect(kills).toBeGreaterThan(8000);
     expect(losses).toBeGreaterThan(30_000);
+    expect(resumedKills).toBeGreaterThan(500);
+    expect(resumedLosses).toBeGreaterThan(500);
   }, 300_000);
 });
 

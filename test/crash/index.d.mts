@@ -3,12 +3,17 @@ export interface Fault {
   readonly edits: ReadonlyArray<readonly [string, string, string]>;
   readonly expect: RegExp;
   readonly seeds?: number;
+  /** Seen in runs of little else but resumable jobs, after crashes of this kind. */
+  readonly jobs?: "kills" | "losses";
 }
 export interface Explored {
   readonly seeds: number;
   readonly steps: number;
   readonly kills: number;
   readonly losses: number;
+  /** Of these: those after which a resumable job goes on. */
+  readonly resumedKills: number;
+  readonly resumedLosses: number;
   readonly failure?: { readonly seed: number; readonly message: string };
 }
 export const faults: readonly Fault[];

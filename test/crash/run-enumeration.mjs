@@ -27,13 +27,13 @@ if (values.faults) {
 } else {
   const from = Number(values.seed ?? 1);
   const begun = performance.now();
-  const { seeds, steps, kills, losses, failure } = await explore({
+  const { seeds, steps, kills, losses, resumedKills, resumedLosses, failure } = await explore({
     from,
     to: values.seed === undefined ? Number(values.seeds) : from,
   });
   const seconds = (performance.now() - begun) / 1000;
   console.log(
-    `${seeds} runs, ${steps} writes and syncs, ${kills} kills and ${losses} power losses in ${seconds.toFixed(1)} s`,
+    `${seeds} runs, ${steps} writes and syncs, ${kills} kills and ${losses} power losses in ${seconds.toFixed(1)} s; after ${resumedKills} and ${resumedLosses} of them a resumable job goes on`,
   );
   if (failure !== undefined)
     console.log(

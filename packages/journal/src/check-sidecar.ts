@@ -1,6 +1,6 @@
 /** Looks at every byte of a sidecar that counts: for a person who wants to know whether it is whole. Changes nothing. */
 import { closeFile, errnoName, O_RDONLY, openFile } from "@heirloom/block";
-import type { Directory } from "./directory.ts";
+import type { BitmapEntry, Directory, LayerEntry } from "./directory.ts";
 import { JournalError } from "./journal-error.ts";
 import { readLayer, readSidecar } from "./recover.ts";
 import { FileStorage } from "./storage.ts";
@@ -17,6 +17,19 @@ export interface SidecarReport {
   }>;
 }
 
+/** A bitmap's own, and those of the job that has it frozen. */
+function layersWithGrain({ layers, granularity, job }: BitmapEntry): { layer: LayerEntry; granularity: number }[] {
+  const own = layers.map((layer) => ({ layer, granularity }));
+  if (job === null) return own;
+  const { set, copied, flushed, clusterSize } = job;
+  return [
+    ...own,
+    { layer: set, granularity },
+    { layer: copied, granularity: clusterSize },
+    { layer: flushed, granularity: clusterSize },
+  ];
+}
+
 /**
  * @throws JournalError where it is no sidecar, or cannot be read
  * @example checkSidecar("vm.img.heirloom").layers.every(({ damaged }) => damaged.length === 0)
@@ -28,9 +41,9 @@ export function checkSidecar(path: string): SidecarReport {
     const storage = new FileStorage(fd);
     const { directory, marks, tag } = readSidecar(storage, path);
     const layers = directory.bitmaps.flatMap((bitmap) =>
-      bitmap.layers.map((layer) => {
+      layersWithGrain(bitmap).map(({ layer, granularity }) => {
         const damaged: number[] = [];
-        const errno = readLayer(storage, tag, layer, bitmap.granularity, (block, bits) => {
+        const errno = readLayer(storage, tag, layer, granularity, (block, bits) => {
           if (bits === undefined) damaged.push(block);
         });
         if (errno !== 0) throw new JournalError("ERR_JOURNAL_IO", `read journal '${path}': ${errnoName(errno)}`);

@@ -1,7 +1,7 @@
 /** The transcripts of the READMEs, with the programs that they name. */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, realpathSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, realpathSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -9,6 +9,7 @@ import { expect, onTestFinished, test, type TestContext } from "vitest";
 import { matches, normalize, parseTranscript, readBlock, runTranscript } from "./transcript.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
+const daemon = `${root}packages/cli/dist/storage-daemon/main.js`;
 const heirloom = `${root}packages/cli/dist/heirloom/main.js`;
 
 function needTools(context: TestContext, ...tools: readonly string[]): void {
@@ -59,6 +60,28 @@ test("a disk is put on a socket, used and backed up as the README shows it", { t
   await closed;
   expect(child.exitCode).toBe(0);
   expectLines(server.command, output.split("\n").slice(0, -1), server.output, cwd);
+});
+
+test("a daemon is driven over QMP as the README shows it", { timeout: 120_000 }, async (context) => {
+  needTools(context, "bash", "qemu-img", "qemu-io");
+  const cwd = realpathSync(mkdtempSync(join(tmpdir(), "heirloom-readme-")));
+  onTestFinished(() => rmSync(cwd, { recursive: true, force: true }));
+  writeFileSync(join(cwd, "vm.raw"), "");
+  truncateSync(join(cwd, "vm.raw"), 2 ** 30);
+  const prelude = [
+    `heirloom() { "${process.execPath}" "${heirloom}" "$@"; }`,
+    `heirloom-storage-daemon() { "${process.execPath}" "${daemon}" "$@"; }`,
+    // Whatever goes wrong before the last step, no daemon is left.
+    `trap 'kill "$(cat ${cwd}/vm.pid)" 2>/dev/null' EXIT`,
+  ].join("\n");
+  for (const name of ["qmp", "qmp-wire"]) {
+    const steps = parseTranscript(readBlock(`${root}README.md`, `console example=${name}`));
+    const run = steps.map((step) => ({ ...step, command: step.command.replaceAll(SHOWN, cwd) }));
+    const printed = await runTranscript(run, { cwd, prelude });
+    steps.forEach((step, index) => expectLines(step.command, printed[index], step.output, cwd));
+    // The daemon that was told to end has let go of the image before the next one opens it.
+    while (existsSync(join(cwd, "vm.pid"))) await new Promise((resolve) => setTimeout(resolve, 10));
+  }
 });
 
 test("a transcript that says something else is found out", () => {

@@ -27,6 +27,7 @@ const modules = [
   "nbd-backup",
   "nbd-connections",
   "nbd-cold",
+  "small-incrementals",
   "journal",
 ];
 

@@ -18,8 +18,16 @@ import { clusterBytes, spillSlots, spillTag } from "./job-view.mjs";
 import { diskBytes, granularity } from "./world.mjs";
 
 /**
+ * What is there after the crash. `versions`: what each granule that was ever written may hold on the disk now; `onDisk` and
+ * `onTarget` the same of any granule.
+ *
+ * @typedef {{ lost: boolean, versions: Map<number, Set<number>>, spill: Uint8Array,
+ *   onDisk: (granule: number) => Iterable<number>, onTarget: (granule: number) => Iterable<number> }} After
+ */
+
+/**
  * @param {any} storage @param {any} sidecar @param {import("./model.mjs").Model} model
- * @param {import("./check.mjs").After} after
+ * @param {After} after
  * @returns {"none" | "goes on" | "reclaimed"}
  */
 export function checkJob(storage, sidecar, model, after) {
@@ -74,7 +82,7 @@ export function checkJob(storage, sidecar, model, after) {
   return "goes on";
 }
 
-/** If it succeeds its bitmap is the heir: that misses nothing that was written since. @param {SharedBitmap} heir @param {NonNullable<import("./model.mjs").Model["job"]>} known @param {import("./check.mjs").After} after */
+/** If it succeeds its bitmap is the heir: that misses nothing that was written since. @param {SharedBitmap} heir @param {NonNullable<import("./model.mjs").Model["job"]>} known @param {After} after */
 function checkHeir(heir, known, after) {
   if (!after.lost) {
     for (const granule of known.since.dirty)

@@ -2,22 +2,14 @@
 import { SharedBitmap } from "../../packages/bitmap/dist/index.js";
 import { recoverBits } from "../../packages/journal/dist/recover-bits.js";
 import { readSidecar } from "../../packages/journal/dist/recover.js";
-import { checkJob } from "./check-job.mjs";
 import { diskBytes, granularity, regionBytes } from "./world.mjs";
-
-/**
- * What is there after the crash. `versions`: what each granule that was ever written may hold on the disk now; `onDisk` and
- * `onTarget` the same of any granule.
- *
- * @typedef {{ lost: boolean, markedMax: number, versions: Map<number, Set<number>>, spill: Uint8Array,
- *   onDisk: (granule: number) => Iterable<number>, onTarget: (granule: number) => Iterable<number> }} After
- */
 
 /**
  * @param {any} storage
  * @param {import("./model.mjs").Model} model
- * @param {After} after
- * @returns {ReturnType<typeof checkJob>} what becomes of a resumable job
+ * @param {{ lost: boolean, concludes?: boolean, markedMax: number, versions: Map<number, Set<number>> }} after concludes: whether the next
+ *   start sees that the page cache was lost, where that is not the same; versions: what each granule that was ever written may hold on
+ *   the disk now
  */
 export function check(storage, model, after) {
   const sidecar = readSidecar(storage, "test");
@@ -38,13 +30,18 @@ export function check(storage, model, after) {
     if (!model.bitmaps.has(name)) throw new Error(`bitmap ${name.slice(0, 5)} is back`);
   if ((sidecar.marks ?? []).length > after.markedMax)
     throw new Error(`I4: ${sidecar.marks?.length} regions are not settled`);
-  return checkJob(storage, sidecar, model, after);
 }
 
 /** @param {any} storage @param {any} sidecar @param {any} entry @param {import("./model.mjs").BitmapModel} bitmap @param {import("./model.mjs").Model} model @param {Parameters<typeof check>[2]} after */
 function checkBits(storage, sidecar, entry, bitmap, model, after) {
   const bits = SharedBitmap.create(diskBytes, granularity);
-  const { errno, damaged } = recoverBits(storage, sidecar, entry, { decided: false, lost: after.lost }, bits);
+  const { errno, damaged } = recoverBits(
+    storage,
+    sidecar,
+    entry,
+    { decided: false, lost: after.concludes ?? after.lost },
+    bits,
+  );
   if (errno !== 0 || damaged !== 0) throw new Error(`errno ${errno}, ${damaged} damaged blocks`);
   const reasons = bitmap.lives.map((life) => wrong(life, bits, entry, sidecar, bitmap, model, after));
   if (reasons.length > 0 && reasons.every((reason) => reason !== undefined))

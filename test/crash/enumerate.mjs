@@ -1,142 +1,148 @@
-/** Every crash of one recorded run: after a kill, after a power loss. */
+/** Every crash of one recorded run: after a kill, after a power loss; and of some of them every crash of the recovery. */
+import { readSidecar } from "../../packages/journal/dist/recover.js";
 import { check } from "./check.mjs";
 import { CrashedStorage, sectorBytes } from "./recording.mjs";
+import { concludesLoss, recoverRecorded } from "./recovery.mjs";
 
 /** So many sectors that were not synced: every subset. More: a sample, and those that differ from all or nothing by one. */
 const allSubsetsMax = 7;
 const sampledSubsets = 24;
+/**
+ * Of so many states after a crash one is recovered, and that recovery crashed at each of its steps: more of those in which a bitmap
+ * has several layers to be joined.
+ */
+const recoveredShare = { layered: 12, plain: 100 };
 
 /**
  * @param {import("./world.mjs").World} world after its run
  * @param {import("../stress/random.mjs").Random} random
  * @param {number} markedMax
- * @param {"kills" | "losses" | undefined} only these
- * @returns {{ kills: number, losses: number, resumedKills: number, resumedLosses: number }} states that were checked, and those of
- *   them after which a resumable job goes on
+ * @returns {Promise<{ kills: number, losses: number, again: number }>} states that were checked; again: after a crash of a recovery
  */
-export function enumerate(world, random, markedMax, only) {
+export async function enumerate(world, random, markedMax) {
   const { log } = world.recorder;
-  const counts = { kills: 0, losses: 0, resumedKills: 0, resumedLosses: 0 };
-  /** The sidecar, and a job's spill, as a kill leaves them, and as they were at their last sync. */
+  const counts = { kills: 0, losses: 0, again: 0 };
+  /** The sidecar as a kill leaves it, and as it was at its last sync. */
   const cached = world.base.slice();
   const durable = world.base.slice();
-  let spill = new Uint8Array(0);
-  let spillDurable = new Uint8Array(0);
-  /** @type {Sector[]} */
+  /** @type {{ sector: number, bytes: Uint8Array }[]} */
   let unsynced = [];
-  /** @type {Sector[]} */
-  let spilled = [];
-  const image = new Versions();
-  const target = new Versions();
+  /** What each granule held at the image's last sync, and what it may hold now. @type {Map<number, Set<number>>} */
+  let versions = new Map();
+  const current = new Map();
   for (let at = 0; at <= log.length; at++) {
     const model = at < log.length ? log[at].model : world.model;
-    const look = (
-      /** @type {any} */ storage,
-      /** @type {Uint8Array} */ kept,
+    /** After a kill the page cache holds what was not synced; a power loss in the recovery may still take it. */
+    const before = (/** @type {CrashedStorage} */ storage, /** @type {boolean} */ lost) => {
+      const found = storage.materialize();
+      if (lost) return { found, durable: found.slice(), unsynced: [] };
+      const torn = [...storage.sectors].map(([sector, bytes]) => ({ sector, bytes }));
+      return { found, durable: durable.slice(), unsynced: [...unsynced, ...torn] };
+    };
+    const look = async (
+      /** @type {CrashedStorage} */ storage,
       /** @type {boolean} */ lost,
       /** @type {string} */ what,
     ) => {
-      if (only === (lost ? "kills" : "losses")) return;
-      const onDisk = (/** @type {number} */ granule) => (lost ? image.possible(granule) : [image.now(granule)]);
-      const onTarget = (/** @type {number} */ granule) => (lost ? target.possible(granule) : [target.now(granule)]);
       try {
-        const job = check(storage, model, { lost, markedMax, versions: image.since, spill: kept, onDisk, onTarget });
-        counts[lost ? "losses" : "kills"]++;
-        if (job === "goes on") counts[lost ? "resumedLosses" : "resumedKills"]++;
+        check(storage, model, { lost, markedMax, versions });
+        const layered = readSidecar(storage, "test").directory.bitmaps.some(({ layers }) => layers.length > 1);
+        if (random.int(1, layered ? recoveredShare.layered : recoveredShare.plain) === 1)
+          counts.again += await crashRecovery(before(storage, lost), random, lost, (again, concludes, gone) =>
+            check(again, model, { lost: gone, concludes, markedMax, versions }),
+          );
       } catch (error) {
         throw new Error(`${/** @type {Error} */ (error).message} (after ${at} of ${log.length} steps, ${what})`, {
           cause: error,
         });
       }
     };
-    look(new CrashedStorage(cached, new Map()), spill, false, "killed");
+    await look(new CrashedStorage(cached, new Map()), false, "killed");
+    counts.kills++;
     const step = log[at];
-    if (
-      (step?.file === "journal" || step?.file === "spill") &&
-      step.type === "write" &&
-      step.bytes.length > sectorBytes
-    ) {
+    if (step?.file === "journal" && step.type === "write" && step.bytes.length > sectorBytes) {
       for (const count of tears(step.bytes.length / sectorBytes)) {
-        const torn = sectorsOf(step).slice(0, count);
-        const what = `killed in a write after ${count} sectors`;
-        if (step.file === "spill") look(new CrashedStorage(cached, new Map()), withSectors(spill, torn), false, what);
-        else look(new CrashedStorage(cached, mapOf(torn)), spill, false, what);
+        await look(
+          new CrashedStorage(
+            cached,
+            new Map(
+              sectorsOf(step)
+                .slice(0, count)
+                .map(({ sector, bytes }) => [sector, bytes]),
+            ),
+          ),
+          false,
+          `killed in a write after ${count} sectors`,
+        );
+        counts.kills++;
       }
     }
-    for (const subset of only === "kills" ? [] : subsets(unsynced.length, random)) {
-      const sectors = mapOf(unsynced.filter((_sector, index) => subset[index]));
-      const kept = withSectors(spillDurable, part(spilled, random));
-      const what = `power loss with ${sectors.size} of ${unsynced.length} sectors`;
-      look(new CrashedStorage(durable, sectors), kept, true, what);
+    for (const subset of subsets(unsynced.length, random)) {
+      const sectors = new Map();
+      unsynced.forEach(({ sector, bytes }, index) => subset[index] && sectors.set(sector, bytes));
+      await look(
+        new CrashedStorage(durable, sectors),
+        true,
+        `power loss with ${subset.filter(Boolean).length} of ${unsynced.length} sectors`,
+      );
+      counts.losses++;
     }
     if (step === undefined) break;
-    if (step.file === "image") image.take(step);
-    else if (step.file === "target") target.take(step);
-    else if (step.file === "spill") {
-      if (step.type === "make") {
-        spill = step.bytes.slice();
-        spillDurable = step.bytes.slice(); // it is synced when it is made
-        spilled = [];
-      } else {
-        spill.set(step.bytes, step.offset);
-        spilled.push(...sectorsOf(step));
-      }
-    } else if (step.type === "sync") {
-      durable.set(cached);
-      unsynced = [];
-    } else {
+    if (step.type === "sync") {
+      if (step.file === "journal") {
+        durable.set(cached);
+        unsynced = [];
+      } else versions = new Map([...current].map(([granule, version]) => [granule, new Set([version])]));
+    } else if (step.file === "journal") {
       cached.set(step.bytes, step.offset);
       unsynced.push(...sectorsOf(step));
+    } else {
+      const before = versions.get(step.granule) ?? new Set([current.get(step.granule) ?? 0]);
+      versions.set(step.granule, before.add(step.version));
+      current.set(step.granule, step.version);
     }
   }
   return counts;
 }
 
-/** @typedef {{ sector: number, bytes: Uint8Array }} Sector */
-
-/** What each granule of a disk held at its last sync, and what it may hold now. */
-class Versions {
-  constructor() {
-    /** @type {Map<number, Set<number>>} */
-    this.since = new Map();
-    /** @type {Map<number, number>} */
-    this.current = new Map();
-  }
-  /** @param {number} granule */
-  now(granule) {
-    return this.current.get(granule) ?? 0;
-  }
-  /** @param {number} granule */
-  possible(granule) {
-    return this.since.get(granule) ?? [this.now(granule)];
-  }
-  /** @param {{ type: "sync" } | { type: "write", granule: number, version: number }} step */
-  take(step) {
-    if (step.type === "sync") {
-      this.since = new Map([...this.current].map(([granule, version]) => [granule, new Set([version])]));
-      return;
+/**
+ * @param {{ found: Uint8Array, durable: Uint8Array, unsynced: { sector: number, bytes: Uint8Array }[] }} before the sidecar after the
+ *   first crash; what of it is on stable storage, and what is in the page cache alone
+ * @param {import("../stress/random.mjs").Random} random
+ * @param {boolean} first whether it was a power loss
+ * @param {(storage: CrashedStorage, concludes: boolean, lost: boolean) => void} look
+ * @returns {Promise<number>} states that were looked at
+ */
+async function crashRecovery({ found, durable, unsynced }, random, first, look) {
+  const cached = found.slice();
+  const log = await recoverRecorded(found, first);
+  let states = 0;
+  const again = (/** @type {CrashedStorage} */ storage, /** @type {boolean} */ second, /** @type {string} */ what) => {
+    try {
+      look(storage, concludesLoss(storage, first, second), first || second);
+      states++;
+    } catch (error) {
+      throw new Error(`${/** @type {Error} */ (error).message}, in its recovery ${what}`, { cause: error });
     }
-    const before = this.since.get(step.granule) ?? new Set([this.now(step.granule)]);
-    this.since.set(step.granule, before.add(step.version));
-    this.current.set(step.granule, step.version);
+  };
+  for (let at = 0; at <= log.length; at++) {
+    again(new CrashedStorage(cached, new Map()), false, `killed after ${at} of ${log.length} steps`);
+    for (const subset of subsets(unsynced.length, random)) {
+      const sectors = new Map();
+      unsynced.forEach(({ sector, bytes }, index) => subset[index] && sectors.set(sector, bytes));
+      again(new CrashedStorage(durable, sectors), true, `lost the power after ${at} of ${log.length} steps`);
+    }
+    const step = log[at];
+    if (step === undefined) break;
+    if (step.type === "sync") {
+      durable.set(cached);
+      unsynced = [];
+    } else if (step.file === "journal") {
+      cached.set(step.bytes, step.offset);
+      unsynced.push(...sectorsOf(step));
+    }
   }
-}
-
-/** @param {readonly Sector[]} sectors */
-function mapOf(sectors) {
-  return new Map(sectors.map(({ sector, bytes }) => [sector, bytes]));
-}
-/** @param {Uint8Array} base @param {readonly Sector[]} sectors */
-function withSectors(base, sectors) {
-  const bytes = base.slice();
-  for (const one of sectors) bytes.set(one.bytes, one.sector * sectorBytes);
-  return bytes;
-}
-/** All, none, or some. @param {readonly Sector[]} sectors @param {import("../stress/random.mjs").Random} random */
-function part(sectors, random) {
-  const kind = random.int(0, 3);
-  if (kind === 0) return [];
-  return kind === 1 ? sectors : sectors.filter(() => random.chance(kind === 2 ? 50 : 90));
+  return states;
 }
 
 /** @param {{ offset: number, bytes: Uint8Array }} write */

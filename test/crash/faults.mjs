@@ -6,6 +6,7 @@
  */
 const journal = (/** @type {string} */ name) => `/packages/journal/dist/${name}.js`;
 const commands = "/test/crash/commands.mjs";
+const recovery = "/test/crash/recovery.mjs";
 const world = "/test/crash/world.mjs";
 const jobCommands = "/test/crash/job-commands.mjs";
 const jobView = "/test/crash/job-view.mjs";
@@ -295,6 +296,22 @@ export const faults = [
     ],
     jobs: "kills",
     expect: /was not in the set/,
+  },
+  {
+    name: "a recovery does not write the bits that it joins",
+    edits: [[journal("recover-bits"), "bits\\.loadFrom\\(storage\\) \\|\\| foldInto\\(bits, marks, joined\\)", "0"]],
+    expect: /in its recovery (killed|lost the power)/,
+  },
+  {
+    name: "a recovery names one layer before it has the bits of the others",
+    edits: [
+      [
+        recovery,
+        "const left = new Map\\(\\);",
+        "const left = new Map(); await journal.update(() => { for (const bitmap of journal.bitmaps.values()) bitmap.layers = bitmap.layers.slice(0, 1); });",
+      ],
+    ],
+    expect: /in its recovery (killed|lost the power)/,
   },
   {
     name: "a layer's room is used again while a guest journals into it",

@@ -11,9 +11,11 @@ export interface Explored {
   readonly steps: number;
   readonly kills: number;
   readonly losses: number;
-  /** Of these: those after which a resumable job goes on. */
+  /** Crashes after which a resumable job goes on. */
   readonly resumedKills: number;
   readonly resumedLosses: number;
+  /** States after a crash of the recovery from one of these. */
+  readonly again: number;
   readonly failure?: { readonly seed: number; readonly message: string };
 }
 export const faults: readonly Fault[];
@@ -21,5 +23,7 @@ export function explore(job: {
   readonly from: number;
   readonly to: number;
   readonly commands?: number;
+  /** Little else but resumable jobs. */
+  readonly jobs?: boolean;
   readonly fault?: Fault;
 }): Promise<Explored>;

@@ -65,6 +65,12 @@ export class CrashedStorage {
     }
     return 0;
   }
+  /** All of it. */
+  materialize() {
+    const bytes = this.base.slice();
+    for (const [sector, content] of this.sectors) bytes.set(content, sector * sectorBytes);
+    return bytes;
+  }
   write() {
     return 30;
   }

@@ -5,7 +5,7 @@ import { parentPort, workerData } from "node:worker_threads";
 const { fault, from, to, commands, jobs, only } = workerData;
 if (fault !== undefined) register("../interleave/hooks.mjs", import.meta.url, { data: fault });
 const { runSeed } = await import("./run-seed.mjs");
-const sum = { seeds: 0, steps: 0, kills: 0, losses: 0, resumedKills: 0, resumedLosses: 0 };
+const sum = { seeds: 0, steps: 0, kills: 0, losses: 0, again: 0, resumedKills: 0, resumedLosses: 0 };
 let failure;
 for (let seed = from; seed <= to && failure === undefined; seed++) {
   try {

@@ -6,6 +6,7 @@ import { Arenas } from "../../packages/engine/dist/arena.js";
 import { vacate } from "../../packages/engine/dist/gatekeeper.js";
 import * as gateLayout from "../../packages/engine/dist/gate-layout.js";
 import * as jobLayout from "../../packages/engine/dist/job-layout.js";
+import { counterBytes } from "../../packages/engine/dist/io-counters.js";
 import { Recorder } from "../../packages/engine/dist/recorder.js";
 import { Registry } from "../../packages/engine/dist/registry.js";
 import * as spillLayout from "../../packages/engine/dist/spill-layout.js";
@@ -21,6 +22,8 @@ import { lab } from "./lab.mjs";
 /** @typedef {import("./actor.mjs").Actor} Actor */
 
 const arenaBytes = 16 * 1024 * 1024;
+/** Threads of a scenario at most, for the counters that each has a line of. */
+const counted = 16;
 
 /** Arenas over one buffer that every thread has, from its start again for each schedule. */
 class OneArena extends Arenas {
@@ -115,6 +118,7 @@ export class World {
       node: diskHandle(disk, clusters * clusterSize, false, base),
       base,
       table: { length: clusters * clusterSize, recorders: [], views: [] },
+      counters: this.arenas.allocate(counterBytes(counted)),
     };
     stack.layers.set(id, layer);
     this.layers.push(layer);

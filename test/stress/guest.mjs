@@ -6,6 +6,7 @@ import * as board from "./board.mjs";
 import { RunDelay } from "./run-delay.mjs";
 import { fillTags, SharedSectors, tagOf } from "./sectors.mjs";
 import { sharedOwner } from "./stripes.mjs";
+import { deviceMs } from "./timed-driver.mjs";
 
 const { field } = board;
 const requestBytesMax = 1024 * 1024;
@@ -13,7 +14,7 @@ const pool = new Uint8Array(2 * requestBytesMax);
 
 /**
  * @typedef {{ kind: "write" | "read" | "discard" | "zero", disk: number, offset: number, length: number, shared: boolean, unmap: boolean }} Request
- * @typedef {{ entry: number, begin: number, request: number, data: Uint8Array, seen: Int32Array, startedAt: number, observed: number, flags: number, waitedMs: number }} Running
+ * @typedef {{ entry: number, begin: number, request: number, data: Uint8Array, seen: Int32Array, startedAt: number, observed: number, flags: number, waitedMs: number, deviceMs: number }} Running
  */
 
 export class Guest {
@@ -91,6 +92,7 @@ export class Guest {
       flags: Atomics.load(this.control, board.expectFlag(disk)),
       observed: Atomics.load(this.control, board.observedWord),
       waitedMs: this.judgesDelay && kind !== "read" ? this.runDelay.read() : 0,
+      deviceMs: deviceMs(),
       startedAt: board.clock(),
     };
   }
@@ -117,7 +119,7 @@ export class Guest {
     this.log[running.entry + field.microseconds] =
       (flags & board.expectDelays) === 0 ? Math.round(milliseconds * 1000) : -1;
     Atomics.store(this.log, running.entry + field.end, end);
-    this.#judgeDelay(request, milliseconds, flags, running.waitedMs);
+    this.#judgeDelay(request, milliseconds, flags, running);
   }
 
   /** What a read returned. @param {Request} request @param {Running} running @param {(() => Uint8Array) | undefined} again undefined: torn bytes prove nothing @returns {boolean} */
@@ -171,21 +173,23 @@ export class Guest {
       this.fail("a guest's request failed though nothing was planted", { ...request, errno });
   }
 
-  /** I7. @param {Request} request @param {number} milliseconds @param {number} flags @param {number} waitedMs */
-  #judgeDelay(request, milliseconds, flags, waitedMs) {
+  /** I7. @param {Request} request @param {number} milliseconds @param {number} flags @param {Running} running */
+  #judgeDelay(request, milliseconds, flags, running) {
     if ((flags & board.expectDelays) !== 0) return;
     const guestDelayMax = Atomics.load(this.control, board.delayFlag(request.disk));
     const bound = guestDelayMax + gateTryMs + Atomics.load(this.control, board.slackWord);
     if (milliseconds <= bound) return;
-    // What the machine did: this thread was not let run, and neither were those that it had to wait for.
-    const kept = this.runDelay.read() - waitedMs;
+    // What the machine did: the device took so long; this thread was not let run, and neither were those that it had to wait for.
+    const device = deviceMs() - running.deviceMs;
+    const kept = this.runDelay.read() - running.waitedMs;
     const noise = board.noise(this.control, milliseconds);
-    if (milliseconds <= bound + 4 * kept + 4 * noise) return;
+    if (milliseconds - device <= bound + 4 * kept + 4 * noise) return;
     this.fail("I7: a guest's write was delayed for longer than promised", {
       ...request,
       milliseconds,
       guestDelayMax,
       bound,
+      device,
       kept,
       noise,
     });

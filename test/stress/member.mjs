@@ -1,7 +1,16 @@
 /** What all threads of the stress that write do between two requests: read their mail, park, stop. */
 import { receiveMessageOnPort } from "node:worker_threads";
 import * as board from "./board.mjs";
-import { runtimeApi } from "./heirloom.mjs";
+import { blockApi, runtimeApi } from "./heirloom.mjs";
+import { timedDriver } from "./test-disk.mjs";
+
+// What every image lies on (test-disk.mjs): disks are opened synchronously here.
+await blockApi.loadDrivers(
+  /** @type {import("../../packages/block/dist/index.js").NodeHandle} */ ({
+    driver: timedDriver,
+    children: /** @type {unknown[]} */ ([]),
+  }),
+);
 
 export class Member {
   /** @param {board.Board} shared @param {number} writer @param {import("node:worker_threads").MessagePort} port */

@@ -12,6 +12,9 @@ import { parseArgs } from "node:util";
 import { faults } from "./planted-faults.mjs";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
+const scope = "@heirloom/";
+/** Long enough to load everything and to come through some rounds. */
+const controlSeconds = 20;
 const { values } = parseArgs({
   options: {
     only: { type: "string" },
@@ -22,6 +25,7 @@ const { values } = parseArgs({
 });
 const wanted = values.only === undefined ? undefined : new RegExp(values.only);
 const chosen = faults.filter(({ name, narrow }) => wanted?.test(name) ?? (values.all || narrow !== true));
+await checkControl();
 let missed = 0;
 let caughtCount = 0;
 for (const fault of chosen) {
@@ -40,17 +44,39 @@ for (const fault of chosen) {
 process.stdout.write(`${caughtCount} of ${chosen.length} planted faults caught\n`);
 process.exitCode = missed === 0 ? 0 : 1;
 
-/** @param {string} copy @param {import("./planted-faults.mjs").PlantedFault} fault */
-function plant(copy, fault) {
-  for (const name of ["bitmap", "block", "engine", "runtime"]) {
+/** A copy without a fault must run and hold: else whatever is wrong with it would be taken for a fault that was caught. */
+async function checkControl() {
+  const copy = mkdtempSync(join(tmpdir(), "heirloom-mutation-"));
+  try {
+    copyPackages(copy);
+    const failed = await run(copy, 1, controlSeconds);
+    if (failed !== undefined) throw new Error(`without a planted fault the stress fails as well: ${failed}`);
+    process.stdout.write("holds   without a planted fault\n");
+  } finally {
+    rmSync(copy, { recursive: true, force: true });
+  }
+}
+
+/** The runtime, and all packages of ours under it. @param {string} copy */
+function copyPackages(copy) {
+  const names = new Set(["runtime"]);
+  for (const name of names) {
     const from = join(root, "packages", name);
     const to = join(copy, "packages", name);
     cpSync(join(from, "dist"), join(to, "dist"), { recursive: true });
     cpSync(join(from, "package.json"), join(to, "package.json"));
-    if (name !== "bitmap")
+    if (existsSync(join(from, "node_modules")))
       cpSync(join(from, "node_modules"), join(to, "node_modules"), { recursive: true, verbatimSymlinks: true });
+    const { dependencies = {} } = JSON.parse(readFileSync(join(from, "package.json"), "utf8"));
+    for (const dependency of Object.keys(dependencies))
+      if (dependency.startsWith(scope)) names.add(dependency.slice(scope.length));
   }
   symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
+}
+
+/** @param {string} copy @param {import("./planted-faults.mjs").PlantedFault} fault */
+function plant(copy, fault) {
+  copyPackages(copy);
   for (const { file, find, put } of [fault, ...(fault.also ?? [])]) {
     const path = join(copy, "packages", file);
     const source = readFileSync(path, "utf8");
@@ -71,8 +97,7 @@ async function firstCaught(copy) {
 }
 
 /** @param {string} copy @param {number} seed @returns {Promise<string | undefined>} */
-function run(copy, seed) {
-  const seconds = Number(values.seconds);
+function run(copy, seed, seconds = Number(values.seconds)) {
   const directory = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : copy, "heirloom-mutation-"));
   const main = fileURLToPath(new URL("./main.mjs", import.meta.url));
   const args = [main, "--json", "--seed", String(seed), "--minutes", String(seconds / 60), "--directory", directory];
@@ -89,8 +114,8 @@ function run(copy, seed) {
       clearTimeout(timer);
       rmSync(directory, { recursive: true, force: true });
       if (code === 0) resolve(undefined);
-      else if (signal !== null) resolve(`it hung (${signal})`);
-      else resolve(firstFailure(output) ?? `it crashed: ${errors.slice(0, 200)}`);
+      else if (signal === "SIGKILL") resolve("it hung");
+      else resolve(firstFailure(output) ?? `it crashed (${signal ?? code}): ${errors.slice(0, 600)}`);
     });
   });
 }

@@ -21,6 +21,8 @@ export const mirrorRules = /** @type {const} */ ([
   { kind: "write", nth: 1, every: 2, action: { delayMs: 3 } },
 ]);
 
+export const timedDriver = new URL("./timed-driver.mjs", import.meta.url).href;
+
 export class TestDisk {
   /**
    * @param {string} directory @param {number} index
@@ -53,7 +55,7 @@ export class TestDisk {
 
   /** What `attach` is given. */
   get spec() {
-    const file = { driver: "file", filename: this.path };
+    const file = { driver: timedDriver, file: { driver: "file", filename: this.path } };
     if (this.mirror) return { driver: "fault", file, rules: mirrorRules.map((rule) => ({ ...rule, armed: false })) };
     if (!this.plan.decorated) return file;
     return { driver: "fault", file, rules: sourceRules.map(({ rule }) => ({ ...rule, armed: false })) };

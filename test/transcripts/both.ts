@@ -198,6 +198,17 @@ export class Both {
     return mine;
   }
 
+  /** Jobs and how they stand. How far one came that did not end well is not compared. */
+  async jobs(): Promise<readonly Arguments[]> {
+    const of = async (daemon: Daemon): Promise<readonly Arguments[]> => {
+      const jobs = (await daemon.execute("query-jobs", {})) as readonly Arguments[];
+      return jobs.map((job) => Object.fromEntries(Object.entries(job).filter(([name]) => !name.endsWith("-progress"))));
+    };
+    const [theirs, mine] = await Promise.all([of(this.qemu), of(this.ours)]);
+    assert.deepEqual(mine, theirs, "jobs");
+    return mine;
+  }
+
   /** What a file holds, in both. */
   content(name: string): Buffer {
     const [theirs, mine] = [this.qemu, this.ours].map(({ directory }) => readFileSync(join(directory, name)));

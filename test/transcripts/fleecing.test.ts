@@ -182,3 +182,62 @@ test("nodes opened inside it go with it", async (context) => {
   expect(await both.node("scratch")).toEqual({});
   await both.ok("blockdev-del", { "node-name": "disk" });
 });
+
+test("a target that takes nothing fails the guest's write, which may be tried again; the instant stands", async (context) => {
+  const both = Both.start(context, "qemu-io");
+  await both.disk("disk", length, 0x11);
+  await both.disk("scratch-file", length);
+  await both.ok("blockdev-add", {
+    driver: "blkdebug",
+    "node-name": "scratch",
+    image: "scratch-file",
+    "inject-error": [{ event: "none", iotype: "write", errno: 28, sector: MiB / 512 }],
+  });
+  await both.serve();
+  await both.ok("blockdev-add", { driver: "copy-before-write", "node-name": "cbw", file: "disk", target: "scratch" });
+  await both.ok("blockdev-add", { driver: "snapshot-access", "node-name": "snap", file: "cbw" });
+  await both.export("cbw", { writable: true });
+  await both.export("snap");
+  const refused = ["write failed: No space left on device"];
+  expect(await both.io("cbw", "write -P 0x22 1M 64k")).toEqual(refused);
+  expect(await both.io("cbw", "write -P 0x22 1M 4k")).toEqual(refused);
+  await both.io("cbw", "write -P 0x22 2M 64k", "read -P 0x11 1M 64k", "read -P 0x22 2M 64k");
+  await both.read("snap", "read -P 0x11 1M 64k", "read -P 0x11 2M 64k");
+  expect(
+    both
+      .content("disk")
+      .subarray(MiB, MiB + 64 * KiB)
+      .every((byte) => byte === 0x11),
+  ).toBe(true);
+});
+
+test("a target that is too slow fails the guest's write after cbw-timeout", async (context) => {
+  const both = Both.start(context, "qemu-io");
+  await both.disk("disk", length, 0x11);
+  await both.disk("scratch-file", length);
+  await both.ok("object-add", { "qom-type": "throttle-group", id: "slow", limits: { "bps-write": 1024 } });
+  await both.ok("blockdev-add", {
+    driver: "throttle",
+    "node-name": "scratch",
+    file: "scratch-file",
+    "throttle-group": "slow",
+  });
+  await both.serve();
+  await both.ok("blockdev-add", {
+    driver: "copy-before-write",
+    "node-name": "cbw",
+    file: "disk",
+    target: "scratch",
+    "cbw-timeout": 1,
+  });
+  await both.ok("blockdev-add", { driver: "snapshot-access", "node-name": "snap", file: "cbw" });
+  await both.export("cbw", { writable: true });
+  await both.export("snap");
+  // The first is let through, and owes for a minute.
+  await both.io("cbw", "write -P 0x22 0 64k");
+  const begun = performance.now();
+  expect(await both.io("cbw", "write -P 0x22 1M 64k")).toEqual(["write failed: Invalid argument"]);
+  expect(performance.now() - begun).toBeGreaterThan(1000);
+  await both.read("snap", "read -P 0x11 1M 64k");
+  await both.io("cbw", "read -P 0x11 1M 64k");
+});

@@ -27,5 +27,6 @@ export type { FaultRule } from "./drivers/fault-rule.ts";
 export { setThrottle } from "./drivers/throttle.ts";
 export type { ThrottleLimits } from "./drivers/throttle.ts";
 export * from "./libc.ts";
+export { loadSystemCalls } from "./load-system-calls.ts";
 export { ReadRing } from "./read-ring.ts";
 export * from "./sockets.ts";

@@ -127,7 +127,9 @@ test("a handle whose driver module is not loaded here says what to call", async 
 
 test("a driver whose handle other threads could not use is caught", async () => {
   const source = `export const driver = { open: () => ({ driver: "memory" }), connect() {}, close() {} };`;
-  await expect(openNode({ driver: driverModule(source) })).rejects.toThrow("a handle's driver is the name");
+  await expect(openNode({ driver: driverModule(source) })).rejects.toThrow(
+    "with the URL that it was opened by as its driver",
+  );
 });
 
 test("the README's example prints what the README says", () => {

@@ -13,6 +13,7 @@ import { memory } from "./drivers/memory.ts";
 import { nullCo } from "./drivers/null-co.ts";
 import { raw } from "./drivers/raw.ts";
 import { throttle } from "./drivers/throttle.ts";
+import { checkModuleHandle, ModuleNode } from "./module-node.ts";
 import type { BlockNode, Driver, NodeHandle, NodeSpec, OpenContext } from "./node.ts";
 import { readOptions } from "./options.ts";
 
@@ -58,7 +59,8 @@ export async function loadDrivers(handle: NodeHandle): Promise<void> {
 
 /** Makes the node's verbs on this thread. The drivers must be loaded (`openNode` has done it on its own thread). */
 export function connectNode(handle: NodeHandle): BlockNode {
-  return findDriver(handle.driver).connect(handle, connectContext);
+  const node = findDriver(handle.driver).connect(handle, connectContext);
+  return isModuleUrl(handle.driver) ? new ModuleNode(handle.driver, node) : node;
 }
 
 /** Gives back descriptors and locks, of the nodes under it as well. Call it once, when no thread uses the node. */
@@ -75,6 +77,7 @@ function openLoaded(spec: NodeSpec): NodeHandle {
   const { driver: name, ...given } = spec;
   const options = driver.options === undefined ? given : readOptions(name, driver.options, given);
   const handle = driver.open(options, openContext);
+  if (isModuleUrl(name)) checkModuleHandle(name, handle);
   // A handle that another thread could not find its driver by is a bug of the driver, caught where it is made.
   assert.equal(handle.driver, name, "a handle's driver is the name that it was opened by");
   return handle;

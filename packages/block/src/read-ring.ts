@@ -43,6 +43,17 @@ const ENTRY_WORDS = 16;
 /** One of the completion ring 16: tag u64, result i32, flags u32. */
 const DONE_WORDS = 4;
 
+let selected: RingCalls | undefined;
+
+function ringCalls(): RingCalls {
+  return (selected ??= loadNativeRingCalls());
+}
+
+/** Loads the calls now and not with the first ring; `loadSystemCalls` says why. */
+export function loadRingCalls(): void {
+  if (!withoutNativeCalls()) ringCalls();
+}
+
 /**
  * @example
  * const ring = ReadRing.open(256, doorbell); // or a negative errno: do it another way
@@ -76,7 +87,7 @@ export class ReadRing {
   /** @param entries reads in flight at most, a power of two @param doorbell rings for completions; a negative errno where there is no io_uring */
   static open(entries: number, doorbell: number): ReadRing | number {
     if (withoutNativeCalls()) return -ENOSYS;
-    const calls = loadNativeRingCalls();
+    const calls = ringCalls();
     const parameters = new Uint32Array(PARAMETER_WORDS);
     const fd = calls.setup(entries, parameters);
     if (fd < 0) return fd;

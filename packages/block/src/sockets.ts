@@ -61,6 +61,11 @@ export const POLLHUP = 0x10;
 
 let selected: SocketCalls | undefined;
 
+/** Loads the calls now and not with the first one; `loadSystemCalls` says why. */
+export function loadSocketCalls(): void {
+  calls();
+}
+
 function calls(): SocketCalls {
   return (selected ??= withoutNativeCalls() ? missingCalls : loadNativeSocketCalls());
 }

@@ -90,11 +90,18 @@ function readSpan(job: MoverJob, from: number, to: number, held: HeldRun, known:
   return 0;
 }
 
-/** Whether the device says that all of the range reads as zeroes. */
+/**
+ * Whether the device says that all of the range reads as zeroes. Where it can say so of a place without looking for the end
+ * of its data it is asked that: on a tmpfs that end costs a walk over every page up to it, for a job of one cluster as well.
+ */
 export function knownZero(job: MoverJob, offset: number, length: number, known: KnownExtent): boolean {
   const { extent } = known;
   if (offset < known.offset || offset >= known.offset + extent.length) {
-    if (job.source.status(offset, job.view.length - offset, extent) !== 0) {
+    const zeroes = job.source.zeroesFrom?.(offset, job.view.length - offset);
+    if (zeroes !== undefined) {
+      extent.zero = zeroes > 0;
+      extent.length = zeroes > 0 ? zeroes : length;
+    } else if (job.source.status(offset, job.view.length - offset, extent) !== 0) {
       extent.zero = false;
       extent.length = length;
     }

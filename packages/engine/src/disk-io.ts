@@ -26,6 +26,14 @@ import { behindViews, isReady, markRecorders, prepareGuards, preserveForViews } 
 import { Gate } from "./gate.ts";
 import { waitOutside } from "./gatekeeper.ts";
 import * as layout from "./gate-layout.ts";
+import {
+  countedDiscard,
+  countedFlush,
+  type CountedKind,
+  countedRead,
+  countedWrite,
+  IoCounters,
+} from "./io-counters.ts";
 import { decodeTable, tableArenaCount, type TableLayer } from "./table.ts";
 import type { ThreadContext } from "./thread-context.ts";
 import type { View } from "./view.ts";
@@ -44,6 +52,8 @@ export interface DiskAddress {
   /** Where the node's window begins in the lowest node. */
   readonly base: number;
   readonly gate: RegionReference;
+  /** io-counters.ts */
+  readonly counters: RegionReference;
 }
 
 /** ETIMEDOUT, for a guest's write that was to wait for its view. */
@@ -89,6 +99,7 @@ export class DiskIo implements BlockNode {
   /** When the request at hand has waited long enough for spills, over all its pieces; 0 before it had to wait. */
   #deadline = 0;
   #closed = false;
+  readonly #counters: IoCounters;
 
   /** @param participant a live number of this thread. The drivers of the nodes are loaded. */
   constructor(address: DiskAddress, context: ThreadContext, participant: number) {
@@ -107,6 +118,8 @@ export class DiskIo implements BlockNode {
     };
     this.#gate = new Gate(context.arenas.words(address.gate, layout.gateBytes / 4), participant);
     this.#gate.markServed();
+    const { arena, byteOffset } = address.counters;
+    this.#counters = new IoCounters(context.arenas.buffer(arena), byteOffset, participant);
   }
 
   /** Not for kernel copies: bytes that reach the file past the gate would not be tracked. */
@@ -138,31 +151,63 @@ export class DiskIo implements BlockNode {
     return checkRequest(this.#limits, kind, offset, length);
   }
 
+  /** `check`, of a request that counts. */
+  #checked(kind: "read" | "write" | "discard" | "write-zeroes", offset: number, length: number): Errno {
+    const errno = this.check(kind, offset, length);
+    if (errno !== 0) this.refused(kind === "read" ? countedRead : kind === "discard" ? countedDiscard : countedWrite);
+    return errno;
+  }
+
+  /** What is done again by somebody who can wait counts then. A closed disk's memory may be somebody else's. */
+  #counted(kind: CountedKind, offset: number, length: number, begunMs: number, errno: Errno): Errno {
+    if (errno === EAGAIN || this.#closed) return errno;
+    this.#counters.ended(kind, offset, length, begunMs - this.waitedMs, errno);
+    this.waitedMs = 0;
+    return errno;
+  }
+
   read(buffer: Uint8Array, offset: number): Errno {
-    const refused = this.check("read", offset, buffer.length);
+    const begun = performance.now();
+    const refused = this.#checked("read", offset, buffer.length);
     if (refused !== 0 || buffer.length === 0) return refused;
     if (!this.#waitForAdmission("read", buffer.length)) return EAGAIN;
     this.admitted = false;
-    return this.#node.read(buffer, offset);
+    return this.#counted(countedRead, offset, buffer.length, begun, this.#node.read(buffer, offset));
   }
 
   /** `read` of what is at hand: EAGAIN where it would wait, for a device or for admission. */
   readNow(buffer: Uint8Array, offset: number): Errno {
-    const refused = this.check("read", offset, buffer.length);
+    const begun = performance.now();
+    const refused = this.#checked("read", offset, buffer.length);
     if (refused !== 0 || buffer.length === 0) return refused;
     const { readNow } = this.#node;
     if (readNow === undefined) return EAGAIN;
     if (this.#node.admit("read", buffer.length) > 0) return EAGAIN;
     const errno = readNow.call(this.#node, buffer, offset);
     this.admitted = errno === EAGAIN;
-    return errno;
+    return this.#counted(countedRead, offset, buffer.length, begun, errno);
+  }
+
+  /** A read that somebody else did, of the file that `readsFrom` names. @param begunMs as `performance.now()` had it */
+  readElsewhere(offset: number, length: number, begunMs: number, errno: Errno): void {
+    this.#counted(countedRead, offset, length, begunMs, errno);
+  }
+
+  /** A request that was refused before it came here. */
+  refused(kind: CountedKind): void {
+    if (!this.#closed) this.#counters.refused(kind);
   }
 
   write(buffer: Uint8Array, offset: number): Errno {
-    const refused = this.check("write", offset, buffer.length);
-    if (refused !== 0) return refused;
+    const begun = performance.now();
+    const refused = this.#checked("write", offset, buffer.length);
+    if (refused !== 0 || buffer.length === 0) return refused;
+    return this.#counted(countedWrite, offset, buffer.length, begun, this.#write(buffer, offset));
+  }
+
+  #write(buffer: Uint8Array, offset: number): Errno {
     let errno = 0;
-    if (buffer.length <= pieceBytesMax) return buffer.length === 0 ? 0 : this.#writePiece(buffer, offset);
+    if (buffer.length <= pieceBytesMax) return this.#writePiece(buffer, offset);
     for (let done = 0; done < buffer.length && errno === 0; done += pieceBytesMax) {
       errno = this.#writePiece(buffer.subarray(done, done + pieceBytesMax), offset + done);
     }
@@ -170,8 +215,13 @@ export class DiskIo implements BlockNode {
   }
 
   discard(offset: number, length: number): Errno {
-    const refused = this.check("discard", offset, length);
+    const begun = performance.now();
+    const refused = this.#checked("discard", offset, length);
     if (refused !== 0) return refused;
+    return this.#counted(countedDiscard, offset, length, begun, this.#discard(offset, length));
+  }
+
+  #discard(offset: number, length: number): Errno {
     let errno = 0;
     for (let done = 0; done < length && errno === 0; done += pieceBytesMax) {
       const piece = Math.min(pieceBytesMax, length - done);
@@ -196,8 +246,13 @@ export class DiskIo implements BlockNode {
   }
 
   #zero(offset: number, length: number, unmap: boolean, fast: boolean): Errno {
-    const refused = this.check("write-zeroes", offset, length);
+    const begun = performance.now();
+    const refused = this.#checked("write-zeroes", offset, length);
     if (refused !== 0) return refused;
+    return this.#counted(countedWrite, offset, length, begun, this.#zeroPieces(offset, length, unmap, fast));
+  }
+
+  #zeroPieces(offset: number, length: number, unmap: boolean, fast: boolean): Errno {
     const node = this.#node;
     let errno = 0;
     for (let done = 0; done < length && errno === 0; done += pieceBytesMax) {
@@ -218,7 +273,8 @@ export class DiskIo implements BlockNode {
 
   flush(): Errno {
     if (this.#closed) return badDescriptor;
-    return this.#node.flush();
+    const begun = performance.now();
+    return this.#counted(countedFlush, 0, 0, begun, this.#node.flush());
   }
 
   status(offset: number, length: number, extent: StatusExtent): Errno {

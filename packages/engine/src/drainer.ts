@@ -4,6 +4,8 @@
  *
  * Where guests wait for the target (`synchronous`) a write that fails is theirs to hear of: its slot keeps the errno, and is
  * not tried again before a guest asks for it, or now and then. It is none of the job's errors.
+ *
+ * Where clusters are found by an index, neighbours go in one request: guests spill in clusters of a few KiB, and overwrite more.
  */
 import { type Errno, isZero } from "@heirloom/block";
 import { sayCopied } from "./copied.ts";
@@ -23,7 +25,7 @@ export interface DrainResult {
 /**
  * Drains up to `slotsMax` slots.
  * @param again one that failed before is tried again
- * @param bounce a cluster's buffer of this thread, for slots of the file
+ * @param bounce a buffer of this thread, of a cluster at least; more than that, and neighbours go together
  */
 export function drain(
   job: MoverJob,
@@ -39,6 +41,7 @@ export function drain(
   const isOver = (): boolean => view.over();
   let passedOver = 0;
   let trying = again;
+  let alone = false;
   while (result.drained < slotsMax && !view.over()) {
     const slot = spill.takeFull();
     if (slot === noSlot) return;
@@ -61,6 +64,18 @@ export function drain(
       }
       trying = false;
     }
+    const slots = alone || again ? [slot] : withNeighbours(job, slot, cluster, bounce.length);
+    if (slots.length > 1) {
+      if (carryRun(job, slots, cluster, bounce) === 0) {
+        if (view.synchronous) view.setTargetErrno(0);
+        result.drained += slots.length;
+        if (!letGoOf(job, slots, cluster, isOver)) return;
+        continue;
+      }
+      // Whose fault it is shows when each is tried alone.
+      for (const one of slots.slice(1)) spill.putBack(one);
+      alone = true;
+    }
     const errno = carry(job, slot, cluster, bounce);
     if (view.synchronous) view.setTargetErrno(errno);
     if (errno !== 0) {
@@ -81,6 +96,49 @@ export function drain(
     view.madeProgress();
     result.drained++;
   }
+}
+
+/** The slots of clusters from `first` on that can go in one request of at most so many bytes; the caller has the first of them. */
+function withNeighbours({ view }: MoverJob, slot: number, first: number, bytesMax: number): number[] {
+  const { spill } = view;
+  const slots = [slot];
+  if (!spill.isIndexed || spill.isKept || spill.isZeroSlot(slot)) return slots;
+  const end = Math.min(view.clusters, first + Math.floor(bytesMax / view.clusterSize));
+  for (let cluster = first + 1; cluster < end; cluster++) {
+    if (!view.isPreserved(cluster) || view.isCopying(cluster) || view.isRetired(cluster)) break;
+    const next = spill.takeFullOf(cluster);
+    if (next === noSlot) break;
+    if (spill.isZeroSlot(next) || spill.failure(next) !== 0) {
+      spill.putBack(next);
+      break;
+    }
+    slots.push(next);
+  }
+  return slots;
+}
+
+/** Writes what the slots of neighbours hold with one request. */
+function carryRun({ view, target }: MoverJob, slots: readonly number[], first: number, buffer: Uint8Array): Errno {
+  const { spill, clusterSize } = view;
+  const offset = first * clusterSize;
+  const bytes = Math.min((first + slots.length) * clusterSize, view.length) - offset;
+  for (const [index, slot] of slots.entries()) {
+    const at = index * clusterSize;
+    const errno = spill.load(slot, buffer.subarray(at, Math.min(at + clusterSize, bytes)));
+    if (errno !== 0) return errno;
+  }
+  return target.write(buffer.subarray(0, bytes), offset);
+}
+
+/** They have arrived. False where that could not be recorded. */
+function letGoOf(job: MoverJob, slots: readonly number[], first: number, over: () => boolean): boolean {
+  for (const [index, slot] of slots.entries()) {
+    const cluster = first + index;
+    if (!sayCopied(job, cluster >>> 5, 1 << (cluster & 31))) return false;
+    job.view.spill.freeDrained(slot, over);
+  }
+  job.view.madeProgress();
+  return true;
 }
 
 /** Readers have given its cluster up. */

@@ -189,6 +189,11 @@ export class EngineView {
     return this.#keeper.allocated;
   }
 
+  /** Bytes of clusters that stand in the spill now. */
+  get spilledBytes(): number {
+    return this.memory.view.spill.full * this.memory.clusterSize;
+  }
+
   /** What is on the target at this moment, a bit a cluster. */
   copiedSnapshot(): Int32Array {
     return this.memory.view.copied.slice();

@@ -14,6 +14,7 @@ import { EngineView, type EngineParts, type EngineViewOptions } from "./engine-v
 import { slotWord, kibibytesField, requestsField } from "./gate-layout.ts";
 import { isAside, vacate } from "./gatekeeper.ts";
 import type { OpenedNode } from "./helper-tasks.ts";
+import { counterBytes, type IoCounts, readCounters } from "./io-counters.ts";
 import { IoClient } from "./io-client.ts";
 import type { DiskHandle } from "./open-disk.ts";
 import type { FoundSpill, KeptSpill, MakeSpillTask, OpenSpillTask } from "./kept-spill.ts";
@@ -36,6 +37,7 @@ import { type TaskResult, unwrap } from "./task-result.ts";
 import type { EngineAddress } from "./thread-context.ts";
 import { Transitions } from "./transition.ts";
 import { brokenThreadDied } from "./view-layout.ts";
+import { zeroMemory } from "./zero-memory.ts";
 
 export interface EngineOptions {
   /** Threads for jobs and for the main thread's I/O at most; 256 by default. */
@@ -179,6 +181,7 @@ export class Engine {
       node: opened.handle,
       base: under === undefined ? 0 : under.layer.base + under.offset,
       table: { length: opened.length, recorders: [], views: [] },
+      counters: this.arenas.allocate(counterBytes(participantCapacity)),
       snapshotOf,
     };
     stack.layers.set(layer.id, layer);
@@ -192,6 +195,9 @@ export class Engine {
     await this.#ioOf.get(layer.id)?.forget(layer.id);
     this.#ioOf.delete(layer.id);
     layer.stack.layers.delete(layer.id);
+    const { buffer, byteOffset, byteLength } = layer.counters;
+    zeroMemory(buffer, byteOffset, byteLength);
+    this.arenas.free(layer.counters);
     if (layer.stack.layers.size > 0) return;
     this.#stacks.delete(layer.stack);
     layer.stack.free();
@@ -294,6 +300,7 @@ export class Engine {
   /** Follows an embedder's thread: its end is then the death of the guest that it is. */
   register(worker: Worker): void {
     const { threadId } = worker;
+    if (threadId <= 0) throw new EngineError("ERR_THREAD", "register thread: it has ended already");
     if (this.registry.isRegistered(threadId)) return;
     if (!this.registry.registerThread(threadId)) {
       throw new EngineError(
@@ -361,6 +368,12 @@ export class Engine {
       kibibytes += layer.stack.words[slotWord(participant, kibibytesField)] >>> 0;
     }
     return { requests, bytes: kibibytes * 1024 };
+  }
+
+  /** What has gone through a disk since it was attached. */
+  counts({ counters }: Layer): IoCounts {
+    // Of numbers that nobody has had yet the lines are zero.
+    return readCounters(counters.buffer, counters.byteOffset, this.registry.participantMax);
   }
 
   /** Everything was detached. @returns false if a thread hangs and was left behind */

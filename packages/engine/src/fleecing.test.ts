@@ -15,7 +15,9 @@ import {
   releaseHang,
 } from "@heirloom/block";
 import { type EngineView, operationWrite, ViewReader } from "@heirloom/engine";
-import { contentOf, difference, Lab, type LabDisk, MiB, pattern } from "./lab.fixture.ts";
+import { drain, type DrainResult } from "../dist/drainer.js";
+import { preserveDone, preserveRange } from "../dist/preserve.js";
+import { contentOf, difference, jobOf, Lab, type LabDisk, MiB, nodeWith, pattern } from "./lab.fixture.ts";
 
 const timedOut: Errno = 110;
 const piece = 4096;
@@ -226,5 +228,47 @@ describe("a guest that waits for the target", () => {
     expect(difference(contentOf(node, 0, piece), pattern(piece, 2))).toBe(-1);
     releaseHang(target);
     await ended;
+  });
+});
+
+describe("a drainer of a view that is read", () => {
+  /** What the target is asked to write, and what is left in the spill, after one guest's write of 16 clusters. */
+  async function drained(lab: Lab, fails: (offset: number, length: number) => boolean): Promise<[string[], number]> {
+    const length = MiB;
+    const { layer, node } = await lab.memory(length);
+    node.write(pattern(length, 1), 0);
+    const { view } = (await lab.view(layer, { readers: true, synchronous: true, breakGuestWrite: true })).memory;
+    expect(preserveRange(view, node, 0, 3 * piece, 16 * piece)).toBe(preserveDone);
+    const target = connectNode(await openNode({ driver: "memory", size: length }));
+    const asked: string[] = [];
+    const picky = nodeWith(target, {
+      write: (buffer, offset) => {
+        asked.push(`${offset / piece}+${buffer.length / piece}`);
+        return fails(offset, buffer.length) ? ENOSPC : target.write(buffer, offset);
+      },
+    });
+    const result: DrainResult = { drained: 0, errno: 0, offset: 0 };
+    drain(jobOf(view, node, picky), 64, new Uint8Array(64 * 1024), result);
+    const there = contentOf(target, 3 * piece, 16 * piece);
+    const old = pattern(length, 1).subarray(3 * piece, 19 * piece);
+    for (let at = 0; at < 16; at++) {
+      const same =
+        difference(there.subarray(at * piece, (at + 1) * piece), old.subarray(at * piece, (at + 1) * piece)) === -1;
+      expect(same).toBe(view.isCopied(3 + at));
+    }
+    return [asked, view.spill.full];
+  }
+
+  it("carries neighbours in one request", async () => {
+    await using lab = new Lab();
+    expect(await drained(lab, () => false)).toEqual([["3+16"], 0]);
+  });
+
+  it("tries each alone where one of them fails, and leaves that one", async () => {
+    await using lab = new Lab();
+    const holds = (offset: number, length: number): boolean => offset <= 5 * piece && 5 * piece < offset + length;
+    const [asked, left] = await drained(lab, holds);
+    expect(asked).toEqual(["3+16", ...Array.from({ length: 16 }, (_, at) => `${3 + at}+1`)]);
+    expect(left).toBe(1);
   });
 });

@@ -1,7 +1,10 @@
+export { type ClosedTimes, closedBuckets } from "./closed-times.ts";
 export { Engine, type DeathListener, type EngineOptions, type ExitListener } from "./engine.ts";
 export { EngineError, type EngineErrorCode } from "./engine-error.ts";
 export { EngineView, type EngineViewOptions, type MoverOptions, type ThreadsEnd } from "./engine-view.ts";
 export { foldUncopied } from "./folding.ts";
+export type { IoCounts, KindCounts } from "./io-counters.ts";
+export { countedDiscard, type CountedKind, countedRead, countedWrite } from "./io-counters.ts";
 export type { OpenedNode } from "./helper-tasks.ts";
 export { type FoundSpill, type KeptSpill, keptSlotsFirst } from "./kept-spill.ts";
 export { requestBytesMax } from "./io-client.ts";
@@ -15,7 +18,7 @@ export {
 } from "./io-ring.ts";
 export type { ErrorPolicy, MoverError } from "./mover-types.ts";
 export { DiskIo } from "./disk-io.ts";
-export { type DiskHandle, GuestDisk, openDisk } from "./open-disk.ts";
+export { type DiskHandle, GuestDisk, loadDisk, openDisk } from "./open-disk.ts";
 export { type LongTask, NoThread, ThreadDied, type ThreadEvent } from "./pool.ts";
 export { type KeptRecorder, Recorder } from "./recorder.ts";
 export { waitOutside } from "./gatekeeper.ts";

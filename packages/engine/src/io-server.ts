@@ -1,5 +1,6 @@
 /** The long task behind the main thread's `disk.read` and the rest: a guest that serves a ring. */
 import assert from "node:assert";
+import { inspect } from "node:util";
 import { receiveMessageOnPort, type MessagePort } from "node:worker_threads";
 import { connectNode, EIO, type Errno, loadDrivers, type NodeHandle } from "@heirloom/block";
 import type { RegionReference } from "./arena.ts";
@@ -69,7 +70,7 @@ class IoServer {
         const at = entry * ring.entryNumbers;
         const { numbers } = this.#ring;
         const closes = numbers[at] === ring.operationClose;
-        if (numbers[at] === ring.operationAdopt) await this.#adopt();
+        if (numbers[at] === ring.operationAdopt) await this.#adoptNext();
         else if (closes) Atomics.store(words, ring.errnoStart + entry, 0);
         else Atomics.store(words, ring.errnoStart + entry, this.#serve(at));
         done = (done + 1) | 0;
@@ -114,9 +115,18 @@ class IoServer {
     }
   }
 
-  async #adopt(): Promise<void> {
+  /** What cannot be connected here answers EIO: its driver's fault must not end the thread, which serves other disks. */
+  async #adoptNext(): Promise<void> {
     const message = receiveMessageOnPort(this.#task.port)?.message as Adoption | undefined;
     if (message === undefined) return;
+    try {
+      await this.#adopt(message);
+    } catch (error) {
+      process.emitWarning(`a disk cannot be served: ${inspect(error)}`, { code: "HEIRLOOM_DRIVER" });
+    }
+  }
+
+  async #adopt(message: Adoption): Promise<void> {
     await loadDrivers(message.disk.node);
     if (message.disk.lowest !== undefined) await loadDrivers(message.disk.lowest);
     if (message.kind === "disk") {

@@ -66,7 +66,8 @@ export class Mover {
       kinds: new Uint8Array(this.#runClusters),
       failedAt: 0,
     };
-    this.#bounce = new Uint8Array(job.view.clusterSize);
+    const { clusterSize, spill } = job.view;
+    this.#bounce = threadBounce(spill.isIndexed ? Math.max(clusterSize, drainBytesMax) : clusterSize);
   }
 
   run(): MoverEnd {
@@ -219,15 +220,36 @@ export class Mover {
 
   #room(): HeldRun {
     if (this.#held.buffer.length === 0) {
-      this.#held = { ...this.#held, buffer: new Uint8Array(this.#runClusters * this.#job.view.clusterSize) };
+      this.#held = { ...this.#held, buffer: threadBuffer(this.#runClusters * this.#job.view.clusterSize) };
     }
     return this.#held;
   }
+}
+
+let buffer: Uint8Array = new Uint8Array(0);
+
+/**
+ * This thread's, the next job's as well: a thread runs one mover at a time, and to make and zero a mebibyte takes longer than
+ * a job that has one cluster to copy.
+ */
+function threadBuffer(bytes: number): Uint8Array {
+  if (buffer.length < bytes) buffer = new Uint8Array(bytes);
+  return buffer.subarray(0, bytes);
+}
+
+let bounce: Uint8Array = new Uint8Array(0);
+
+/** The same, for slots of a spill's file. */
+function threadBounce(bytes: number): Uint8Array {
+  if (bounce.length < bytes) bounce = new Uint8Array(bytes);
+  return bounce;
 }
 
 /** Runs of a job that yields to guests are short, so that it does not take a core from them for long. */
 const yieldingRunBytes = 256 * 1024;
 /** Slots drained before the next look at everything else. */
 const drainBatch = 64;
+/** Neighbours that go to the target in one request. */
+const drainBytesMax = 256 * 1024;
 /** Told by a step that found everything copied. */
 const done = -1;

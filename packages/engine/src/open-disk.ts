@@ -13,7 +13,15 @@
  * });
  */
 import { threadId } from "node:worker_threads";
-import { BlockError, type Errno, errnoName, type StatusExtent } from "@heirloom/block";
+import {
+  BlockError,
+  connectNode,
+  type Errno,
+  errnoName,
+  loadDrivers,
+  loadSystemCalls,
+  type StatusExtent,
+} from "@heirloom/block";
 import { type DiskAddress, DiskIo } from "./disk-io.ts";
 import { EngineError } from "./engine-error.ts";
 import type { Seat } from "./registry.ts";
@@ -104,6 +112,7 @@ export function openDisk(handle: DiskHandle): GuestDisk {
       "open disk: this thread is not registered; call runtime.register(worker) before it is given a disk",
     );
   }
+  connectFirst(handle);
   context.arenas.catchUp(handle.arenaCount);
   if (!context.goLive(handle.seat)) {
     throw new EngineError(
@@ -112,4 +121,29 @@ export function openDisk(handle: DiskHandle): GuestDisk {
     );
   }
   return new GuestDisk(new DiskIo(handle.disk, context, handle.seat.participant), context, handle.seat.participant);
+}
+
+/** What cannot be connected here is found before the handle is used up. */
+function connectFirst({ disk }: DiskHandle): void {
+  try {
+    connectNode(disk.node);
+    if (disk.lowest !== undefined) connectNode(disk.lowest);
+  } catch (error) {
+    if (!(error instanceof BlockError && error.code === "ERR_DRIVER_UNKNOWN")) throw error;
+    throw new EngineError(
+      "ERR_THREAD",
+      `open disk: its driver '${error.node}' is not loaded on this thread; await loadDisk(handle) before`,
+    );
+  }
+}
+
+/**
+ * Loads on this thread what a disk needs here, system calls and driver modules: before `openDisk`, which is synchronous. A disk
+ * over built-in drivers opens without it as well.
+ * @throws BlockError
+ */
+export async function loadDisk({ disk }: DiskHandle): Promise<void> {
+  loadSystemCalls();
+  await loadDrivers(disk.node);
+  if (disk.lowest !== undefined) await loadDrivers(disk.lowest);
 }

@@ -169,7 +169,7 @@ export class Pool {
   async close(timeoutMs: number): Promise<boolean> {
     this.#closed = true;
     const pools = [this.#threads, this.#helpers].filter((pool) => pool !== undefined);
-    await this.#allLoaded(pools);
+    if (!(await this.#allLoaded(pools))) return false;
     const ended = Promise.all(pools.map((pool) => pool.destroy())).then(() => true);
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(false), timeoutMs)));
@@ -181,12 +181,17 @@ export class Pool {
   /**
    * A thread that is ended while it loads a native module takes the process with it: those that start are waited for, for as
    * long as a machine may take that has no core to spare. One that fails to load ends by itself, and is no thread any more.
+   * @returns false where one has not loaded after all that time: it is left behind rather than ended
    */
-  async #allLoaded(pools: readonly Piscina[]): Promise<void> {
+  async #allLoaded(pools: readonly Piscina[]): Promise<boolean> {
     const deadline = performance.now() + loadMsMax;
     const loading = (): boolean =>
       pools.some((pool) => pool.threads.some((worker) => worker.threadId > 0 && !this.#loaded.has(worker.threadId)));
-    while (loading() && performance.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 2));
+    while (loading()) {
+      if (performance.now() >= deadline) return false;
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+    return true;
   }
 
   #makePool(maxThreads: number, maxQueue: number): Piscina {
@@ -197,6 +202,7 @@ export class Pool {
       maxQueue,
       idleTimeout: this.#options.idleTimeoutMs,
       trackUnmanagedFds: false,
+      recordTiming: false, // nobody asks for its histogram, which costs more than the rest of a task
       // Threads hardly allocate: without this each keeps up to 48 MiB for what is garbage soon.
       resourceLimits: { maxYoungGenerationSizeMb: 2 },
     });

@@ -211,6 +211,23 @@ export class Spill {
     return noSlot;
   }
 
+  /** Clusters are found by an index. */
+  get isIndexed(): boolean {
+    return this.#indexMask >= 0;
+  }
+
+  /** Takes the full slot that holds `cluster`, to drain it, or `noSlot`. */
+  takeFullOf(cluster: number): number {
+    const slot = this.pin(cluster);
+    if (slot === noSlot) return noSlot;
+    const state = slotsStart + slot * slotFields + layout.stateField;
+    const taken = Atomics.compareExchange(this.words, state, layout.slotFull, layout.slotDraining) === layout.slotFull;
+    this.unpin(slot); // pinned, it was not given to another cluster
+    if (!taken) return noSlot;
+    Atomics.sub(this.words, layout.fullWord, 1);
+    return slot;
+  }
+
   /** A slot taken to drain is full again. */
   putBack(slot: number): void {
     Atomics.store(this.words, slotsStart + slot * slotFields + layout.stateField, layout.slotFull);

@@ -27,6 +27,8 @@ export interface Layer {
   /** Bytes into the lowest node. */
   readonly base: number;
   table: LayerTable;
+  /** Memory of io-counters.ts. */
+  readonly counters: Region;
   /** The view that the node reads, of a snapshot. */
   readonly snapshotOf?: EngineView | undefined;
   /** Of a disk whose bitmaps are kept: what its guard's module is told of the disk. */
@@ -66,6 +68,7 @@ export class Stack {
       lowest: lowest === layer ? undefined : lowest.node,
       base: layer.base,
       gate: { arena: this.gateRegion.arena, byteOffset: this.gateRegion.byteOffset },
+      counters: { arena: layer.counters.arena, byteOffset: layer.counters.byteOffset },
     };
   }
 

@@ -10,6 +10,7 @@
  * on two cores: to V8's own threads, collecting this thread's garbage, for 0.3 to 3 ms) is not going to leave, and the try is
  * put off. That costs guests nothing; it is done a few times at most, since somebody may always be found standing.
  */
+import { ClosedTimes } from "./closed-times.ts";
 import { guestsMove, type TryResult, tryTransition } from "./gatekeeper.ts";
 import type { Registry } from "./registry.ts";
 import type { Layer, LayerTable, PreparedTable, Stack } from "./stack.ts";
@@ -74,6 +75,7 @@ export class Transitions {
   readonly #guestsMove: typeof guestsMove;
   readonly #held = new Set<Stack>();
   readonly #queue: Waiting[] = [];
+  readonly closed: ClosedTimes = new ClosedTimes();
 
   /** @param look before the first try; a test that wants every try to meet a guest inside has one that finds nothing */
   constructor(registry: Registry, look: typeof guestsMove = guestsMove) {
@@ -160,6 +162,7 @@ export class Transitions {
     past.closedMs += result.closedMs;
     past.tries++;
     if (result.done) {
+      this.closed.note(past.closedMs);
       const outcome = { closedMs: past.closedMs, tries: past.tries };
       this.#end(waiting, () => {
         try {

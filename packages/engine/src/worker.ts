@@ -1,4 +1,7 @@
-/** The entry of the engine's threads: names of tasks, nothing else. */
+/**
+ * The entry of the engine's threads: names of tasks, and what a thread must have loaded before it says that it is ready.
+ */
+import { loadSystemCalls } from "@heirloom/block";
 import { serveIo as serve } from "./io-server.ts";
 import { move as runMover } from "./mover-task.ts";
 import type { TaskAnswer } from "./pool.ts";
@@ -34,3 +37,7 @@ export const serveIo: ReturnType<typeof answering<Parameters<typeof serve>[0], v
 export const move: ReturnType<typeof answering<Parameters<typeof runMover>[0], Awaited<ReturnType<typeof runMover>>>> =
   answering(runMover);
 export const service: ReturnType<typeof answering<Parameters<typeof serveTask>[0], void>> = answering(serveTask);
+
+// A thread that is ended while it loads a native module takes the process with it, and a pool that closes waits only for
+// threads that are not ready (pool.ts). So system calls are loaded here, and not with the first one of the first task.
+loadSystemCalls();

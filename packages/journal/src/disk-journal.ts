@@ -12,7 +12,8 @@ import { JournalError } from "./journal-error.ts";
 import { firstLock, layerMemoryWords } from "./block-bits.ts";
 import { KeptJobs, type RecoveredJob } from "./kept-jobs.ts";
 import { failedWord, marksLayout, settledWord, syncsWord } from "./marks-layout.ts";
-import { judge, type Judgement, type Sidecar } from "./recover.ts";
+import type { MarkedSidecar } from "./failed-mark.ts";
+import { judge, lastWritten, type Judgement, type Sidecar } from "./recover.ts";
 import type { RecoveredBits, RecoveryRules } from "./recover-bits.ts";
 import { RegionMarks, regionsFor } from "./region-marks.ts";
 import type { Storage } from "./storage.ts";
@@ -25,8 +26,12 @@ const tasksModule = new URL("./tasks.js", import.meta.url).href;
 /** The words of the marks have room for a disk of twice its length and so many bytes: it may grow while guests use them. */
 const growthBytes = 64 * 2 ** 30;
 
-/** Between two looks for regions that can be settled. */
-const settleMs = 2000;
+/**
+ * Between two looks for regions that can be settled: what nobody wrote for one to two of these. Sooner, and a guest that writes the
+ * same place every few seconds has it marked anew each time (a sync), and its image flushed before the kernel would write it out by
+ * itself, which is what settling then waits for.
+ */
+const settleMs = 15_000;
 /** Bytes that may be unsettled at once, unless said otherwise. */
 export const boundDefault: number = 4 * 2 ** 30;
 
@@ -42,7 +47,7 @@ export interface JournalOptions {
    * takes another one over after a clean stop.
    */
   readonly bound?: number;
-  /** How often quiet regions are looked for, milliseconds; 2000 by default. */
+  /** How often quiet regions are looked for, milliseconds; 15,000 by default. */
   readonly settleMs?: number;
 }
 
@@ -80,6 +85,7 @@ interface LayerMemory {
 export class DiskJournal {
   readonly path: string;
   #place: JournalPlace;
+  readonly #uuid: Uint8Array;
   readonly #fd: number;
   readonly #journal: Journal;
   readonly #words: Int32Array;
@@ -105,6 +111,7 @@ export class DiskJournal {
     this.#place = place;
     this.path = path;
     this.#fd = fd;
+    this.#uuid = sidecar.superblock.uuid;
     const { engine, layer } = place;
     this.#journal = new Journal(sidecar, {
       createLayer: (created) => this.#help<Errno>("createLayerTask", { fd, tag: sidecar.tag, layer: created }),
@@ -157,8 +164,8 @@ export class DiskJournal {
     return unwrap(await engine.helpWith<tasks.Answer<string | undefined>>(tasksModule, "findTask", { filename }));
   }
 
-  /** A new sidecar, without bitmaps. @throws JournalError */
-  static async create(place: JournalPlace): Promise<DiskJournal> {
+  /** A new sidecar, without bitmaps. @param replace takes the place of one that has failed @throws JournalError */
+  static async create(place: JournalPlace, replace = false): Promise<DiskJournal> {
     const look = await DiskJournal.look(place);
     const bound = place.options.bound ?? boundDefault;
     const directory: Directory = {
@@ -176,7 +183,8 @@ export class DiskJournal {
       decisions: [],
       recoveries: [],
     };
-    const journal = new DiskJournal(place, look.path, await DiskJournal.#open(place, look.path, directory));
+    const opened = await DiskJournal.#open(place, look.path, directory, replace);
+    const journal = new DiskJournal(place, look.path, opened);
     journal.#begin();
     return journal;
   }
@@ -191,7 +199,7 @@ export class DiskJournal {
     const opened = withBound(await DiskJournal.#open(place, look.path, undefined), bound);
     const journal = new DiskJournal(place, look.path, opened);
     try {
-      const bitmaps = await journal.#recover(opened.sidecar, look);
+      const bitmaps = await journal.#recover(opened, look);
       journal.#begin();
       return { journal, bitmaps };
     } catch (error) {
@@ -202,11 +210,12 @@ export class DiskJournal {
   }
 
   static async #open(
-    { engine, options }: JournalPlace,
+    { engine, filename, options }: JournalPlace,
     path: string,
     create: Directory | undefined,
+    replace = false,
   ): Promise<tasks.Opened> {
-    const task: tasks.OpenTask = { path, allowTmpfs: options.allowTmpfs === true, create };
+    const task: tasks.OpenTask = { path, filename, allowTmpfs: options.allowTmpfs === true, create, replace };
     return unwrap(await engine.helpWith<tasks.Answer<tasks.Opened>>(tasksModule, "openTask", task));
   }
 
@@ -222,7 +231,7 @@ export class DiskJournal {
     return {
       bytes: this.#journal.bytes,
       bound: this.#journal.directory.bound,
-      unsettled: this.#marks.onDisk.length * this.#row[2],
+      unsettled: Math.min(this.#marks.onDisk.length * this.#row[2], this.#length), // neighbours may lie beyond its end
       syncs: count(syncsWord),
       settled: count(settledWord),
     };
@@ -398,7 +407,7 @@ export class DiskJournal {
       () => true,
       () => false,
     );
-    if (!said) await this.#help("takeAwayTask", { path: this.path }).catch(() => {});
+    if (!said) await this.#help("takeAwayTask", { sidecar: this.#marked, reason: cause.message }).catch(() => false);
   }
 
   async #settle(all: boolean): Promise<Errno> {
@@ -412,12 +421,20 @@ export class DiskJournal {
     return errno;
   }
 
-  async #recover(sidecar: Sidecar, { image, bootId }: tasks.Look): Promise<RecoveredBitmap[]> {
-    const judgement = judge(sidecar, image, bootId);
+  /** For what says elsewhere that it has failed. */
+  get #marked(): MarkedSidecar {
+    return { path: this.path, uuid: this.#uuid, filename: this.#place.filename };
+  }
+
+  async #recover({ sidecar, failed }: tasks.Opened, { image, bootId }: tasks.Look): Promise<RecoveredBitmap[]> {
+    const judged = judge(sidecar, image, bootId);
+    const judgement = { ...judged, distrust: judged.distrust ?? failed };
+    // After a crash they decide nothing, since the guest wrote until the end; a person may know better.
+    const times = judged.kind === "clean" ? "" : lastWritten(image);
     const recovered: RecoveredBitmap[] = [];
     let regions = 0;
     for (const bitmap of this.#journal.bitmaps.values()) {
-      const { back, unsettled } = await this.#recoverBitmap(sidecar, bitmap, judgement);
+      const { back, unsettled } = await this.#recoverBitmap(sidecar, bitmap, judgement, times);
       recovered.push(back);
       regions = Math.max(regions, unsettled);
     }
@@ -443,6 +460,7 @@ export class DiskJournal {
       journal.setHead({ inUse: true, bootId, openedAt: entry.at, generation, image, nextLength: null });
       if (judgement.kind !== "clean") journal.noteRecovery(entry);
     });
+    if (failed !== undefined) await this.#help("clearFailedTask", { sidecar: this.#marked });
     const kept = recovered.flatMap(({ frozen }) => (frozen === undefined ? [] : [frozen.job.entry.spill]));
     await this.#help("removeOrphansTask", { path: this.path, kept });
     return recovered;
@@ -452,6 +470,7 @@ export class DiskJournal {
     sidecar: Sidecar,
     bitmap: KeptBitmap,
     judgement: Judgement,
+    times: string,
   ): Promise<{ readonly back: RecoveredBitmap; readonly unsettled: number }> {
     const { kind, distrust } = judgement;
     const { name, granularity, recording } = bitmap;
@@ -480,7 +499,7 @@ export class DiskJournal {
     const layer = own ?? (await this.#journal.newLayer(length, granularity));
     const { recorder, result } = await this.#load(sidecar, entry, layer, { decided, lost: kind === "power-loss" });
     for (const other of allLayers(bitmap)) if (other !== layer) this.#leaving.add(other);
-    const story = [storyOf(kind, result, this.#place.now()), storyOfLayers(bitmap, decided), resumed, note];
+    const story = [storyOf(kind, result, this.#place.now()), times, storyOfLayers(bitmap, decided), resumed, note];
     return {
       back: {
         name,
@@ -656,11 +675,11 @@ function storyOfLayers({ layers }: KeptBitmap, decided: boolean): string {
 }
 
 /** Regions can only change their size while none is marked. */
-function withBound({ fd, sidecar }: tasks.Opened, bound: number | undefined): tasks.Opened {
+function withBound(opened: tasks.Opened, bound: number | undefined): tasks.Opened {
+  const { sidecar } = opened;
   const { directory, marks } = sidecar;
-  if (bound === undefined || bound === directory.bound || directory.inUse || marks?.length !== 0)
-    return { fd, sidecar };
-  return { fd, sidecar: { ...sidecar, directory: { ...directory, bound, regionBytes: regionBytesFor(bound) } } };
+  if (bound === undefined || bound === directory.bound || directory.inUse || marks?.length !== 0) return opened;
+  return { ...opened, sidecar: { ...sidecar, directory: { ...directory, bound, regionBytes: regionBytesFor(bound) } } };
 }
 
 function regionBytesFor(bound: number): number {

@@ -1,4 +1,9 @@
-export { checkSidecar, type SidecarReport } from "./check-sidecar.ts";
+export {
+  inspectSidecar,
+  type InspectedBitmap,
+  type SidecarInspection,
+  type SidecarLocation,
+} from "./inspect-sidecar.ts";
 export {
   boundDefault,
   DiskJournal,

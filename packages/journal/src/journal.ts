@@ -17,7 +17,7 @@
  * | enable | - | records |
  * | remove | gone | - |
  */
-import type { Errno } from "@heirloom/block";
+import { ENOSPC, type Errno, errnoText } from "@heirloom/block";
 import type { BitmapEntry, Directory, LayerEntry, LayerRole, PendingAbdicate, RecoveryEntry } from "./directory.ts";
 import { encodeDirectory } from "./directory.ts";
 import type { JobEntry, JobLayers } from "./job-entry.ts";
@@ -114,7 +114,8 @@ export class Journal {
     const errno = await this.#io.createLayer(layer);
     if (errno === 0) return { ...layer, role };
     this.#space.free(offset); // nothing names it: not a failure of the journal
-    throw new JournalError("ERR_JOURNAL_IO", `journal: make room for a bitmap's bits: errno ${errno}`);
+    const code = errno === ENOSPC ? "ERR_JOURNAL_FULL" : "ERR_JOURNAL_IO";
+    throw new JournalError(code, `journal: make room for a bitmap's bits: ${errnoText(errno)}`);
   }
 
   /** A layer that no bitmap names, and that no thread writes any more. */
@@ -175,7 +176,7 @@ export class Journal {
     const record = encodeDirectory(this.directory, this.tag, sequence);
     const errno = await this.#io.writeDirectory(record, sequence);
     if (errno !== 0) {
-      this.#failed ??= new JournalError("ERR_JOURNAL_IO", `journal: write the directory: errno ${errno}`);
+      this.#failed ??= new JournalError("ERR_JOURNAL_IO", `journal: write the directory: ${errnoText(errno)}`);
       throw this.#failed;
     }
     this.#sequence = sequence;

@@ -1,7 +1,9 @@
 /** What a bitmap says after a stop: the join of its layers, and the regions that were not settled. */
-import type { SharedBitmap } from "@heirloom/bitmap";
+import { SharedBitmap } from "@heirloom/bitmap";
 import type { Errno } from "@heirloom/block";
+import type { BlockBits } from "./block-bits.ts";
 import type { BitmapEntry, LayerEntry } from "./directory.ts";
+import { foldInto } from "./fold.ts";
 import { blockGranules, blockWords } from "./layout.ts";
 import { layersOf, readLayer, type Sidecar } from "./recover.ts";
 import type { Storage } from "./storage.ts";
@@ -19,6 +21,24 @@ export interface RecoveryRules {
   readonly decided: boolean;
   /** The page cache is gone: what is not settled counts as dirty. */
   readonly lost: boolean;
+}
+
+/**
+ * Joins all that a bitmap is made of into one layer, in the file and in memory. No record names less before it is over, and bits are
+ * only ever set: a crash in the middle, and it is done again.
+ */
+export function recoverLayer(
+  storage: Storage,
+  sidecar: Sidecar,
+  entry: BitmapEntry,
+  rules: RecoveryRules,
+  into: { readonly bits: BlockBits; readonly marks: SharedBitmap },
+): RecoveredBits {
+  const { bits, marks } = into;
+  const joined = SharedBitmap.create(marks.length, marks.granularity);
+  const recovered = recoverBits(storage, sidecar, entry, rules, joined);
+  if (recovered.errno !== 0) return recovered;
+  return { ...recovered, errno: bits.loadFrom(storage) || foldInto(bits, marks, joined) };
 }
 
 /** Joins into `bits`, an empty bitmap of the image's length and the entry's granularity. */

@@ -108,6 +108,11 @@ export function judge({ directory, marks }: Sidecar, image: ImageIdentity, bootI
   return { kind, distrust: undefined, rebooted };
 }
 
+/** For people; empty where there is no such time (a device). */
+export function lastWritten({ modified }: ImageIdentity): string {
+  return modified === 0n ? "" : `the image was last written at ${timeText(modified)}`;
+}
+
 function timeText(nanoseconds: bigint): string {
   return new Date(Number(nanoseconds / 1_000_000n)).toISOString();
 }

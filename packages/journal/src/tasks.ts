@@ -12,7 +12,6 @@ import {
   BlockError,
   closeFile,
   connectNode,
-  EINVAL,
   type Errno,
   errnoName,
   fileSystemOf,
@@ -29,13 +28,14 @@ import {
 import { waitOutside } from "@heirloom/engine";
 import { BlockBits, layerMemoryWords } from "./block-bits.ts";
 import type { BitmapEntry, Directory, ImageIdentity } from "./directory.ts";
+import { clearFailed, markFailed, type MarkedSidecar, readFailed, syncDirectory } from "./failed-mark.ts";
 import { foldInto } from "./fold.ts";
 import { bootId, identify, isSpillOf, sidecarPath } from "./identity.ts";
 import type { JobEntry } from "./job-entry.ts";
 import { JournalError, type JournalErrorCode } from "./journal-error.ts";
 import { blockWords, layerBytes, layersAt } from "./layout.ts";
 import { readLayer, readSidecar, type Sidecar } from "./recover.ts";
-import { join, recoverBits, type RecoveredBits, type RecoveryRules } from "./recover-bits.ts";
+import { join, recoverLayer, type RecoveredBits, type RecoveryRules } from "./recover-bits.ts";
 import { type JobState, recoverJob } from "./recover-job.ts";
 import { RegionMarks } from "./region-marks.ts";
 import * as steps from "./steps.ts";
@@ -100,23 +100,29 @@ function usualSidecar(filename: string): string | undefined {
 
 export interface OpenTask {
   readonly path: string;
+  /** The image or device. */
+  readonly filename: string;
   readonly allowTmpfs: boolean;
-  /** Makes a new one; the file must not exist. */
+  /** Makes a new one; the file must not exist, unless it takes the place of one that has failed. */
   readonly create: Directory | undefined;
+  readonly replace: boolean;
 }
 export interface Opened {
   readonly fd: number;
   readonly sidecar: Sidecar;
+  /** It failed when an earlier run had it, and could not say so itself. */
+  readonly failed: string | undefined;
 }
 
-export function openTask({ path, allowTmpfs, create }: OpenTask): Answer<Opened> {
+export function openTask({ path, filename, allowTmpfs, create, replace }: OpenTask): Answer<Opened> {
   return answer(() => {
-    if (create !== undefined) makeSidecar(path, allowTmpfs, create);
+    if (create !== undefined) makeSidecar(path, allowTmpfs, create, replace);
     const fd = openOrThrow(path, O_RDWR);
     try {
       refusePlace(fd, path, allowTmpfs);
       lockImage(fd, path, false);
-      return { fd, sidecar: readSidecar(new FileStorage(fd), path) };
+      const sidecar = readSidecar(new FileStorage(fd), path);
+      return { fd, sidecar, failed: readFailed({ path, filename, uuid: sidecar.superblock.uuid }) };
     } catch (error) {
       closeFile(fd);
       throw error;
@@ -125,7 +131,7 @@ export function openTask({ path, allowTmpfs, create }: OpenTask): Answer<Opened>
 }
 
 /** Under another name until it is whole and durable: a crash leaves a sidecar, or none. */
-function makeSidecar(path: string, allowTmpfs: boolean, directory: Directory): void {
+function makeSidecar(path: string, allowTmpfs: boolean, directory: Directory, replace: boolean): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const temporary = `${path}.new`;
   rmSync(temporary, { force: true });
@@ -135,7 +141,8 @@ function makeSidecar(path: string, allowTmpfs: boolean, directory: Directory): v
     expectDone("make room in", temporary, allocate(fd, 0, layersAt));
     const superblock = { uuid: new Uint8Array(randomBytes(16)), createdAt: Date.now() };
     expectDone("write", temporary, steps.createSidecar(new FileStorage(fd), superblock, directory));
-    if (existsSync(path)) throw new JournalError("ERR_JOURNAL_PLACE", `make journal '${path}': it exists already`);
+    if (!replace && existsSync(path))
+      throw new JournalError("ERR_JOURNAL_PLACE", `make journal '${path}': it exists already`);
     renameSync(temporary, path);
   } catch (error) {
     rmSync(temporary, { force: true });
@@ -143,14 +150,7 @@ function makeSidecar(path: string, allowTmpfs: boolean, directory: Directory): v
   } finally {
     closeFile(fd);
   }
-  syncDirectory(dirname(path));
-}
-
-function syncDirectory(path: string): void {
-  const fd = openOrThrow(path, O_RDONLY);
-  const errno = new FileStorage(fd).sync();
-  closeFile(fd);
-  if (errno !== 0 && errno !== EINVAL) expectDone("sync", path, errno);
+  expectDone("make room for", path, syncDirectory(dirname(path)));
 }
 
 function refusePlace(fd: number, path: string, allowTmpfs: boolean): void {
@@ -227,15 +227,10 @@ export interface RecoverTask {
   readonly marks: BitmapHandle;
 }
 
-/** Joins what a bitmap is made of into one layer, in the file and in memory. Killed in the middle it can be done again. */
+/** Joins what a bitmap is made of into one layer. */
 export function recoverTask({ fd, sidecar, entry, rules, layer, marks }: RecoverTask): RecoveredBits {
-  const storage = new FileStorage(fd);
-  const joined = SharedBitmap.create(marks.length, marks.granularity);
-  const recovered = recoverBits(storage, sidecar, entry, rules, joined);
-  if (recovered.errno !== 0) return recovered;
-  const bits = bitsOf(fd, sidecar.tag, layer);
-  const errno = bits.loadFrom(storage) || foldInto(bits, SharedBitmap.from(marks), joined);
-  return { ...recovered, errno };
+  const into = { bits: bitsOf(fd, sidecar.tag, layer), marks: SharedBitmap.from(marks) };
+  return recoverLayer(new FileStorage(fd), sidecar, entry, rules, into);
 }
 
 export interface StoreSetTask {
@@ -382,12 +377,29 @@ export function decidedTask({ path, group }: { readonly path: string; readonly g
   });
 }
 
-/** Nothing more can be written to a sidecar that says what is no longer true: it is taken away. */
-export function takeAwayTask({ path }: { readonly path: string }): Answer<void> {
-  return answer(() => {
-    rmSync(path, { force: true });
-    syncDirectory(dirname(path));
-  });
+/**
+ * Nothing more can be written to a sidecar that says what is no longer true: it is taken away, and where that cannot be made durable
+ * either, it is written down elsewhere. @returns whether the next start will know
+ */
+export function takeAwayTask({
+  sidecar,
+  reason,
+}: {
+  readonly sidecar: MarkedSidecar;
+  readonly reason: string;
+}): boolean {
+  try {
+    rmSync(sidecar.path, { force: true });
+    if (syncDirectory(dirname(sidecar.path)) === 0) return true;
+  } catch {
+    // a file system that has turned read-only
+  }
+  return markFailed(sidecar, reason);
+}
+
+/** Its own record says it now. */
+export function clearFailedTask({ sidecar }: { readonly sidecar: MarkedSidecar }): void {
+  clearFailed(sidecar);
 }
 
 export async function syncNodeTask({ node }: { readonly node: NodeHandle }): Promise<Errno> {

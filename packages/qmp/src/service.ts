@@ -9,9 +9,11 @@
  * const monitor = service.addMonitor();
  * const server = await listenOnUnixSocket("/run/backup.qmp", (socket) => monitor.accept(socket));
  */
+import type { Duplex } from "node:stream";
 import type { JournalOptions, Runtime, RuntimeEvent } from "@heirloom/runtime";
 import type { CommandContext } from "./commands/context.ts";
 import { monitorHandlers } from "./commands/monitor-handlers.ts";
+import type { Adopted } from "./commands/make-context.ts";
 import type { VersionInfo } from "./generated/qmp-types.ts";
 import { CommandSet, type Handlers } from "./server/command-set.ts";
 import { Monitor, type MonitorLog } from "./server/monitor.ts";
@@ -29,6 +31,8 @@ export interface QmpServiceOptions {
   readonly log?: MonitorLog;
   /** What `query-version` says; by default the QEMU whose protocol this is, and the package's own version. */
   readonly version?: VersionInfo;
+  /** Disks and a server that the runtime's program has brought. */
+  readonly adopted?: Adopted;
   /** Commands that are not of this package's to carry out: character devices. */
   readonly handlers?: Partial<Handlers>;
 }
@@ -38,6 +42,8 @@ export interface MonitorOptions {
   readonly pretty?: boolean;
 }
 
+/** More clients with monitors of their own are turned away. */
+const monitorsMax = 64;
 /** A copy-before-write node is a disk of that name, and its view is one of that disk. */
 function brokenPointInTime(data: RuntimeEvent["data"]): Writable {
   const { disk, reason, error } = data as { readonly disk: string; readonly reason: string; readonly error: string };
@@ -84,6 +90,20 @@ export class QmpService {
     return monitor;
   }
 
+  /**
+   * A client that shares no monitor with others: any number of people's commands at once. A socket must not be read before
+   * (`monitorSocketOptions`).
+   */
+  accept(stream: Duplex): void {
+    if (this.#monitors.size >= monitorsMax) {
+      stream.destroy();
+      return;
+    }
+    const monitor = this.addMonitor();
+    stream.once("close", () => this.#monitors.delete(monitor));
+    monitor.accept(stream);
+  }
+
   /** Lets clients go; what was answered is sent before. The runtime is whoever made it to close. */
   async close(): Promise<void> {
     this.#stopListening();
@@ -92,13 +112,13 @@ export class QmpService {
   }
 
   async #load(): Promise<CommandContext> {
-    const { runtime: given, journal } = this.#options;
+    const { runtime: given } = this.#options;
     const [{ makeContext }, runtime] = await Promise.all([
       import("./commands/make-context.ts"),
       typeof given === "function" ? given() : given,
     ]);
     this.#stopListening = runtime.onEvent((event) => this.#hear(event));
-    return makeContext(runtime, (name, data) => this.#tell(name, Date.now(), data), journal);
+    return makeContext(runtime, (name, data) => this.#tell(name, Date.now(), data), this.#options);
   }
 
   /** Of what the runtime tells, what QMP has. */

@@ -1,4 +1,5 @@
-import { BlockError } from "@heirloom/block";
+import { statSync } from "node:fs";
+import { BlockError, faultCount, releaseHang } from "@heirloom/block";
 import type { Disk } from "@heirloom/runtime";
 import { describe, expect, test } from "vitest";
 import { cluster, granulesIn, granulesOf, inScene, MiB, refusalOf, seeded, union } from "./scene.fixture.ts";
@@ -324,6 +325,33 @@ describe("granularity and resizing", () => {
       });
       await view.fail();
       await window.detach();
+    }));
+
+  test("one that is refused while a guest hangs leaves the file as long as it was", () =>
+    inScene(
+      async (scene) => {
+        const disk = await scene.faulty("a", MiB, [{ kind: "write", nth: 1, action: { hang: true } }]);
+        const write = disk.write(new Uint8Array(512), 0);
+        await scene.until(() => faultCount(disk.node, 0) === 1);
+        expect(await refusalOf(() => disk.resize(2 * MiB))).toMatchObject({ code: "ERR_GATE_HELD" });
+        expect([disk.length, statSync(scene.path("a.raw")).size]).toEqual([MiB, MiB]);
+        releaseHang(disk.node);
+        await write;
+        await disk.resize(2 * MiB);
+        expect(statSync(scene.path("a.raw")).size).toBe(2 * MiB);
+      },
+      { freezeDeadlineMs: 50 },
+    ));
+
+  test("many at once are done one after the other: the last one's length is the disk's and the file's", () =>
+    inScene(async (scene) => {
+      const disk = await scene.disk("a", MiB);
+      await disk.bitmaps.add("b");
+      const sizes = [3, 1, 5, 2, 4, 1, 6, 3].map((size) => size * MiB);
+      await Promise.all(sizes.map((size) => disk.resize(size)));
+      expect([disk.length, statSync(scene.path("a.raw")).size]).toEqual([3 * MiB, 3 * MiB]);
+      await write(disk, 3 * MiB - 1, 1);
+      expect(granulesOf(disk, "b")).toEqual([47]);
     }));
 
   test("a device that cannot be resized leaves disk and bitmaps as they were", () =>

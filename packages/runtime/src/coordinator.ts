@@ -32,6 +32,7 @@ import type { FreezeObservation } from "./options.ts";
 import type { PreparedBackup } from "./prepared-backup.ts";
 import { Snapshots } from "./snapshots.ts";
 import type { Resumable } from "./resumable.ts";
+import { takeOverWhatIsFree } from "./taking-over.ts";
 import type { View } from "./view.ts";
 
 /** An action with its disks looked up and its targets open. */
@@ -222,6 +223,7 @@ export class Coordinator {
 
   /** Somebody has let go of a disk; a detach that waits for it goes on. */
   unuse(disk: DiskState, user: DiskUser): void {
+    takeOverWhatIsFree(this, disk);
     for (const effect of disk.actor.send({ type: "unuse", user })) {
       if (effect.type === "close") this.#onClose.get(disk)?.();
     }

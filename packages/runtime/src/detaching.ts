@@ -47,11 +47,24 @@ export async function detachDisk(coordinator: Coordinator, disk: DiskState): Pro
   engine.revokeUnopened(disk.layer);
   interruptNbd(disk.node); // a request that a server never answers would keep its thread
   await Promise.all([coordinator.jobs.ending.released(disk), handlesClosed(coordinator, disk)]);
-  await disk.journal?.close();
-  await engine.removeLayer(disk.layer);
-  await engine.closeNode(disk.node);
+  // Whatever cannot be closed as it should be: the rest is let go of all the same, and the first failure is told at the end.
+  const closed = [
+    await settled(disk.journal?.close()),
+    await settled(engine.removeLayer(disk.layer)),
+    await settled(engine.closeNode(disk.node)),
+  ];
   disk.under?.above.delete(disk);
   disk.actor.send({ type: "closed" });
+  for (const failure of closed) if (failure !== undefined) throw failure.error;
+}
+
+async function settled(work: Promise<unknown> | undefined): Promise<{ readonly error: unknown } | undefined> {
+  try {
+    await work;
+    return undefined;
+  } catch (error) {
+    return { error };
+  }
 }
 
 /**

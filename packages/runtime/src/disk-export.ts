@@ -53,6 +53,10 @@ export class DiskExport {
     this.#actor = new MachineActor(`export ${id}`, exportMachine, input, { now: coordinator.now });
   }
 
+  /** Name of the disk or the view that it shows. */
+  get disk(): string {
+    return this.#parts.of;
+  }
   /** Where clients find it, an address each. */
   get uris(): readonly string[] {
     return this.#uris();

@@ -27,6 +27,8 @@ export interface DiskState {
   readonly keepsNone: boolean;
   /** Told when it is gone. */
   readonly whenGone: (() => void)[];
+  /** It was asked to take the journal of the disk under it over. */
+  readonly takesOver: boolean;
   /** The window that has taken its journal over (taking-over.ts). */
   keptBy: DiskState | undefined;
   /** Once it has, or had, persistent bitmaps. */

@@ -2,6 +2,7 @@
 import { BlockError, EIO, errnoName, type NodeHandle } from "@heirloom/block";
 import {
   type DiskHandle,
+  type IoCounts,
   operationDiscard,
   operationFlush,
   operationRead,
@@ -126,6 +127,12 @@ export class Disk {
   /** Guest requests and bytes so far. */
   get traffic(): { readonly requests: number; readonly bytes: number } {
     return this.#coordinator.engine.traffic(this.state.layer);
+  }
+
+  /** Requests of guests since the disk was attached, by kind; what backups wrote to it included. Its windows have counts of their own. */
+  get counts(): IoCounts {
+    const { layer } = this.state;
+    return this.#coordinator.engine.counts(layer);
   }
 
   /**

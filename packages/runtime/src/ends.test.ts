@@ -1,6 +1,7 @@
 /** How things end that did not ask for it: disks, runtimes, an embedder's threads, a job's own threads. */
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { Worker } from "node:worker_threads";
 import { faultReached, releaseHang } from "@heirloom/block";
 import { createRuntime, type Disk } from "@heirloom/runtime";
 import { describe, expect, test } from "vitest";
@@ -184,6 +185,16 @@ describe("a thread of the embedder's", () => {
         "open disk: this thread is not registered; call runtime.register(worker) before it is given a disk",
       );
       await Promise.all(threads.map((thread) => thread.terminate()));
+    }));
+
+  test("that has ended already is not registered", () =>
+    inScene(async ({ runtime }) => {
+      const worker = new Worker("", { eval: true });
+      await once(worker, "exit");
+      expect(await refusalOf(() => runtime.register(worker))).toMatchObject({
+        code: "ERR_THREAD",
+        message: "register thread: it has ended already",
+      });
     }));
 
   test("that closes its disk and ends is no death: a job goes on", () =>

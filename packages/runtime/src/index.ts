@@ -12,7 +12,9 @@ export { Disk } from "./disk.ts";
 export type { DiskExport } from "./disk-export.ts";
 export type { DiskServer, ExportOptions, ServeOptions } from "./disk-server.ts";
 export { HeirloomError, RefusalError, type RefusalCode, type RefusalFields } from "./errors.ts";
+export type { RuntimeFigures, SpillFigures } from "./figures.ts";
 export { Job } from "./job.ts";
+export type { JobInspection } from "./job-inspection.ts";
 export { bitmapMachine } from "./machines/bitmap-machine.ts";
 export { toMermaid } from "./machines/diagram.ts";
 export { diskMachine } from "./machines/disk-machine.ts";
@@ -44,5 +46,13 @@ export { rebuild, type Rebuilt, type RebuildOptions } from "./rebuild.ts";
 export { createRuntime, Runtime, type RuntimeInspection } from "./runtime.ts";
 export type { View } from "./view.ts";
 export type { ViewFigures } from "./view-figures.ts";
-export { checkSidecar, type JournalOptions, type RecoveryEntry, type SidecarReport } from "@heirloom/journal";
-export { type DiskHandle, GuestDisk, openDisk } from "@heirloom/engine";
+export { closedBuckets, type IoCounts, type KindCounts } from "@heirloom/engine";
+export {
+  inspectSidecar,
+  type InspectedBitmap,
+  type JournalOptions,
+  type RecoveryEntry,
+  type SidecarInspection,
+  type SidecarLocation,
+} from "@heirloom/journal";
+export { type DiskHandle, GuestDisk, loadDisk, openDisk } from "@heirloom/engine";

@@ -2,6 +2,7 @@
  * Jobs: planned within a command, begun at its commit, driven by what their threads and users say, ended in one transition.
  * The job machine decides; this carries its effects out.
  */
+import { inspect } from "node:util";
 import { errnoText } from "@heirloom/block";
 import { type MoverError, NoThread, type ThreadsEnd } from "@heirloom/engine";
 import type { Coordinator } from "./coordinator.ts";
@@ -13,11 +14,14 @@ import type { EventStream } from "./event-stream.ts";
 import { JobEnding } from "./job-ending.ts";
 import { flushFromTimeToTime } from "./job-flushing.ts";
 import { brokenText, why } from "./job-reasons.ts";
+import { JobCounts } from "./figures.ts";
+import { inspectJob, type JobInspection } from "./job-inspection.ts";
 import { countSet, disksOf, type JobState, type JobTarget, jobLength, jobOffset } from "./job-state.ts";
 import { lastingIdentity } from "./lasting-identity.ts";
 import { type GroupEvent, groupMachine } from "./machines/group-machine.ts";
-import type { JobEffect, JobEvent } from "./machines/job-types.ts";
-import { MachineActor } from "./machines/machine-actor.ts";
+import type { JobContext, JobEffect, JobEvent } from "./machines/job-types.ts";
+import { MachineActor, type Plan } from "./machines/machine-actor.ts";
+import type { JobResult } from "./options.ts";
 import { planJob } from "./plan-job.ts";
 import type { PreparedBackup } from "./prepared-backup.ts";
 import { refuseTarget, targetRefusal } from "./refuse-target.ts";
@@ -27,6 +31,8 @@ const errnoNoSpace = 28;
 const timerMost = 2 ** 31 - 1;
 /** Between two looks for views that broke while a thread of their job hangs. */
 const brokenLookMs = 200;
+/** Dismissed jobs that can still be asked about. */
+const endedKept = 32;
 
 export class JobControl {
   readonly #coordinator: Coordinator;
@@ -35,11 +41,18 @@ export class JobControl {
   #brokenWatch: NodeJS.Timeout | undefined;
   /** Members of a group that were told to commit, until all are. */
   readonly #deciding: JobState[] = [];
+  readonly #ended: JobInspection[] = [];
+  readonly counts: JobCounts = new JobCounts();
 
   constructor(coordinator: Coordinator, events: EventStream) {
     this.#coordinator = coordinator;
     this.#events = events;
-    this.ending = new JobEnding(coordinator, (job) => this.#settled(job));
+    this.ending = new JobEnding(coordinator, (job, status) => this.#settled(job, status));
+  }
+
+  /** The last jobs that were dismissed, oldest first. */
+  get ended(): readonly JobInspection[] {
+    return [...this.#ended];
   }
 
   /** Checks a backup and plans its freeze. @throws RefusalError */
@@ -69,6 +82,7 @@ export class JobControl {
       job.setClusters = countSet(job);
       world.jobs.set(job.id, job);
       world.starting.delete(job.id);
+      this.counts.started++;
       this.#emit("BACKUP_STARTED", { job: job.id, disk: job.disk.name, ...why(job) });
       for (const effect of job.actor.initialEffects) this.#carryOut(job, effect);
     }
@@ -147,7 +161,7 @@ export class JobControl {
     for (const disk of this.#coordinator.world.disks.values()) {
       const { length } = disk.layer.table;
       if (lastingIdentity(disk.node, length) === resumable?.target)
-        return { name: disk.name, node: disk.node, length, disk };
+        return { name: disk.name, label: disk.name, node: disk.node, length, disk };
     }
     return undefined;
   }
@@ -190,7 +204,7 @@ export class JobControl {
         );
       this.adoptTarget(id, target);
     }
-    this.send(job, event);
+    this.#send(job, event, operation);
   }
 
   #find(id: string, operation: string): JobState {
@@ -201,8 +215,16 @@ export class JobControl {
 
   /** An event for a job that accepts it; what it brings about is carried out before this returns. */
   send(job: JobState, event: JobEvent): void {
+    this.#send(job, event, `job ${event.type}`);
+  }
+
+  #send(job: JobState, event: JobEvent, operation: string): void {
     const plan = job.actor.plan(event);
-    if (!plan.ok) throw new RefusalError(`job ${event.type}`, plan.refusal);
+    if (!plan.ok) throw new RefusalError(operation, plan.refusal);
+    this.#commit(job, plan);
+  }
+
+  #commit(job: JobState, plan: Plan<JobContext, JobEvent, JobEffect>): void {
     job.actor.commit(plan);
     for (const effect of plan.effects) this.#carryOut(job, effect);
   }
@@ -223,12 +245,15 @@ export class JobControl {
       .leave(job)
       .catch(() => (job.left = false))
       .then((left) => {
-        if (!left) this.cancelIfPossible(id);
+        if (left) this.counts.ended.left++;
+        else this.cancelIfPossible(id);
       });
   }
 
   #sendIfPossible(job: JobState, event: JobEvent): void {
-    if (!job.left && job.actor.can(event)) this.send(job, event);
+    if (job.left) return;
+    const plan = job.actor.plan(event);
+    if (plan.ok) this.#commit(job, plan);
   }
 
   #carryOut(job: JobState, effect: JobEffect): void {
@@ -270,6 +295,8 @@ export class JobControl {
         return; // the view has left the table; its threads let go on their own (see #end)
       case "forget":
         this.#coordinator.world.jobs.delete(job.id);
+        this.#ended.push(inspectJob(job));
+        if (this.#ended.length > endedKept) this.#ended.shift();
         return;
     }
   }
@@ -353,7 +380,9 @@ export class JobControl {
     try {
       await job.onCopied?.(copiedBackup(this.#coordinator.engine, job));
     } catch (error) {
-      this.#sendIfPossible(job, { type: "fail", error: (error as Error).message });
+      // A user's code may throw anything.
+      const text = error instanceof Error ? error.message : inspect(error);
+      this.#sendIfPossible(job, { type: "fail", error: text });
       return;
     }
     this.#sendIfPossible(job, { type: "allCopied" });
@@ -379,7 +408,8 @@ export class JobControl {
     }
   }
 
-  #settled(job: JobState): void {
+  #settled(job: JobState, status: JobResult["status"]): void {
+    this.counts.ended[status]++;
     const { group } = job.actor.context;
     this.send(job, { type: "settled" });
     for (const disk of disksOf(job)) this.#coordinator.unuse(disk, { kind: "job", id: job.id });

@@ -9,6 +9,7 @@ import { interruptNbd } from "@heirloom/nbd";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import { invariant } from "./errors.ts";
+import { endReason } from "./job-reasons.ts";
 import { disksOf, type JobState, jobLength, jobOffset } from "./job-state.ts";
 import { flushTarget } from "./job-flushing.ts";
 import type { JobDecision } from "./machines/job-types.ts";
@@ -26,13 +27,13 @@ const lettingGoMs = 250;
 export class JobEnding {
   readonly #coordinator: Coordinator;
   /** Tells the job's actor and its group: before the result is handed out. */
-  readonly #onSettled: (job: JobState) => void;
+  readonly #onSettled: (job: JobState, status: JobResult["status"]) => void;
   /** Ended jobs whose threads have not all let go. */
   readonly #releasing = new Map<Promise<void>, ReadonlySet<DiskState>>();
   /** The same by the identity of the target. */
   readonly #letGoOf = new Map<string, Promise<void>>();
 
-  constructor(coordinator: Coordinator, onSettled: (job: JobState) => void) {
+  constructor(coordinator: Coordinator, onSettled: (job: JobState, status: JobResult["status"]) => void) {
     this.#coordinator = coordinator;
     this.#onSettled = onSettled;
   }
@@ -144,7 +145,12 @@ export class JobEnding {
           // U is in a persistent successor already.
           const folded = event?.type === "abdicate" && job.bitmap?.actor.context.persistent === true;
           if (job.bitmap !== undefined && event !== undefined)
-            draft.plan(job.bitmap, { command: draft.command, ...event, ...(folded ? { uncopied: false } : {}) });
+            draft.plan(job.bitmap, {
+              command: draft.command,
+              reason: endReason(job, outcome),
+              ...event,
+              ...(folded ? { uncopied: false } : {}),
+            });
         }
         return {
           tables: draft.tables(),
@@ -297,11 +303,13 @@ export class JobEnding {
     this.#letGoOf.set(identity, letGo);
     this.#releasing.set(letGo, disksOf(job));
     void letGo.finally(() => this.#releasing.delete(letGo));
-    this.#onSettled(job);
-    const { cancelled, error } = job.actor.context;
+    const before = job.actor.context;
+    const status = outcome === "success" ? "completed" : before.cancelled ? "cancelled" : "failed";
+    this.#onSettled(job, status);
+    const { error } = job.actor.context;
     const result: JobResult = {
       id: job.id,
-      status: outcome === "success" ? "completed" : cancelled ? "cancelled" : "failed",
+      status,
       error,
       offset: jobOffset(job),
       length: jobLength(job),

@@ -1,9 +1,10 @@
 /** Why a job does what it does, and why it ended, in words for events and for people. */
 import { errnoText } from "@heirloom/block";
 import { type JobState, jobLength } from "./job-state.ts";
+import type { JobDecision } from "./machines/job-types.ts";
 
 /** Why a backup copies what it copies. */
-export function why(job: JobState): Record<string, unknown> {
+export function why(job: JobState): { readonly sync: string; readonly bytes: number; readonly reason: string } {
   const { request, bitmap } = job;
   return {
     sync: request.sync,
@@ -15,6 +16,12 @@ export function why(job: JobState): Record<string, unknown> {
           ? `what bitmap ${bitmap.name} says changed since its last backup`
           : `sync ${request.sync}: bitmap ${bitmap.name} begins anew when it succeeds`,
   };
+}
+
+/** Why a bitmap abdicates or is reclaimed. */
+export function endReason({ id, actor }: JobState, outcome: JobDecision): string {
+  const { error } = actor.context;
+  return `backup ${id} ${outcome === "success" ? "succeeded" : outcome === "failure" ? "failed" : outcome}${outcome === "failure" && error !== null ? `: ${error}` : ""}`;
 }
 
 /** Why a view could not be kept. */

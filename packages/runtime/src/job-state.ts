@@ -14,6 +14,8 @@ export type JobActor = MachineActor<JobInput, JobContext, JobEvent, JobEffect>;
 /** Where a job writes. */
 export interface JobTarget {
   readonly name: string;
+  /** What people call it: a path, or the name of a disk. */
+  readonly label: string;
   readonly node: NodeHandle;
   /** Bytes. */
   readonly length: number;

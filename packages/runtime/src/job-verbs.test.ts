@@ -322,3 +322,25 @@ test("onCopied runs before the success, with what was copied; where it throws th
     expect(seen).toEqual([job.id, length, cluster, extents, "frozen"]);
     expect(disk.bitmaps.get("b").count).toBe(2 * cluster);
   }));
+
+test.each([
+  [undefined, "undefined"],
+  [null, "null"],
+  ["the catalogue is full", "'the catalogue is full'"],
+  [{ why: 1 }, "{ why: 1 }"],
+])("onCopied that throws no error but %s fails the job as any other", (thrown, text) =>
+  inScene(async (scene) => {
+    const disk = await scene.disk("a", length);
+    await disk.bitmaps.add("b");
+    const job = await scene.runtime.backup({
+      disk,
+      bitmap: "b",
+      target: scene.target(length),
+      onCopied: async () => {
+        throw thrown; // oxlint-disable-line typescript/only-throw-error -- as a user's code may
+      },
+    });
+    expect(await ended(job)).toEqual({ status: "failed", error: text });
+    expect(disk.bitmaps.get("b").state).toBe("recording");
+  }),
+);

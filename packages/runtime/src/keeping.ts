@@ -288,8 +288,15 @@ export class Keeping {
     const { journal } = disk;
     if (journal !== undefined && (journal.failed === undefined || change !== "add")) return journal;
     if (disk.image === undefined) throw new JournalError("ERR_JOURNAL_PLACE", "it has no image file");
-    await journal?.close();
-    return DiskJournal.create(this.place(disk, disk.image));
+    if (journal === undefined) return DiskJournal.create(this.place(disk, disk.image));
+    await journal.close();
+    const next = await DiskJournal.create(this.place(disk, disk.image), true);
+    disk.journal = next;
+    // Those that were lost with the old one stay inconsistent, also for the next start.
+    await next.update(() => {
+      for (const { name, actor } of disk.bitmaps.values()) if (actor.context.persistent) this.say(disk, name);
+    });
+    return next;
   }
 
   place(disk: DiskState, image: DiskImage): JournalPlace {

@@ -13,6 +13,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { armFault, disarmFault } from "@heirloom/block";
 import { createRuntime, type Disk, type Runtime } from "@heirloom/runtime";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { cluster, MiB, pattern, Scene } from "./scene.fixture.ts";
@@ -287,4 +288,66 @@ it("a journal that fails: the guest goes on, the bitmap is inconsistent here and
   });
   expect(output.reason).toMatch(/EBADF/);
   expect(readFileSync(image).subarray(5 * cluster, 5 * cluster + 4)).toEqual(Buffer.alloc(4, 9));
+});
+
+describe("an image whose flushes fail: what is on it is not known, so its bitmaps say nothing any more", () => {
+  async function attachFaulty(): Promise<{ runtime: Runtime; disk: Disk; failed: Promise<unknown> }> {
+    const runtime = createRuntime();
+    open.add(runtime);
+    const rules = [{ kind: "flush", action: { error: "EIO" }, always: true, armed: false }];
+    const spec = { driver: "fault", file: { driver: "file", filename: image }, rules };
+    const disk = await runtime.attach(spec, { journal: { ...journal, settleMs: 10 } });
+    const failed = new Promise((resolve) => {
+      runtime.onEvent(({ name, data }) => {
+        if (name === "JOURNAL_FAILED") resolve(data);
+      });
+    });
+    return { runtime, disk, failed };
+  }
+
+  it("the guest goes on, an event tells, and the next start knows; then they can be made anew", async () => {
+    const { runtime, disk, failed } = await attachFaulty();
+    for (const name of ["daily", "weekly"]) await disk.bitmaps.add(name, { persistent: true });
+    armFault(disk.node, 0);
+    await write(disk, 1);
+    expect(await failed).toMatchObject({
+      disk: "disk0",
+      bitmaps: ["daily", "weekly"],
+      error: expect.stringMatching(/EIO/) as string,
+    });
+    await write(disk, 2);
+    for (const name of ["daily", "weekly"])
+      expect(disk.bitmaps.get(name)).toMatchObject({ inconsistent: true, recording: false });
+    expect(disk.journal?.failed).toMatch(/EIO/);
+    await runtime.close();
+
+    const second = await attachFaulty();
+    for (const name of ["daily", "weekly"]) expect(second.disk.bitmaps.history(name)[0].reason).toMatch(/EIO/);
+    await second.disk.bitmaps.remove("daily");
+    await second.disk.bitmaps.add("daily", { persistent: true });
+    await write(second.disk, 3);
+    await second.runtime.close();
+    const { disk: third } = await attach();
+    expect(dirty(third, "daily")).toEqual([3]);
+    expect(third.bitmaps.get("weekly").inconsistent).toBe(true);
+  });
+
+  it("once flushes work again one can be made anew while the disk is attached; the others stay inconsistent", async () => {
+    const { runtime, disk, failed } = await attachFaulty();
+    for (const name of ["daily", "weekly"]) await disk.bitmaps.add(name, { persistent: true });
+    armFault(disk.node, 0);
+    await write(disk, 1);
+    await failed;
+    await disk.bitmaps.remove("daily");
+    await expect(disk.bitmaps.add("daily", { persistent: true })).rejects.toThrow(/EIO/);
+    disarmFault(disk.node, 0);
+    await disk.bitmaps.remove("daily").catch(() => {});
+    await disk.bitmaps.add("daily", { persistent: true });
+    await write(disk, 4);
+    expect(disk.journal?.failed).toBeNull();
+    await runtime.close();
+    const { disk: again } = await attach();
+    expect(dirty(again, "daily")).toEqual([4]);
+    expect(again.bitmaps.history("weekly")[0].reason).toMatch(/EIO/);
+  });
 });

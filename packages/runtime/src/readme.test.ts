@@ -34,6 +34,29 @@ test("the README's view reads, and abdicates", () => {
   expect(run(program)).toBe("0\n");
 });
 
+test("the README's persistent bitmap is there at the next attach, and begun anew where it cannot be believed", () => {
+  const program = `
+    import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+    import { tmpdir } from "node:os";
+    import { createRuntime } from "@heirloom/runtime";
+    const place = mkdtempSync(tmpdir() + "/readme-");
+    const filename = place + "/vm.img";
+    writeFileSync(filename, "");
+    truncateSync(filename, 2 ** 24);
+    for (const behind of [false, true, false]) {
+      const runtime = createRuntime();
+      ${block("js example=persistent").replace("bound: 2 ** 30", "bound: 2 ** 30, allowTmpfs: true")}
+      await disk.write(new Uint8Array(1), 2 ** 18);
+      console.log(reason, disk.bitmaps.get("daily").count);
+      await runtime.close();
+      if (behind) writeFileSync(filename, "x", { flag: "r+" });
+    }
+    rmSync(place, { recursive: true });`;
+  expect(run(program)).toMatch(
+    /^\S.* 65536\nfound as it was left 65536\nthe next backup is a full one: the image was changed behind.*\n.* 65536\n$/,
+  );
+});
+
 test("the example is one that the oldest Node parses, and the machines that it names are there", () => {
   expect(block("js")).not.toContain("await using");
   expect(jobMachine.states).toContain("pending");

@@ -75,6 +75,7 @@ export function recoverJob(
     bitmap,
     target: {
       name: entry.targetName,
+      label: entry.targetName,
       node: awaitedNode(entry.target),
       length: disk.layer.table.length,
       disk: undefined,

@@ -8,7 +8,20 @@ import type { DiskState } from "./disk-state.ts";
 import { refusal, RefusalError } from "./errors.ts";
 import { Staged } from "./keeping.ts";
 
+/** Resizes of a disk, one after the other: what one has begun with its file another must not undo. */
+const queues = new WeakMap<DiskState, Promise<void>>();
+
 export async function resizeDisk(coordinator: Coordinator, disk: DiskState, length: number): Promise<void> {
+  const before = queues.get(disk) ?? Promise.resolve();
+  const resized = before.then(() => resizeInTurn(coordinator, disk, length));
+  queues.set(
+    disk,
+    resized.catch(() => {}),
+  );
+  await resized;
+}
+
+async function resizeInTurn(coordinator: Coordinator, disk: DiskState, length: number): Promise<void> {
   if (!Number.isSafeInteger(length) || length <= 0) {
     throw new RefusalError(
       "resize",
@@ -33,7 +46,13 @@ async function resizeWith(coordinator: Coordinator, disk: DiskState, length: num
   const before = disk.layer.table.length;
   if (length > before) {
     await resizeNode(coordinator, disk, length);
-    await setLength(coordinator, disk, length, "clean", staged);
+    try {
+      await setLength(coordinator, disk, length, "clean", staged);
+    } catch (error) {
+      // Refused: nobody could write what was grown, since the table did not say that it is there.
+      if (disk.layer.table.length === before) await resizeNode(coordinator, disk, before).catch(() => {});
+      throw error;
+    }
     return;
   }
   await setLength(coordinator, disk, length, "clean", staged);

@@ -2,7 +2,14 @@
 import { copyFileSync, existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { faultReached, releaseHang } from "@heirloom/block";
-import { type BackupOptions, checkSidecar, createRuntime, type Disk, type Job, type Runtime } from "@heirloom/runtime";
+import {
+  type BackupOptions,
+  createRuntime,
+  type Disk,
+  inspectSidecar,
+  type Job,
+  type Runtime,
+} from "@heirloom/runtime";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { cluster, MiB, pattern, Scene } from "./scene.fixture.ts";
 
@@ -233,8 +240,8 @@ it("what is on the target is recorded as flushed after the flush, and not before
   const options = { bitmap: "daily", resumable: true, maxWorkers: 1, speed: cluster, maxChunk: cluster, flushEvery: 1 };
   const job = await runtime.backup({ disk, target: faulty, ...options });
   const flushed = (): number => {
-    const { directory } = checkSidecar(`${image}.heirloom`);
-    const { offset } = directory.bitmaps[0].job?.flushed ?? { offset: 0 };
+    const { directory } = inspectSidecar({ filename: image, length }) ?? {};
+    const { offset } = directory?.bitmaps[0].job?.flushed ?? { offset: 0 };
     return readFileSync(`${image}.heirloom`)
       .subarray(offset + 32, offset + 512)
       .reduce((sum, byte) => sum + byte, 0);

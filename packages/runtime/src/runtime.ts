@@ -24,8 +24,11 @@ import { Disk } from "./disk.ts";
 import type { DiskState } from "./disk-state.ts";
 import { HeirloomError, type Refusal, refusal, RefusalError } from "./errors.ts";
 import { EventStream } from "./event-stream.ts";
+import type { RuntimeFigures } from "./figures.ts";
 import { Job } from "./job.ts";
+import { inspectJob, type JobInspection } from "./job-inspection.ts";
 import type { JobTarget } from "./job-state.ts";
+import type { DiskExport } from "./disk-export.ts";
 import { checkActions, checkList, checkNodeSpec } from "./validation/call-arguments.ts";
 import { DiskServer, type ServeOptions } from "./disk-server.ts";
 import { diskMachine } from "./machines/disk-machine.ts";
@@ -53,7 +56,9 @@ import { within } from "./waiting.ts";
 
 export interface RuntimeInspection {
   readonly disks: ReadonlyArray<Inspection<unknown> & { readonly bitmaps: ReadonlyArray<Inspection<unknown>> }>;
-  readonly jobs: ReadonlyArray<Inspection<unknown>>;
+  readonly jobs: readonly JobInspection[];
+  /** The last ones that were dismissed, oldest first. */
+  readonly endedJobs: readonly JobInspection[];
   readonly groups: ReadonlyArray<Inspection<unknown>>;
   readonly exports: ReadonlyArray<Inspection<unknown>>;
   readonly transactions: ReadonlyArray<Inspection<unknown>>;
@@ -78,10 +83,13 @@ export class Runtime {
   readonly #options: RuntimeOptions;
   readonly #pool: MachineActor<undefined, PoolContext, PoolEvent, PoolEffect>;
   readonly #disks = new Map<string, Disk>();
+  /** Names of disks that are being opened. */
+  readonly #attaching = new Set<string>();
   readonly #servers = new Set<DiskServer>();
   #nextDisk = 0;
   #nextJob = 0;
   #nextTarget = 0;
+  #threadsDied = 0;
   readonly #detaching = new Map<Disk, Promise<void>>();
   /** Calls that open nodes and are not over: closing waits for them, so that nothing stays open behind it. */
   readonly #underWay = new Set<Promise<unknown>>();
@@ -117,14 +125,21 @@ export class Runtime {
     const name = options.name ?? this.#freeDiskName();
     const taken = this.#refuseName(name, options);
     if (taken !== undefined) throw new RefusalError("attach", taken);
+    this.#attaching.add(name);
+    try {
+      return await this.#attachAs(name, spec, options);
+    } finally {
+      this.#attaching.delete(name);
+    }
+  }
+
+  async #attachAs(name: string, spec: DiskSpec, options: AttachOptions): Promise<Disk> {
     const snapshot = await snapshotIn(this.#coordinator, spec);
     const window = windowOf(snapshot?.spec ?? spec);
     if (window.under !== undefined) this.#coordinator.refuseClosing(window.under.state, true, "attach");
     const opened = await this.#open(window.spec, "attach");
     try {
       this.#refuseClosed("attach");
-      const takenMeanwhile = this.#refuseName(name, options);
-      if (takenMeanwhile !== undefined) throw new RefusalError("attach", takenMeanwhile);
       if (window.under !== undefined) this.#coordinator.refuseClosing(window.under.state, true, "attach");
       snapshot?.refuseEnded();
     } catch (error) {
@@ -146,6 +161,7 @@ export class Runtime {
       journal: undefined,
       keepsNone: options.journal === false,
       whenGone: [],
+      takesOver: options.journal === "take-over",
       keptBy: undefined,
     };
     try {
@@ -305,7 +321,8 @@ export class Runtime {
         ...disk.actor.inspect(),
         bitmaps: [...disk.bitmaps.values()].map((bitmap) => bitmap.actor.inspect()),
       })),
-      jobs: [...world.jobs.values()].map((job) => job.actor.inspect()),
+      jobs: [...world.jobs.values()].map(inspectJob),
+      endedJobs: this.#coordinator.jobs.ended,
       groups: [...world.groups.values()].map((group) => group.inspect()),
       exports: [...this.#coordinator.exports.values()].map((exported) => exported.inspect()),
       transactions: this.#coordinator.inspectTransactions(),
@@ -313,6 +330,27 @@ export class Runtime {
       memory: { shared: this.#engine.arenas.bytesInUse },
       pool: this.#pool.inspect(),
       threads: this.#engine.pool.threads,
+    };
+  }
+
+  /** What disks and points in time are served to clients now, over all servers. */
+  get exports(): readonly DiskExport[] {
+    return [...this.#coordinator.exports.values()];
+  }
+
+  /** Figures for whoever watches. */
+  get figures(): RuntimeFigures {
+    const { world, jobs } = this.#coordinator;
+    return {
+      gateClosed: this.#engine.transitions.closed,
+      jobsStarted: jobs.counts.started,
+      jobsEnded: jobs.counts.ended,
+      threadsDied: this.#threadsDied,
+      threads: this.#engine.pool.threads,
+      sharedMemory: this.#engine.arenas.bytesInUse,
+      spills: [...world.jobs.values()]
+        .filter((job) => job.ended === undefined)
+        .map(({ id, view }) => ({ job: id, bytes: view.spilledBytes, fileBytes: view.spillFileBytes })),
     };
   }
 
@@ -354,6 +392,7 @@ export class Runtime {
     if (!plan.ok) return; // a thread that hung and ends after the runtime has closed
     this.#pool.commit(plan);
     for (const { reason, deaths } of plan.effects) {
+      this.#threadsDied++;
       this.#events.emit({ at: this.#coordinator.now(), name: "THREAD_DIED", data: { reason, deaths } });
     }
   }
@@ -388,11 +427,14 @@ export class Runtime {
     const windows = [...this.#disks.values()].filter((other) => other.state.under === state);
     // Not bounded: a thread that hangs in a window uses this disk's descriptor.
     await Promise.all(windows.map((window) => this.#gone(window)));
-    await detachDisk(this.#coordinator, state);
-    this.#disks.delete(disk.name);
-    this.#coordinator.world.disks.delete(disk.name);
-    this.#detaching.delete(disk);
-    for (const listener of state.whenGone) listener();
+    try {
+      await detachDisk(this.#coordinator, state);
+    } finally {
+      this.#disks.delete(disk.name);
+      this.#coordinator.world.disks.delete(disk.name);
+      this.#detaching.delete(disk);
+      for (const listener of state.whenGone) listener();
+    }
   }
 
   /** The stack has a layer more: its table says so from here on. */
@@ -440,12 +482,14 @@ export class Runtime {
   async #openTarget(target: BackupOptions["target"], opened: NodeHandle[]): Promise<JobTarget> {
     if (target instanceof Disk) {
       await this.#coordinator.jobs.ending.targetFree(target.node.identity, lettingGoMs);
-      return { name: target.name, node: target.state.node, length: target.length, disk: target.state };
+      const { name, state, length } = target;
+      return { name, label: name, node: state.node, length, disk: state };
     }
     checkNodeSpec("backup", "target", target);
     const { handle, length } = await this.#open(target, "backup");
     opened.push(handle);
-    return { name: `#block${this.#nextTarget++}`, node: handle, length, disk: undefined };
+    const label = typeof target.filename === "string" ? target.filename : target.driver;
+    return { name: `#block${this.#nextTarget++}`, label, node: handle, length, disk: undefined };
   }
 
   /** A job that has ended and whose threads hang keeps its target's lock: then it is named, and not the lock. */
@@ -466,13 +510,16 @@ export class Runtime {
   #refuseName(name: string, { generated = false }: AttachOptions): Refusal | undefined {
     // What a program made up is no identifier, but must be as free as any other.
     return refuseNodeName(generated && name.startsWith("#") ? `generated${name.slice(1)}` : name, () =>
-      this.#disks.has(name),
+      this.#isNameTaken(name),
     );
+  }
+  #isNameTaken(name: string): boolean {
+    return this.#disks.has(name) || this.#attaching.has(name);
   }
   #freeDiskName(): string {
     for (;;) {
       const name = `disk${this.#nextDisk++}`;
-      if (!this.#disks.has(name)) return name;
+      if (!this.#isNameTaken(name)) return name;
     }
   }
   #freeJobId(): string {

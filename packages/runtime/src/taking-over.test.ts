@@ -88,15 +88,17 @@ it("guests of the disk below go on while they move: nothing that is written is m
   expect([...(await reopen()).bitmaps.extents("daily")]).toEqual(all);
 });
 
-it("a bitmap that somebody has stays where it is, and the window is refused", async () => {
+it("a bitmap that somebody has stays where it is until it is given back", async () => {
   const file = await attach();
   await file.bitmaps.add("daily", { persistent: true });
   const view = file.view({ bitmap: "daily" });
   await view.ready;
-  const options = { name: "raw", journal: "take-over" } as const;
-  await expect(runtime.attach(window(file), options)).rejects.toThrow(/'daily' is currently in use/);
+  const raw = await runtime.attach(window(file), { name: "raw", journal: "take-over" });
+  await raw.write(pattern(512, 1), cluster);
+  expect([names(file), names(raw)]).toEqual([["daily"], []]);
   await view.fail();
-  expect(names(await runtime.attach(window(file), options))).toEqual(["daily"]);
+  await expect.poll(() => names(raw)).toEqual(["daily"]);
+  expect([names(file), dirty(raw)]).toEqual([[], [1]]);
 });
 
 it("a window of a part, a second window and one of a disk that keeps nothing have none", async () => {

@@ -17,8 +17,8 @@ import { isBitmapBusy } from "./machines/bitmap-refusal.ts";
 import { MachineActor } from "./machines/machine-actor.ts";
 
 /**
- * Nobody has the window yet. One that does not cover all of the disk, or of a disk that keeps nothing, is an ordinary window.
- * @throws RefusalError where a job or an export has one of the bitmaps
+ * A window that does not cover all of the disk, or of a disk that keeps nothing, is an ordinary one. Where a job or an export
+ * has a bitmap, they move when it is given back; resumable jobs that wait for their target move with them.
  */
 export async function takeOver(coordinator: Coordinator, window: DiskState): Promise<void> {
   const { under } = window;
@@ -26,11 +26,7 @@ export async function takeOver(coordinator: Coordinator, window: DiskState): Pro
   await coordinator.keeping.alone(new Set([under, window]), async () => {
     if (under.image === undefined) return; // another window was quicker
     const waiting = new Set(idleJobs(coordinator, under).map(({ bitmap }) => bitmap));
-    const busy = kept(under).find((one) => isBitmapBusy(one.actor.snapshot) && !waiting.has(one));
-    if (busy !== undefined) {
-      const desc = `Bitmap '${busy.name}' is currently in use by another operation and cannot be used`;
-      throw new RefusalError("attach", refusal("ERR_BITMAP_BUSY", desc, { node: under.name, bitmap: busy.name }));
-    }
+    if (kept(under).some((one) => isBitmapBusy(one.actor.snapshot) && !waiting.has(one))) return;
     await move(coordinator, under, window, coordinator.freezeDeadlineMs);
     under.keptBy = window;
   });
@@ -54,6 +50,12 @@ export function refuseGivingBack(window: DiskState): void {
   if (twin === undefined) return;
   const desc = `Bitmap '${twin.name}' would become one of '${under.name}', which has another of that name`;
   throw new RefusalError("detach", refusal("ERR_BITMAP_EXISTS", desc, { node: under.name, bitmap: twin.name }));
+}
+
+/** Somebody has let go of the disk: a window that waits for its bitmaps may have them now. */
+export function takeOverWhatIsFree(coordinator: Coordinator, disk: DiskState): void {
+  for (const window of disk.above)
+    if (window.takesOver && window.actor.state === "open") takeOver(coordinator, window).catch(() => {}); // at the next time
 }
 
 function coversAll(window: Layer, under: Layer): boolean {

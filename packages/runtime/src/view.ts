@@ -73,6 +73,7 @@ export class View {
   /** What the bitmap says changed, in order; without a bitmap, all of the disk. */
   async *extents(): AsyncGenerator<{ offset: number; length: number }, void, void> {
     const { bitmap, view } = await this.#stand();
+    this.refuseEnded("view extents"); // the bitmap may be its heir by now
     if (bitmap === undefined) {
       yield { offset: 0, length: view.memory.view.length };
       return;

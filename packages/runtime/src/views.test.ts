@@ -132,6 +132,11 @@ test("success abdicates; fail, and leaving it without a word, reclaim", () =>
     const never = disk.view({ bitmap: "b", bitmapMode: "never" });
     await never.success();
     expect(granulesOf(disk, "b")).toEqual([4]);
+    const ended = disk.view({ bitmap: "b" });
+    await ended.ready;
+    const success = ended.success();
+    expect(await refusalOf(() => extentsOf(ended))).toMatchObject({ code: "ERR_VIEW_ENDED" }); // not its heir's
+    await success;
     await disk.detach();
   }));
 

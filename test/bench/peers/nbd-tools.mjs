@@ -20,7 +20,7 @@ export function fioRandomWrites(uri, length, seconds) {
  * fio for some seconds. With several jobs each has a connection and a part of the export of its own.
  *
  * @param target options that say what it opens, and how
- * @returns {Promise<{ requests: number, iops: number, bytesPerSecond: number, p50us: number, p99us: number, maxUs: number }>}
+ * @returns {Promise<{ requests: number, iops: number, bytesPerSecond: number, p50us: number, p99us: number, p999us: number, maxUs: number }>}
  */
 export async function fio(target, { rw, bs, depth, length, seconds, jobs = 1, rampSeconds = 0 }) {
   const part = length / jobs;
@@ -38,7 +38,7 @@ export async function fio(target, { rw, bs, depth, length, seconds, jobs = 1, ra
     `--runtime=${seconds}`,
     `--ramp_time=${rampSeconds}`,
     "--output-format=json",
-    "--percentile_list=50:99",
+    "--percentile_list=50:99:99.9",
     "--randrepeat=1",
   ]);
   const kill = () => child.kill("SIGKILL");
@@ -59,6 +59,7 @@ export async function fio(target, { rw, bs, depth, length, seconds, jobs = 1, ra
     bytesPerSecond: side.bw_bytes,
     p50us: (percentiles["50.000000"] ?? Number.NaN) / 1000,
     p99us: (percentiles["99.000000"] ?? Number.NaN) / 1000,
+    p999us: (percentiles["99.900000"] ?? Number.NaN) / 1000,
     maxUs: side.clat_ns.max / 1000,
   };
 }

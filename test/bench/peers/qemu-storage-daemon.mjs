@@ -13,12 +13,13 @@ export class QemuStorageDaemon {
   #listeners = new Set();
   #stderr = "";
 
-  /** @param stage where its sockets go */
-  static async start(stage) {
+  /** @param stage where its sockets go @param command another program with the same command line */
+  static async start(stage, [program, ...words] = ["qemu-storage-daemon"], name = "qemu") {
     const daemon = new QemuStorageDaemon();
-    const monitor = stage.path("qmp.sock");
-    daemon.nbdSocket = stage.path("nbd.sock");
-    daemon.#process = spawn("qemu-storage-daemon", [
+    const monitor = stage.path(`${name}-qmp.sock`);
+    daemon.nbdSocket = stage.path(`${name}-nbd.sock`);
+    daemon.#process = spawn(program, [
+      ...words,
       "--chardev",
       `socket,id=monitor,path=${monitor},server=on,wait=off`,
       "--monitor",

@@ -13,7 +13,13 @@ import {
 } from "@stricli/core";
 import { CommandError, EXIT_FAILURE } from "./command-error.ts";
 import { completeCommandOf, completionCommand } from "./completion/completion-command.ts";
+import { backupCommand } from "./control/backup-command.ts";
+import { bitmapCommands } from "./control/bitmap-commands.ts";
+import { explainCommand } from "./control/explain-command.ts";
+import { cancelCommand, jobsCommand } from "./control/jobs-commands.ts";
 import { explain } from "./explain.ts";
+import { journalRoutes } from "./journal/check-command.ts";
+import { infoCommand } from "./journal/info-command.ts";
 import { pullCommand } from "./pull/pull-command.ts";
 import { serveCommand } from "./serve/serve-command.ts";
 import { version as packageVersion } from "./version.ts";
@@ -22,6 +28,13 @@ const root = buildRouteMap({
   routes: {
     serve: serveCommand,
     pull: pullCommand,
+    bitmap: bitmapCommands,
+    backup: backupCommand,
+    jobs: jobsCommand,
+    cancel: cancelCommand,
+    explain: explainCommand,
+    info: infoCommand,
+    journal: journalRoutes,
     completion: completionCommand,
     complete: completeCommandOf(() => application),
   },

@@ -20,6 +20,7 @@ interface KnownError extends Error {
 const KNOWN = new Set([
   "BlockError",
   "HeirloomError",
+  "JournalError",
   "ListenError",
   "NbdError",
   "NbdServerError",

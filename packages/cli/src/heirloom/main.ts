@@ -6,5 +6,8 @@ import { EXIT_FAILURE, EXIT_USAGE } from "./command-error.ts";
 
 await run(application, process.argv.slice(2), { process: process as StricliProcess });
 const code = Number(process.exitCode ?? 0);
-if (code === ExitCode.InvalidArgument || code === ExitCode.UnknownCommand) process.exitCode = EXIT_USAGE;
+// A check says 2 where something is damaged, as qemu-img's does.
+const isCheck = process.argv[2] === "journal" && process.argv[3] === "check";
+if (code === ExitCode.InvalidArgument || code === ExitCode.UnknownCommand)
+  process.exitCode = isCheck ? EXIT_FAILURE : EXIT_USAGE;
 else if (code < 0) process.exitCode = EXIT_FAILURE;

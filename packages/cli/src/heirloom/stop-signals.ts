@@ -13,6 +13,11 @@ export class StopSignals {
     for (const signal of SIGNALS) process.on(signal, this.#listener);
   }
 
+  /** As if it had arrived. */
+  push(signal: string): void {
+    this.#listener(signal);
+  }
+
   /** One reader at a time. */
   async next(): Promise<string> {
     for (;;) {

@@ -21,9 +21,20 @@ test("without a command, and with --help, it says what there is", async () => {
   expect(await runHeirloom(["-h"])).toEqual(help);
 });
 
-for (const command of ["serve", "pull"]) {
+for (const command of [
+  "serve",
+  "pull",
+  "bitmap",
+  "bitmap add",
+  "bitmap merge",
+  "backup",
+  "jobs",
+  "cancel",
+  "explain",
+  "info",
+]) {
   test(`heirloom ${command} --help fits a terminal`, async () => {
-    const { status, output, errors } = await runHeirloom([command, "--help"]);
+    const { status, output, errors } = await runHeirloom([...command.split(" "), "--help"]);
     expect({ status, errors }).toEqual({ status: 0, errors: "" });
     const [usage, ...rest] = output.split("\n").slice(1);
     expect(usage.length).toBeLessThan(130);
@@ -40,7 +51,7 @@ test("a command that is misspelt is told what was meant: status 2", async () => 
 
 const proposals: [words: string[], proposed: string[]][] = [
   [["s"], ["serve"]],
-  [[""], ["serve", "pull", "completion"]],
+  [[""], ["serve", "pull", "bitmap", "backup", "jobs", "cancel", "explain", "info", "journal", "completion"]],
   [
     ["serve", "vm.raw", "--s"],
     ["--socket", "--stop-timeout"],
@@ -54,6 +65,11 @@ const proposals: [words: string[], proposed: string[]][] = [
   [
     ["completion", ""],
     ["bash", "zsh", "fish"],
+  ],
+  [["journal", ""], ["check"]],
+  [
+    ["info", "vm.raw", "--j"],
+    ["--journal", "--json"],
   ],
   [["serve", ""], []],
   [["nonsense", "x"], []],
@@ -78,6 +94,23 @@ test("bash completes with the script that is printed", async (context) => {
   const { status, output, errors } = await run("bash", ["-c", program]);
   expect({ status, errors }).toEqual({ status: 0, errors: "" });
   expect(output).toBe("complete -o default -F _heirloom heirloom\n<--read-only>\n");
+});
+
+test("bash completes the daemon's options, and how their values begin", async (context) => {
+  needTool(context, "bash");
+  const complete = async (...words: string[]): Promise<string[]> => {
+    const program = `
+      heirloom() { "${process.execPath}" "${heirloom}" "$@"; }
+      source <(heirloom completion bash)
+      COMP_WORDS=(heirloom-storage-daemon ${words.map((word) => `'${word}'`).join(" ")}) COMP_CWORD=${words.length}
+      _heirloom_storage_daemon
+      printf '%s\\n' "\${COMPREPLY[@]}"`;
+    return (await run("bash", ["-c", program])).output.split("\n").filter((line) => line !== "");
+  };
+  expect(await complete("--m")).toEqual(["--metrics", "--monitor"]);
+  expect(await complete("--log-format", "")).toEqual(["text", "json"]);
+  expect(await complete("--blockdev", "driver=t")).toEqual(["driver=throttle,node-name="]);
+  expect(await complete("--pidfile", "")).toEqual([]);
 });
 
 for (const shell of ["zsh", "fish"]) {

@@ -5,7 +5,7 @@
  */
 
 /** An option that takes effect in the second pass. */
-export type OptionName = "blockdev" | "chardev" | "export" | "monitor" | "nbd-server" | "object";
+export type OptionName = "blockdev" | "chardev" | "export" | "metrics" | "monitor" | "nbd-server" | "object";
 
 export interface Option {
   readonly name: OptionName;
@@ -36,6 +36,7 @@ const withValue: Readonly<Record<string, OptionName | "journal" | "pidfile" | "t
   export: "export",
   journal: "journal",
   "log-format": "log-format",
+  metrics: "metrics",
   monitor: "monitor",
   "nbd-server": "nbd-server",
   object: "object",
@@ -44,6 +45,11 @@ const withValue: Readonly<Record<string, OptionName | "journal" | "pidfile" | "t
 };
 const flags: readonly string[] = ["daemonize", "help", "version"];
 const shortOptions: Readonly<Record<string, string>> = { h: "help", T: "trace", V: "version" };
+
+/** All long ones, for whoever completes them. */
+export function longOptions(): readonly string[] {
+  return [...Object.keys(withValue), ...flags].sort();
+}
 
 /** @throws UsageError */
 export function parseArguments(words: readonly string[]): ParsedArguments {

@@ -4,11 +4,13 @@
 import type { JournalOptions, Runtime } from "@heirloom/runtime";
 import { type Handlers, QmpError, QmpService, readArguments, commands, nbdServerOptions } from "@heirloom/qmp";
 import { readOption } from "../keyval/keyval.ts";
+import type { MetricsServer } from "../metrics/metrics-server.ts";
 import type { Option } from "./arguments.ts";
 import { fromBackend, readChardev } from "./chardev-options.ts";
 import { Chardevs } from "./chardevs.ts";
 import type { Log } from "./log.ts";
 import { monitorOptions } from "./monitor-options.ts";
+import { packageVersion } from "./version-text.ts";
 
 /** The process ends this long after it was told to, whatever hangs. */
 export const shutdownDeadlineMs = 8000;
@@ -20,10 +22,13 @@ export class Daemon {
   readonly #chardevs = new Chardevs();
   readonly #quit: () => void;
   readonly #monitors = new Set<string>();
+  readonly #metrics: MetricsServer[] = [];
+  readonly #log: Log;
 
   /** @param quit called when a client says so @param journal of images; without it none keeps bitmaps */
   constructor(log: Log, quit: () => void, journal?: JournalOptions) {
     this.#quit = quit;
+    this.#log = log;
     this.#service = new QmpService({
       runtime: () => (this.#runtime ??= makeRuntime()),
       quit: () => this.#quit(),
@@ -50,6 +55,9 @@ export class Daemon {
         await this.#chardevs.add(id, options);
         return;
       }
+      case "metrics":
+        await this.#serveMetrics(value);
+        return;
       case "monitor":
         this.#addMonitor(value);
         return;
@@ -67,8 +75,17 @@ export class Daemon {
   /** Jobs are cancelled, their bitmaps reclaimed; monitors hear of it, and go last. */
   async close(): Promise<void> {
     this.#chardevs.close();
+    for (const server of this.#metrics) server.close();
     await (await this.#runtime)?.close();
     await this.#service.close();
+  }
+
+  async #serveMetrics(text: string): Promise<void> {
+    const { parseMetricsAddress, serveMetrics } = await import("../metrics/metrics-server.ts");
+    const address = parseMetricsAddress(text);
+    const server = await serveMetrics(address, packageVersion(), () => this.#runtime);
+    this.#metrics.push(server);
+    if ("port" in address && address.port === 0) this.#log.info(`metrics on ${server.where}`);
   }
 
   /** The command of the same meaning. @param type where the command line's options differ from the command's arguments */

@@ -37,6 +37,10 @@ Heirloom storage daemon
 
   --log-format text|json how lines on standard error are written
 
+  --metrics <path>       serve Prometheus metrics over HTTP on a Unix
+  --metrics <host>:<port>
+                         socket, or on a port of this machine
+
   --monitor [chardev=]name[,mode=control][,pretty[=on|off]]
                          configure a QMP monitor
 

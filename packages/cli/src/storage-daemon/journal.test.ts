@@ -40,7 +40,7 @@ test("fio writes over NBD, the daemon is killed, the next incremental makes the 
   expect((await second.bitmaps("disk"))[0].count).toBe(0);
   await second.stop();
   expect(await peer("qemu-img", "compare", "-f", "raw", "-F", "raw", image, backup)).toContain("identical");
-}, 60_000);
+}, 240_000);
 
 test("add, disable, enable, clear, merge, remove and block_resize are there after a kill that follows their answer", async (context) => {
   needTool(context, "qemu-io");
@@ -99,7 +99,7 @@ test("add, disable, enable, clear, merge, remove and block_resize are there afte
     expect(await bits(daemon), step.toString()).toEqual(expected);
   }
   await daemon.stop();
-}, 60_000);
+}, 240_000);
 
 test("an inconsistent bitmap is told, refused and removed as in QEMU", async (context) => {
   needTool(context, "qemu-storage-daemon", "qemu-img");
@@ -143,7 +143,7 @@ test("an inconsistent bitmap is told, refused and removed as in QEMU", async (co
   const last = await RunningDaemon.start(directory, ...nodes);
   expect(await last.bitmaps("disk")).toMatchObject([{ name: "daily", recording: true }]);
   await last.stop();
-}, 60_000);
+}, 240_000);
 
 test("sidecars lie beside the images, or in a directory, named by their images' paths", async () => {
   const directory = scratchDirectory();
@@ -166,7 +166,7 @@ test("sidecars lie beside the images, or in a directory, named by their images' 
   await expect(RunningDaemon.start(directory, ...apart, ...diskOptions("disk", one))).rejects.toThrow(
     /has persistent bitmaps in '.*a%b\.raw\.heirloom', which would become wrong without a word/,
   );
-}, 60_000);
+}, 240_000);
 
 test("without --journal persistent bitmaps are refused as in QEMU, and an image that has some is not opened for writing", async () => {
   const directory = scratchDirectory();
@@ -188,7 +188,7 @@ test("without --journal persistent bitmaps are refused as in QEMU, and an image 
     `file,node-name=disk,filename=${image},read-only=on`,
   );
   await reading.stop();
-}, 60_000);
+}, 240_000);
 
 test("--journal that makes no sense ends it with status 1 and one line", async () => {
   const directory = scratchDirectory();

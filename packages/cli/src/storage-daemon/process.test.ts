@@ -1,7 +1,7 @@
 /** The program as a process: how it starts, what it leaves, how it ends. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -114,6 +114,24 @@ test("--daemonize: the parent ends when everything is set up, and the daemon goe
     stderr: "heirloom-storage-daemon: --blockdev zz: Parameter 'driver' does not accept value 'zz'\n",
   });
   expect(existsSync(pidfile)).toBe(false);
+});
+
+test("--daemonize with paths that are relative: its files go when it ends, wherever it has gone", async () => {
+  const directory = scratch();
+  const monitor = ["--chardev", "socket,id=m,path=qmp,server=on,wait=off", "--monitor", "m", "--metrics", "metrics"];
+  const words = [program, ...monitor, "--pidfile", "pid", "--daemonize"];
+  expect(spawnSync(process.execPath, words, { cwd: directory, encoding: "utf8" })).toMatchObject({
+    status: 0,
+    stderr: "",
+  });
+  const pid = Number(readFileSync(join(directory, "pid"), "utf8"));
+  onTestFinished(() => void spawnSync("kill", ["-9", String(pid)]));
+  const client = await connect(join(directory, "qmp"));
+  const gone = client.events().next();
+  await client.execute("quit");
+  await gone;
+  while (existsSync(`/proc/${pid}`)) await new Promise((resolve) => setTimeout(resolve, 5));
+  expect(readdirSync(directory)).toEqual([]);
 });
 
 test("a device that hangs does not keep it: it ends within its deadline", async (context) => {

@@ -1,5 +1,6 @@
 /** From the second pass over the options to the end of the process. */
 import { unlinkSync, writeFileSync } from "node:fs";
+import { resolve as resolvePath } from "node:path";
 import { errnoSentence } from "@heirloom/qmp";
 import type { JournalOptions } from "@heirloom/runtime";
 import { textOf } from "../keyval/keyval.ts";
@@ -37,7 +38,8 @@ export async function serve(
       await shutDown(daemon, 1);
     }
   }
-  const { pidfile } = given;
+  // By a name that holds elsewhere, too: it is removed from where the background leaves us.
+  const pidfile = given.pidfile === undefined ? undefined : resolvePath(given.pidfile);
   tellReady();
   await ended;
   clearInterval(alive);

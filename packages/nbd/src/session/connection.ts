@@ -184,7 +184,7 @@ export class Connection {
     const strange = strangeFlags(type, flags, structured, extended);
     if (strange !== undefined) return this.#refuse(strange, at);
     if (type === CMD_FLUSH) return this.#park(work.workFlush, 0, 0, 0, at);
-    const refused = rangeRefusal(this.exported, type, offset, length);
+    const refused = this.#outOfRange(type, offset, length);
     if (refused !== undefined) return this.#refuse(refused, at);
     switch (type) {
       case CMD_READ:
@@ -202,6 +202,12 @@ export class Connection {
         return this.#serveEffect(work.workWriteZeroes, unmap | fast, at);
       }
     }
+  }
+
+  #outOfRange(type: number, offset: number, length: number): Refusal | undefined {
+    const refused = rangeRefusal(this.exported, type, offset, length);
+    if (refused !== undefined) this.exported.countRefused(type);
+    return refused;
   }
 
   #refuse({ error, text }: Refusal, next: number): number {
@@ -316,8 +322,7 @@ export class Connection {
       this.end("the client sent a payload that is too long");
       return this.#refuse(tooLong(exported, length), at);
     }
-    const refused =
-      strangeFlags(CMD_WRITE, flags, structured, extended) ?? rangeRefusal(exported, CMD_WRITE, offset, length);
+    const refused = strangeFlags(CMD_WRITE, flags, structured, extended) ?? this.#outOfRange(CMD_WRITE, offset, length);
     if (refused !== undefined || length > limits.PIECE_BYTES_MAX) {
       this.#writing = begin(work.workWrite, refused);
       return at;

@@ -1,13 +1,29 @@
 /** What an export is on one thread: a disk that this thread is a guest of, or a point in time. */
 import { SharedBitmap } from "@heirloom/bitmap";
 import { EPERM, type Errno, type StatusExtent } from "@heirloom/block";
-import type { DiskIo, ServiceThread, ViewReader } from "@heirloom/engine";
+import {
+  countedDiscard,
+  type CountedKind,
+  countedRead,
+  countedWrite,
+  type DiskIo,
+  type ServiceThread,
+  type ViewReader,
+} from "@heirloom/engine";
+import { CMD_READ, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES } from "../protocol/constants.ts";
 import type { PostedExport } from "./messages.ts";
 
 export type Context =
   | { readonly kind: "allocation" }
   | { readonly kind: "depth" }
   | { readonly kind: "bitmap"; readonly bitmap: SharedBitmap };
+
+const countedKinds: ReadonlyMap<number, CountedKind> = new Map([
+  [CMD_READ, countedRead],
+  [CMD_WRITE, countedWrite],
+  [CMD_WRITE_ZEROES, countedWrite],
+  [CMD_TRIM, countedDiscard],
+]);
 
 export class Exported {
   readonly id: number;
@@ -72,6 +88,11 @@ export class Exported {
   }
   flush(): Errno {
     return this.disk === undefined ? 0 : this.disk.flush();
+  }
+  /** A request of this type was refused before it came here. */
+  countRefused(type: number): void {
+    const kind = countedKinds.get(type);
+    if (kind !== undefined) this.disk?.refused(kind);
   }
   close(): void {
     this.disk?.close();

@@ -69,7 +69,7 @@ export class Session implements ConnectionThread {
   /** For reads of plain files: made for the first one; undefined where it is not to be had. */
   #ring: ReadRing | undefined;
   #ringAsked = false;
-  readonly #inRing = new Map<number, Parked>();
+  readonly #inRing = new Map<number, { readonly parked: Parked; readonly begunMs: number }>();
   #nextRead = 0;
   readonly #parked = new Map<number, Parked>();
   /** Whose requests a parking has. */
@@ -168,7 +168,7 @@ export class Session implements ConnectionThread {
     const buffer = this.payload.subarray(parked.data, parked.data + parked.length);
     if (this.#ring?.read(file.fd, buffer, parked.offset + file.shift, tag) !== true) return false;
     this.#nextRead = (tag + 1) >>> 0;
-    this.#inRing.set(tag, parked);
+    this.#inRing.set(tag, { parked, begunMs: performance.now() });
     served.reading++;
     return true;
   }
@@ -194,17 +194,24 @@ export class Session implements ConnectionThread {
   }
 
   #readDone(tag: number, result: number, done: Answers): void {
-    const parked = this.#inRing.get(tag);
-    assert(parked !== undefined, "a completion is of a read that was asked for");
+    const asked = this.#inRing.get(tag);
+    assert(asked !== undefined, "a completion is of a read that was asked for");
+    const { parked, begunMs } = asked;
+    const { exported, offset, length } = parked;
     this.#inRing.delete(tag);
-    const served = this.#servedOf(parked.exported.id);
+    const served = this.#servedOf(exported.id);
     served.reading--;
-    if (result === parked.length) addAnswer(done, { parked, errno: 0, found: 0 });
-    else if (result >= 0 || result === -EAGAIN || result === -EINTR || result === -EINVAL) {
+    if (result === length) {
+      exported.disk?.readElsewhere(offset, length, begunMs, 0);
+      addAnswer(done, { parked, errno: 0, found: 0 });
+    } else if (result >= 0 || result === -EAGAIN || result === -EINTR || result === -EINVAL) {
       // The end of a file, a signal, or a kernel whose rings know no reads: the long way.
       served.waiting.push(parked);
       this.#submit(served);
-    } else addAnswer(done, { parked, errno: -result, found: 0 });
+    } else {
+      exported.disk?.readElsewhere(offset, length, begunMs, -result);
+      addAnswer(done, { parked, errno: -result, found: 0 });
+    }
   }
 
   #patienceMs(): number {

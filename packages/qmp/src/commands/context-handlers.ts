@@ -1,4 +1,5 @@
 /** Every command that works on the runtime. */
+import { actorHandlers } from "./actor-handlers.ts";
 import type { Handlers } from "../server/command-set.ts";
 import { backupHandlers } from "./backup-handlers.ts";
 import { bitmapHandlers } from "./bitmap-handlers.ts";
@@ -16,5 +17,6 @@ export function contextHandlers(context: CommandContext): Partial<Handlers> {
     ...jobHandlers(context),
     ...exportHandlers(context),
     ...objectHandlers(context),
+    ...actorHandlers(context),
   };
 }

@@ -1,5 +1,5 @@
 /** What those who carry commands out work on. */
-import type { Runtime } from "@heirloom/runtime";
+import type { DiskServer, Runtime } from "@heirloom/runtime";
 import type { QmpEvents } from "../generated/qmp-types.ts";
 import type { NodeGraph } from "../graph/node-graph.ts";
 import type { CreateJobs } from "./create-jobs.ts";
@@ -10,6 +10,8 @@ export interface CommandContext {
   readonly graph: NodeGraph;
   readonly objects: ObjectStore;
   readonly createJobs: CreateJobs;
+  /** An NBD server that was there before. */
+  readonly adoptedServer: DiskServer | undefined;
   /** Tells an event to every monitor. */
   readonly emit: Emit;
   /** One command at a time that changes what there is, over all monitors. */

@@ -39,7 +39,8 @@ interface Exported {
 
 export function exportHandlers(context: CommandContext): Family {
   const exports = new Exports(context);
-  const { exclusive } = context;
+  const { adoptedServer, exclusive } = context;
+  if (adoptedServer !== undefined) exports.adopt(adoptedServer);
   const done = (work: () => Promise<void>): Promise<Done> =>
     exclusive(() =>
       inQemuWords(async () => {
@@ -80,6 +81,15 @@ class Exports {
 
   constructor(context: CommandContext) {
     this.#context = context;
+  }
+
+  /** A server that its program runs. */
+  adopt(server: DiskServer): void {
+    this.#server = server;
+    for (const exported of server.exports) {
+      const { id, disk } = exported;
+      this.#exports.set(id, { id, node: disk, exported, shuttingDown: false });
+    }
   }
 
   async start(args: Omit<StartArguments, "addr">, addr: SocketAddress): Promise<void> {

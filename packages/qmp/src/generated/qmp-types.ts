@@ -519,55 +519,57 @@ export interface BlockStats {
 
 /** Counts. */
 export interface BlockDeviceStats {
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly rd_bytes: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly wr_bytes: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly unmap_bytes: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly rd_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly wr_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly flush_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly unmap_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly rd_total_time_ns: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly wr_total_time_ns: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly flush_total_time_ns: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly unmap_total_time_ns: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly wr_highest_offset: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly rd_merged: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly wr_merged: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly unmap_merged: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly failed_rd_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly failed_wr_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly failed_flush_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly failed_unmap_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly invalid_rd_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly invalid_wr_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly invalid_flush_operations: number;
-  /** Guest requests, bytes and times through this node; what is not counted is 0. */
+  /** Requests, bytes and times through this node since it was added. */
   readonly invalid_unmap_operations: number;
-  /** False. */
+  /** Since the last request ended; not there before the first. */
+  readonly idle_time_ns?: number;
+  /** False: refused requests count as such, and nowhere else. */
   readonly account_invalid: boolean;
-  /** False. */
+  /** True: the times have those of failed requests as well. */
   readonly account_failed: boolean;
   /** Empty. */
   readonly timed_stats: ReadonlyArray<BlockDeviceTimedStats>;
@@ -1183,6 +1185,49 @@ export interface ChardevReturn {
   readonly pty?: string;
 }
 
+/** A state machine that runs, or has run. */
+export interface HeirloomActor {
+  /** What it stands for. */
+  readonly kind: HeirloomActorKind;
+  /** Of the disk, bitmap, job, group, export or transaction. */
+  readonly name: string;
+  /** The node that it belongs to. */
+  readonly node?: string;
+  /** Its state. */
+  readonly state: string;
+  /** It is over, and kept to be asked about. */
+  readonly ended: boolean;
+  /** Of a job: why it copies what it copies. */
+  readonly because?: string;
+  /** Of a job: where it writes. */
+  readonly target?: string;
+  /** Of a job: the bitmap that it has. */
+  readonly bitmap?: string;
+  /** Of a job: its mode. */
+  readonly sync?: string;
+  /** What the machine keeps besides; its members are not promised. */
+  readonly context: unknown;
+  /** The last changes, oldest first. */
+  readonly history: ReadonlyArray<HeirloomTransition>;
+}
+
+/** What an actor stands for. */
+export type HeirloomActorKind = "disk" | "bitmap" | "job" | "group" | "export" | "transaction" | "pool";
+
+/** A change of state. */
+export interface HeirloomTransition {
+  /** Milliseconds since the epoch. */
+  readonly at: number;
+  /** What happened; `init` is the beginning. */
+  readonly event: string;
+  /** State before; empty at the beginning. */
+  readonly from: string;
+  /** State after. */
+  readonly to: string;
+  /** Why, or for whom. */
+  readonly reason?: string;
+}
+
 /** Kinds of I/O. */
 export type IoOperationType = "read" | "write";
 
@@ -1431,6 +1476,8 @@ export interface QmpCommands {
   /** Its id. */
   readonly id: string;
 }; readonly result: Readonly<Record<string, never>> };
+  /** State and history of every actor, those of the last jobs that were dismissed included. */
+  readonly "x-heirloom-query-actors": { readonly arguments: Readonly<Record<string, never>>; readonly result: ReadonlyArray<HeirloomActor> };
 }
 
 export interface QmpEvents {

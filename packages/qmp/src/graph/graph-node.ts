@@ -15,6 +15,8 @@ export interface GraphNode {
   readonly owned: readonly GraphNode[];
   /** Opened inside another node: it goes with that one. */
   readonly inner: boolean;
+  /** Whose disk it is to take away: a monitor's client's, or the program's that brought it in. */
+  readonly owner: "monitor" | "program";
   /** Where the image lies, for people. */
   readonly filename: string;
   /** The image file, if there is one under it. */

@@ -28,6 +28,7 @@ export class JobFilters {
       children: [source, target],
       owned: [],
       inner: true,
+      owner: "monitor",
       filename: source.filename,
       file: source.file,
       job,

@@ -67,6 +67,25 @@ export class NodeGraph {
     return this.#open(options, false);
   }
 
+  /** A disk that its program attached under the node's name, and detaches. @param file where its image lies, if it has one */
+  adopt(disk: Disk, driver: string, file: string | undefined): void {
+    // Of drivers that QMP does not know (memory, modules) only the name is looked at.
+    const options = { driver, "node-name": disk.name, filename: file, "read-only": disk.node.readOnly };
+    const node: GraphNode = {
+      name: disk.name,
+      order: nextNodeOrder(),
+      options: options as BlockdevOptions,
+      disk,
+      children: [],
+      owned: [],
+      inner: false,
+      owner: "program",
+      filename: file ?? driver,
+      file,
+    };
+    this.#nodes.set(node.name, node);
+  }
+
   /** @throws QmpError */
   async remove(name: string): Promise<void> {
     const node = this.find(name);
@@ -76,7 +95,7 @@ export class NodeGraph {
     if (node.job !== undefined || this.#isTarget(node)) {
       throw new QmpError(`Node '${name}' is busy: block device is in use by block job: backup`);
     }
-    if (node.inner) throw new QmpError(`Node ${name} is not owned by the monitor`);
+    if (node.inner || node.owner !== "monitor") throw new QmpError(`Node ${name} is not owned by the monitor`);
     const isChild = this.list().some((other) =>
       other.children.some((child) => child === node || isEndedUser(child, node)),
     );
@@ -115,6 +134,7 @@ export class NodeGraph {
         children,
         owned: children.filter((one) => one.inner && one.job === undefined),
         inner,
+        owner: "monitor",
         filename: child?.filename ?? plan.filename,
         file: child?.file ?? plan.file,
       };

@@ -214,6 +214,7 @@ const ours: readonly RegExp[] = [
   /^(blockdev-backup|drive-backup|transaction)\(.*\.resumable\b/,
   /^job-resume\(\.target\b/,
   /^query-qmp-schema\)/,
+  /^x-heirloom-/,
   /^JOURNAL_FAILED\b/,
   /<qcow2>\.(overlap-check|encrypt) is any/, // refused whatever it says
 ];

@@ -23,6 +23,8 @@ export class CommandSet {
   readonly #immediate: AnyHandlers;
   readonly #load: () => Promise<Partial<Handlers>>;
   #loaded: AnyHandlers | undefined;
+  /** Once: handlers keep state, and two commands may come before they are there. */
+  #loading: Promise<Partial<Handlers>> | undefined;
 
   /** @param load the handlers that are not `immediate`: called when the first of them is needed */
   constructor(
@@ -54,7 +56,8 @@ export class CommandSet {
   }
 
   async #loadAndCarryOut(name: string, args: Record<string, unknown>): Promise<Writable> {
-    this.#loaded = await this.#load();
+    this.#loading ??= this.#load();
+    this.#loaded = await this.#loading;
     return this.carryOut(name, args);
   }
 }

@@ -66,6 +66,20 @@ test("a client that ends its side is answered what it asked, and then the connec
   expect(text.trim().split("\r\n")).toHaveLength(3);
 });
 
+test("a client that ends its side while a command takes its time is answered all the same", async () => {
+  let go = (): void => {};
+  const over = new Promise<void>((resolve) => (go = resolve));
+  const { path } = await serve({ "query-jobs": () => over.then(() => []) });
+  const socket = connect({ path, allowHalfOpen: true });
+  let text = "";
+  socket.on("data", (chunk: Buffer) => (text += chunk.toString()));
+  socket.end('{"execute":"qmp_capabilities"}{"execute":"query-jobs","id":1}{"execute":"query-version","id":2}');
+  await once(socket, "finish");
+  setImmediate(go); // its end has arrived by then, or comes while the command is answered: both are to be right
+  await once(socket, "close");
+  expect(text.trim().split("\r\n").slice(2)).toEqual(['{"return": [], "id": 1}', expect.stringContaining('"id": 2')]);
+});
+
 test("ten thousand commands in one write are answered in their order", async () => {
   const { path } = await serve();
   const client = await negotiated(path);

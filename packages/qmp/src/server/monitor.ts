@@ -8,12 +8,15 @@ import { type Output, type QmpEvent, Session, type SessionOptions } from "./sess
 /** More are turned away. */
 const waitingMax = 64;
 
+/** For commands that a client has left behind, milliseconds. */
+const lastAnswersMs = 1000;
+
 export type MonitorLog = (message: string) => void;
 
 export class Monitor {
   readonly #options: SessionOptions;
   readonly #log: MonitorLog;
-  #present: { readonly stream: Duplex; readonly session: Session } | undefined;
+  #present: { readonly stream: Duplex; readonly session: Session; readonly output: StreamOutput } | undefined;
   readonly #waiting: Duplex[] = [];
   #closed = false;
 
@@ -44,7 +47,8 @@ export class Monitor {
     for (const stream of this.#waiting.splice(0)) stream.destroy();
     const present = this.#present;
     if (present === undefined) return;
-    const { stream } = present;
+    const { stream, output } = present;
+    output.flush();
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, timeoutMs);
       stream.end(() => {
@@ -60,11 +64,21 @@ export class Monitor {
     if (this.#present !== undefined || this.#closed) return;
     const stream = this.#waiting.shift();
     if (stream === undefined) return;
-    const session = new Session(this.#options, new StreamOutput(stream, this.#log));
-    this.#present = { stream, session };
+    const output = new StreamOutput(stream, this.#log);
+    const session = new Session(this.#options, output);
+    this.#present = { stream, session, output };
     stream.on("data", (chunk: Buffer) => session.feed(chunk));
-    // It has said everything that it wants to; what runs is answered before it goes.
-    stream.on("end", () => stream.end());
+    // It has said everything that it wants to, or is gone: from here the two look the same. What runs is answered before it
+    // goes, and the next client does not wait for longer than that may take.
+    stream.on("end", () => {
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, lastAnswersMs)));
+      void Promise.race([session.answered(), late]).then(() => {
+        clearTimeout(timer);
+        output.flush();
+        stream.end();
+      });
+    });
     stream.resume();
   }
 
@@ -78,9 +92,11 @@ export class Monitor {
   }
 }
 
+/** Lines of one turn of the event loop go out in one write: a job has eight events, and the kernel's call is the dear part. */
 class StreamOutput implements Output {
   readonly #stream: Duplex;
   readonly #log: MonitorLog;
+  #gathered = "";
 
   constructor(stream: Duplex, log: MonitorLog) {
     this.#stream = stream;
@@ -88,14 +104,22 @@ class StreamOutput implements Output {
   }
 
   get unsent(): number {
-    return this.#stream.writableLength;
+    return this.#stream.writableLength + this.#gathered.length;
   }
 
   write(text: string): void {
-    if (this.#stream.writable) this.#stream.write(text);
+    if (this.#gathered === "") setImmediate(() => this.flush());
+    this.#gathered += text;
+  }
+
+  flush(): void {
+    const text = this.#gathered;
+    this.#gathered = "";
+    if (text !== "" && this.#stream.writable) this.#stream.write(text);
   }
 
   async drained(): Promise<void> {
+    this.flush();
     const stream = this.#stream;
     if (stream.destroyed || !stream.writableNeedDrain) return;
     await new Promise<void>((resolve) => {

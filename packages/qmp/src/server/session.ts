@@ -55,6 +55,7 @@ export class Session {
   #negotiated = false;
   #outOfBand = false;
   #running = false;
+  #ran: Promise<void> = Promise.resolve();
   #closed = false;
 
   constructor(options: SessionOptions, output: Output) {
@@ -67,7 +68,12 @@ export class Session {
   feed(chunk: Uint8Array): void {
     this.#waiting.push(...this.#reader.feed(chunk));
     if (this.#waiting.length >= waitingMax) this.#output.pause();
-    if (!this.#running) void this.#run();
+    if (!this.#running) this.#ran = this.#run();
+  }
+
+  /** Resolves when everything that was read so far is answered. */
+  answered(): Promise<void> {
+    return this.#ran;
   }
 
   /** Nobody hears before the negotiation is over. */

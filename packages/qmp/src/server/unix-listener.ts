@@ -4,19 +4,25 @@
  */
 import { existsSync, lstatSync, unlinkSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { dirname } from "node:path";
+import { dirname, resolve as resolvePath } from "node:path";
 import { getSystemErrorMap } from "node:util";
 import { monitorSocketOptions } from "./monitor.ts";
 
 /** @throws Error with QEMU's text */
 export async function listenOnUnixSocket(path: string, accept: (socket: Socket) => void): Promise<Server> {
-  await removeStale(path);
   const server = createServer(monitorSocketOptions, accept);
+  await bindUnixSocket(server, path);
+  return server;
+}
+
+/** The same for a server of any protocol. @throws Error with QEMU's text */
+export async function bindUnixSocket(server: Server, path: string): Promise<void> {
+  await removeStale(path);
   const before = process.umask(0o177);
   try {
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
-      server.listen(path, resolve); // binds before it returns
+      server.listen(lasting(path), resolve); // binds before it returns
       process.umask(before);
     });
   } catch (cause) {
@@ -27,7 +33,15 @@ export async function listenOnUnixSocket(path: string, accept: (socket: Socket) 
   } finally {
     process.umask(before);
   }
-  return server;
+}
+
+/** sun_path holds so many bytes beside its final zero. */
+const pathBytesMax = 107;
+
+/** Node takes the file away at the end by the name that it was given, and a daemon leaves the directory that it began in. */
+function lasting(path: string): string {
+  const absolute = resolvePath(path);
+  return Buffer.byteLength(absolute) <= pathBytesMax ? absolute : path;
 }
 
 async function removeStale(path: string): Promise<void> {

@@ -1,5 +1,6 @@
 /** Every command: one table, from which validation, introspection, types and the reference page come. */
 import type { CommandTable } from "../schema/type.ts";
+import { actorCommands } from "./actors.ts";
 import { backupCommands } from "./backup.ts";
 import { bitmapCommands } from "./bitmaps.ts";
 import { chardevCommands } from "./chardevs.ts";
@@ -21,6 +22,7 @@ export const chapters: Readonly<Record<string, CommandTable>> = {
   Exports: exportCommands,
   Objects: objectCommands,
   "Character devices": chardevCommands,
+  "Heirloom's own": actorCommands,
 };
 
 export const commands: CommandTable = Object.assign({}, ...Object.values(chapters)) as CommandTable;

@@ -62,7 +62,7 @@ export const blockDeviceInfo: Struct = struct("BlockDeviceInfo", "a node", {
   "dirty-bitmaps": optional(list(dirtyInfo), "newest first"),
 });
 
-const count = required(int, "guest requests, bytes and times through this node; what is not counted is 0");
+const count = required(int, "requests, bytes and times through this node since it was added");
 const counters: Members = Object.fromEntries(
   `rd_bytes wr_bytes unmap_bytes rd_operations wr_operations flush_operations unmap_operations rd_total_time_ns
   wr_total_time_ns flush_total_time_ns unmap_total_time_ns wr_highest_offset rd_merged wr_merged unmap_merged
@@ -84,8 +84,9 @@ export const blockStats: Struct = struct("BlockStats", "what a node has done", {
   stats: required(
     struct("BlockDeviceStats", "counts", {
       ...counters,
-      account_invalid: required(bool, "false"),
-      account_failed: required(bool, "false"),
+      idle_time_ns: optional(int, "since the last request ended; not there before the first"),
+      account_invalid: required(bool, "false: refused requests count as such, and nowhere else"),
+      account_failed: required(bool, "true: the times have those of failed requests as well"),
       timed_stats: required(list(timedStats), "empty"),
     }),
     "counts",

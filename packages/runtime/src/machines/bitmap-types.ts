@@ -63,8 +63,8 @@ export type BitmapEvent =
   | ({ readonly type: "mergeSource"; readonly into: BitmapReference } & Commanded)
   | ({ readonly type: "freeze"; readonly user: BitmapUser; readonly mode: BitmapMode } & Commanded)
   /** Memory follows a success; `uncopied` (mode always, after a failure) joins what was not copied. */
-  | { readonly type: "abdicate"; readonly uncopied?: boolean; readonly command?: CommandId }
-  | { readonly type: "reclaim"; readonly command?: CommandId }
+  | { readonly type: "abdicate"; readonly uncopied?: boolean; readonly command?: CommandId; readonly reason?: string }
+  | { readonly type: "reclaim"; readonly command?: CommandId; readonly reason?: string }
   /** One fold is over. */
   | { readonly type: "folded" }
   /** An export takes it; it goes on recording. */

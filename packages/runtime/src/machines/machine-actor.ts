@@ -181,9 +181,14 @@ export class MachineActor<Input, Context, Event extends Tagged, Effect extends T
   }
 }
 
-/** Why, in the words of the event: its `reason` or its `error`. */
+/** Why, in the words of the event: its `reason` or its `error`; or for whom. */
 function reasonOf(event: Tagged): string | undefined {
   if ("reason" in event && typeof event.reason === "string") return event.reason;
   if ("error" in event && typeof event.error === "string") return event.error;
+  if ("user" in event && isUser(event.user)) return `${event.user.kind} ${event.user.id}`;
   return undefined;
+}
+
+function isUser(value: unknown): value is { readonly kind: string; readonly id: string } {
+  return typeof value === "object" && value !== null && "kind" in value && "id" in value;
 }

@@ -7,11 +7,11 @@
  *
  * A new one is written under another name and gets its own when it is whole and on stable storage.
  */
-import { closeSync, existsSync, fsyncSync, linkSync, openSync, renameSync, rmSync, statSync } from "node:fs";
-import { dirname } from "node:path";
+import { rmSync, statSync } from "node:fs";
 import type { PullSink } from "@heirloom/nbd";
 import { createRuntime, type Disk, type Runtime } from "@heirloom/runtime";
 import { CommandError } from "../command-error.ts";
+import { giveName, unfinishedName } from "../new-file.ts";
 import { quoted } from "../shell-words.ts";
 
 export interface PullTarget {
@@ -42,14 +42,6 @@ export async function openTarget(request: TargetRequest): Promise<PullTarget> {
   }
 }
 
-/** @throws CommandError where it is there; before anything is asked of the server */
-export function refuseExisting(path: string): void {
-  if (!existsSync(path)) return;
-  throw new CommandError(`'${path}' exists already`, [
-    "Give a new name; or --update, to overwrite in place what is pulled and leave the rest.",
-  ]);
-}
-
 async function openExisting(runtime: Runtime, { path, length }: TargetRequest): Promise<PullTarget> {
   const disk = await runtime.attach({ driver: "file", filename: path });
   const isDevice = statSync(path).isBlockDevice();
@@ -66,12 +58,7 @@ async function openExisting(runtime: Runtime, { path, length }: TargetRequest): 
 }
 
 async function createNew(runtime: Runtime, { path, length, changes }: TargetRequest): Promise<PullTarget> {
-  const unfinished = `${path}.partial`;
-  if (existsSync(unfinished)) {
-    throw new CommandError(`'${unfinished}' exists already`, [
-      `Another pull is at it, or one was killed and has left it behind; then: rm ${quoted(unfinished)}`,
-    ]);
-  }
+  const unfinished = unfinishedName(path);
   const disk = await runtime.attach({ driver: "file", filename: unfinished, create: { length } });
   return {
     sink: sinkOf(disk, changes ? (offset, bytes) => writeZeroBytes(disk, offset, bytes) : () => Promise.resolve()),
@@ -95,26 +82,5 @@ const ZEROES = new Uint8Array(2 ** 20);
 async function writeZeroBytes(disk: Disk, offset: number, length: number): Promise<void> {
   for (let done = 0; done < length; done += ZEROES.length) {
     await disk.write(ZEROES.subarray(0, Math.min(ZEROES.length, length - done)), offset + done);
-  }
-}
-
-/** Takes nobody's place: what came there meanwhile stays. */
-function giveName(unfinished: string, path: string): void {
-  try {
-    linkSync(unfinished, path);
-    rmSync(unfinished);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "EEXIST") {
-      throw new CommandError(`'${path}' was made by somebody else meanwhile; the backup is '${unfinished}'`);
-    }
-    refuseExisting(path);
-    renameSync(unfinished, path); // a file system without links
-  }
-  const directory = openSync(dirname(path), "r");
-  try {
-    fsyncSync(directory);
-  } finally {
-    closeSync(directory);
   }
 }

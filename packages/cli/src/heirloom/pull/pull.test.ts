@@ -184,7 +184,7 @@ test("what cannot be pulled is refused with what to do next, and leaves nothing"
   expect(await refused(uri, directory, "nowhere/t")).toContain("No such file or directory");
   expect(await refused(uri, directory, "t", "--update")).toContain("open 't': No such file or directory");
   writeFileSync(join(directory, "u.partial"), "precious");
-  expect(await refused(uri, directory, "u")).toContain("'u.partial' exists already\n  Another pull is at it");
+  expect(await refused(uri, directory, "u")).toContain("'u.partial' exists already\n  Another command is at it");
   expect(readFileSync(join(directory, "u.partial"), "utf8")).toBe("precious");
   // The disk itself: the image lock is in the way, and not the name.
   expect(await refused(uri, directory, "vm.raw", "--update")).toContain("another process, or this one, has it open");

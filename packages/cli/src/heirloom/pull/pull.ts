@@ -2,9 +2,10 @@
 import { exitNow } from "@heirloom/block";
 import { bitmapContext, NbdClient, type NbdUri, pull, type PullResult } from "@heirloom/nbd";
 import { CommandError, EXIT_FAILURE } from "../command-error.ts";
+import { refuseExisting } from "../new-file.ts";
 import { StopSignals } from "../stop-signals.ts";
-import type { ProgressDisplay } from "./pull-progress.ts";
-import { openTarget, refuseExisting } from "./pull-target.ts";
+import type { ProgressDisplay } from "../terminal/progress-display.ts";
+import { openTarget } from "./pull-target.ts";
 
 export interface PullRequest {
   readonly source: NbdUri;

@@ -7,7 +7,7 @@ import { paintFor } from "../terminal/colours.ts";
 import { Screen } from "../terminal/screen.ts";
 import { type Pulled, pullToFile, type PullRequest } from "./pull.ts";
 import { CONNECTIONS_DEFAULT, type PullFlags } from "./pull-command.ts";
-import { ProgressDisplay } from "./pull-progress.ts";
+import { ProgressDisplay } from "../terminal/progress-display.ts";
 
 export async function runPull(this: CommandContext, flags: PullFlags, uri: string, path: string): Promise<void> {
   const { bitmap, update = false, connections = CONNECTIONS_DEFAULT, json = false } = flags;

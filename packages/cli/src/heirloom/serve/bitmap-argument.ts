@@ -1,4 +1,4 @@
-/** `--bitmap NAME[,granularity=SIZE][,fresh]` */
+/** `--bitmap NAME[,granularity=SIZE][,export=on|off][,fresh]` */
 import { UsageError } from "../command-error.ts";
 import { parseBytes } from "../sizes.ts";
 
@@ -6,6 +6,8 @@ export interface BitmapArgument {
   readonly name: string;
   /** Bytes; the runtime's default where it is not given. */
   readonly granularity: number | undefined;
+  /** Whether NBD clients see it, where that is said. A bitmap that they see is busy: no backup can have it. */
+  readonly exported: boolean | undefined;
   /** One that was kept is not gone on with: it begins empty. */
   readonly fresh?: true;
 }
@@ -17,22 +19,32 @@ export function parseBitmap(text: string): BitmapArgument {
   const [name, ...options] = text.split(",");
   if (name === "") throw new UsageError("expected NAME or NAME,granularity=SIZE, and the name is empty");
   let granularity: number | undefined;
+  let exported: boolean | undefined;
   let fresh = false;
   for (const option of options) {
     if (option === "fresh") {
       fresh = true;
       continue;
     }
-    const value = /^granularity=(.*)$/s.exec(option)?.[1];
-    if (value === undefined)
-      throw new UsageError(`'${option}' is unknown; expected granularity=SIZE or fresh, as in ${name},granularity=64k`);
-    if (granularity !== undefined) throw new UsageError("granularity is given twice");
-    granularity = parseGranularity(value);
+    const [, key, value] = /^(granularity|export)=(.*)$/s.exec(option) ?? [];
+    if (key === undefined) {
+      throw new UsageError(
+        `'${option}' is unknown; expected granularity=SIZE, fresh, export=on or export=off, as in ${name},granularity=64k`,
+      );
+    }
+    if ((key === "granularity" ? granularity : exported) !== undefined) throw new UsageError(`${key} is given twice`);
+    if (key === "granularity") granularity = parseGranularity(value);
+    else exported = parseSwitch(value);
   }
-  return { name, granularity, ...(fresh ? { fresh: true } : {}) };
+  return { name, granularity, exported, ...(fresh ? { fresh: true } : {}) };
 }
 
-function parseGranularity(text: string): number {
+function parseSwitch(text: string): boolean {
+  if (text === "on" || text === "off") return text === "on";
+  throw new UsageError(`'export=${text}' is neither; expected export=on or export=off`);
+}
+
+export function parseGranularity(text: string): number {
   const bytes = parseBytes(text);
   if (
     bytes === undefined ||

@@ -57,7 +57,7 @@ test("after kill -9 the next command goes on with the bitmap, and a pull of it m
   const fresh = new Serve([path, "--socket", socket, "--bitmap", "daily,fresh", ...kept]);
   expect(await dirtyBytes(await fresh.uri())).toBe(0);
   await fresh.end("SIGTERM");
-});
+}, 120_000);
 
 test("a bitmap that cannot be believed is told of, and not exported, until it is begun anew", async (context) => {
   needTool(context, "qemu-io", "nbdinfo");
@@ -89,7 +89,7 @@ test("a bitmap that cannot be believed is told of, and not exported, until it is
   const fresh = new Serve([path, "-s", socket, "-b", "daily,fresh", ...kept]);
   expect(await dirtyBytes(await fresh.uri())).toBe(0);
   await fresh.end("SIGTERM");
-});
+}, 120_000);
 
 test("a command without --journal goes on with what is kept, so that it does not become wrong", async (context) => {
   needTool(context, "qemu-io", "nbdinfo");
@@ -106,7 +106,7 @@ test("a command without --journal goes on with what is kept, so that it does not
   const second = new Serve(words);
   expect(await dirtyBytes(await second.uri())).toBe(65536);
   await second.end("SIGTERM");
-});
+}, 120_000);
 
 test("sidecars lie in the directory that is given", async () => {
   const directory = scratchDirectory();
@@ -129,7 +129,7 @@ test("sidecars lie in the directory that is given", async () => {
   ]);
   expect(other.status).toBe(1);
   expect(other.errors).toMatch(/has a bitmap 'daily' with a granularity of 65536, and 4096 was asked for\n.*,fresh\n$/);
-});
+}, 120_000);
 
 for (const [words, reason] of [
   [["--journal-bound", "4G"], /say how --journal keeps bitmaps/],

@@ -10,17 +10,20 @@ export class JsonReport implements ServeReport {
     this.#screen = screen;
   }
 
-  ready({ server, disks, tls }: Serving): void {
+  ready({ server, disks, tls, control, metrics }: Serving): void {
     const exports = disks.map(({ image, disk, exported }) => ({
       name: exported.name,
       image: image.path,
+      node: disk.name,
       length: disk.length,
       readOnly: !exported.writable,
       bitmaps: exported.bitmaps.map((name) => ({ name, granularity: disk.bitmaps.get(name).granularity })),
       journal: disk.journal === undefined ? null : { path: disk.journal.path, bitmaps: keptBitmaps(disk) },
       uris: exported.uris,
     }));
-    this.#say("ready", { pid: process.pid, addresses: server.addresses, tls: tls ?? null, exports });
+    const { addresses } = server;
+    const where = { addresses, control: control?.path ?? null, metrics: metrics?.where ?? null };
+    this.#say("ready", { pid: process.pid, ...where, tls: tls ?? null, exports });
   }
   clientCame(client: ClientEvent): void {
     this.#say("connected", client);

@@ -2,7 +2,7 @@
 import type { TrafficCounts } from "@heirloom/nbd";
 import { formatBytes } from "../sizes.ts";
 import { alignRows } from "../terminal/rows.ts";
-import type { ServedDisk } from "./serving.ts";
+import { oldestFirst, type ServedDisk } from "./serving.ts";
 
 interface Look {
   readonly at: number;
@@ -27,7 +27,8 @@ export class LiveFigures {
         exported.name === "" ? '""' : exported.name,
         `${exported.clients} ${exported.clients === 1 ? "client" : "clients"}`,
         ...this.#ratesOf(index, now),
-        ...exported.bitmaps.map((name) => `${name} ${formatBytes(disk.bitmaps.get(name).count)} dirty`),
+        // As they are now: over QMP they come and go.
+        ...oldestFirst(disk).map(({ name, count }) => `${name} ${formatBytes(count)} dirty`),
       ]),
     );
   }

@@ -6,6 +6,7 @@ import { UsageError } from "../command-error.ts";
 import { paintFor } from "../terminal/colours.ts";
 import { Screen } from "../terminal/screen.ts";
 import { parseImages } from "./image-argument.ts";
+import { placeOf } from "./journal-place.ts";
 import { JsonReport } from "./json-report.ts";
 import { serve } from "./serve.ts";
 import { type ServeFlags, STOP_TIMEOUT_SECONDS } from "./serve-command.ts";
@@ -52,13 +53,10 @@ export async function runServe(this: CommandContext, flags: ServeFlags, ...texts
     ],
     connectionsMax: maxConnections,
     tls: await loadServerTls(flags),
+    metrics: flags.metrics,
+    control: flags.control === undefined ? undefined : resolve(flags.control),
   };
   await serve(request, { pidFile, stopTimeoutMs: 1000 * stopTimeout }, reportFor(flags));
-}
-
-/** Where the sidecars lie: `beside` each image, or in a directory (one of that name is written `./beside`). */
-export function placeOf(journal: string): { readonly directory?: string } {
-  return journal === "beside" ? {} : { directory: resolve(journal) };
 }
 
 function reportFor({ json, hints }: ServeFlags): ServeReport {

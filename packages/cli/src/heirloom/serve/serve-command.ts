@@ -1,6 +1,7 @@
 /** The command line of `heirloom serve`. What does the work is loaded when it is to be done: help and completion are quick. */
 import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import { UsageError } from "../command-error.ts";
+import { type MetricsAddress, parseMetricsAddress } from "../../metrics/metrics-server.ts";
 import { parseBytes } from "../sizes.ts";
 import { type BitmapArgument, parseBitmap } from "./bitmap-argument.ts";
 import { parseListen, type TcpAddress } from "./listen-argument.ts";
@@ -17,6 +18,8 @@ export interface ServeFlags extends TlsFlags {
   readonly readOnly?: boolean;
   readonly format?: "raw";
   readonly maxConnections?: number;
+  readonly control?: string;
+  readonly metrics?: MetricsAddress;
   readonly pidFile?: string;
   readonly stopTimeout?: number;
   readonly hints?: boolean;
@@ -42,6 +45,10 @@ without a port takes 10809, NBD's own.
 A bitmap says what clients have changed since the command began, by the granule (64 KiB, or
 granularity=SIZE). Programs read it as the NBD metadata context qemu:dirty-bitmap:NAME.
 
+With --control it is driven over QMP: by 'heirloom bitmap', 'heirloom backup', 'heirloom jobs' and
+'heirloom explain', and by whatever drives qemu-storage-daemon. A bitmap that NBD clients see is busy as
+long as they can see it, so with --control they see only those with export=on.
+
 With --journal bitmaps outlive the command, kill -9 and power losses: they are kept in IMAGE.heirloom (beside),
 or in a directory of your choice, and the next command goes on with them. One that cannot be believed any
 more is told of and not exported; --bitmap NAME,fresh begins it anew. 'heirloom info IMAGE' shows them.
@@ -53,11 +60,12 @@ Examples:
   heirloom serve vm.raw --socket /run/vm.sock --bitmap daily
   heirloom serve vm.raw --socket /run/vm.sock --bitmap daily --journal beside
   heirloom serve /dev/vg0/vm1=vm1 /dev/vg0/vm2=vm2 --listen 127.0.0.1 --bitmap daily,granularity=128k
+  heirloom serve vm.raw --socket /run/vm.sock --control /run/vm.control --bitmap daily
   heirloom serve golden.raw --read-only --listen '*' --tls-creds /etc/pki/heirloom
 
 Exit status: 0 after a clean stop, 1 after a failure or an unclean stop, 2 where the command line makes no sense.`,
     customUsage: [
-      "IMAGE[=NAME]... [--socket PATH]... [--listen HOST:PORT]... [--bitmap NAME[,granularity=SIZE]]... [options]",
+      "IMAGE[=NAME]... [--socket PATH]... [--listen HOST:PORT]... [--bitmap NAME]... [--control PATH] [options]",
     ],
   },
   parameters: {
@@ -169,6 +177,20 @@ Exit status: 0 after a clean stop, 1 after a failure or an unclean stop, 2 where
         brief: "Connections at once; others wait (default 100)",
         placeholder: "N",
       },
+      control: {
+        kind: "parsed",
+        parse: parseControl,
+        optional: true,
+        brief: "Be driven over QMP on this Unix socket (mode 0600)",
+        placeholder: "PATH",
+      },
+      metrics: {
+        kind: "parsed",
+        parse: parseMetrics,
+        optional: true,
+        brief: "Prometheus metrics: a path, or a loopback HOST:PORT",
+        placeholder: "WHERE",
+      },
       pidFile: {
         kind: "parsed",
         parse: String,
@@ -195,6 +217,19 @@ Exit status: 0 after a clean stop, 1 after a failure or an unclean stop, 2 where
   },
   loader: async () => (await import("./run-serve.ts")).runServe,
 });
+
+function parseMetrics(text: string): MetricsAddress {
+  try {
+    return parseMetricsAddress(text);
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+function parseControl(text: string): string {
+  if (text === "") throw new UsageError("expected the path of a socket, and it is empty");
+  return text;
+}
 
 function parsePlace(text: string): string {
   if (text !== "") return text;

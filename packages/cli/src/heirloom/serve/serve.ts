@@ -24,7 +24,7 @@ export async function serve(request: ServeRequest, life: ServeLife, report: Serv
     await signals.next();
     exitNow(EXIT_FAILURE);
   });
-  const serving = await openServing(request);
+  const serving = await openServing(request, () => signals.push("quit"));
   opened = true;
   const removePidFile = await announce(serving, life.pidFile);
   void follow(serving, report);

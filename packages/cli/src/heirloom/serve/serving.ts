@@ -1,6 +1,7 @@
 /** Disks that are open and exported, and the sockets that clients come through. All of it, or nothing. */
 import type { ListenAddress, ServerTls } from "@heirloom/nbd";
 import {
+  type BitmapInfo,
   createRuntime,
   type Disk,
   type DiskExport,
@@ -8,9 +9,13 @@ import {
   type JournalOptions,
   type Runtime,
 } from "@heirloom/runtime";
+import { type MetricsAddress, type MetricsServer, serveMetrics } from "../../metrics/metrics-server.ts";
 import { CommandError } from "../command-error.ts";
+import { version } from "../version.ts";
 import type { BitmapArgument } from "./bitmap-argument.ts";
 import type { ImageArgument } from "./image-argument.ts";
+import { type ControlSocket, openControlSocket } from "./control-socket.ts";
+import { nodeNameFor } from "./node-name.ts";
 import { refuseOtherFormats } from "./image-format.ts";
 
 export interface ServeRequest {
@@ -26,6 +31,9 @@ export interface ServeRequest {
   readonly connectionsMax: number | undefined;
   /** Undefined: in the clear. */
   readonly tls: ServerTls | undefined;
+  /** Where it is driven over QMP. */
+  readonly control: string | undefined;
+  readonly metrics: MetricsAddress | undefined;
 }
 
 export interface ServedDisk {
@@ -39,24 +47,49 @@ export interface Serving {
   readonly server: DiskServer;
   readonly disks: readonly ServedDisk[];
   readonly tls: "x509" | "psk" | undefined;
+  readonly control: ControlSocket | undefined;
+  readonly metrics: MetricsServer | undefined;
 }
 
-/** Clients find everything from the first instant: it listens last. @throws what the runtime refuses; then nothing is open */
-export async function openServing(request: ServeRequest): Promise<Serving> {
-  const { images, format, connectionsMax, listen, tls } = request;
+/** A disk's bitmaps as they came. */
+export function oldestFirst(disk: Disk): readonly BitmapInfo[] {
+  return disk.bitmaps.list().reverse();
+}
+
+/**
+ * Clients find everything from the first instant: it listens last. @param quit a client says that it shall end
+ * @throws what the runtime refuses; then nothing is open
+ */
+export async function openServing(request: ServeRequest, quit: () => void): Promise<Serving> {
+  const { images, format, connectionsMax, listen, tls, control: path } = request;
   if (format === undefined) {
     for (const image of images) if (image.spec === undefined) refuseOtherFormats(image.path);
   }
-  const runtime = createRuntime();
+  // Whoever drives it with QEMU's tools gets QEMU's refusals.
+  const runtime = createRuntime(path === undefined ? {} : { backupOfTargets: false });
   try {
     const server = await runtime.serveNbd({ connectionsMax, tls });
     const disks: ServedDisk[] = [];
     for (const image of images) disks.push(await serveDisk(runtime, server, image, request));
     for (const address of listen) await server.listen(address);
-    return { runtime, server, disks, tls: tls?.credentials.type };
+    const control = path === undefined ? undefined : await openControlSocket(path, { runtime, server, disks }, quit);
+    const metrics = await openMetrics(request.metrics, runtime);
+    return { runtime, server, disks, tls: tls?.credentials.type, control, metrics };
   } catch (error) {
     await runtime.close();
     throw error;
+  }
+}
+
+/** @throws CommandError */
+async function openMetrics(address: MetricsAddress | undefined, runtime: Runtime): Promise<MetricsServer | undefined> {
+  if (address === undefined) return undefined;
+  try {
+    return await serveMetrics(address, version, () => Promise.resolve(runtime));
+  } catch (error) {
+    throw new CommandError(`--metrics: ${(error as Error).message}`, ["Choose another path or port."], {
+      cause: error,
+    });
   }
 }
 
@@ -64,10 +97,11 @@ async function serveDisk(
   runtime: Runtime,
   server: DiskServer,
   image: ImageArgument,
-  { bitmaps, journal, readOnly }: ServeRequest,
+  { bitmaps, journal, readOnly, control }: ServeRequest,
 ): Promise<ServedDisk> {
+  const name = nodeNameFor(image.name, (other) => runtime.disks.some((disk) => disk.name === other));
   // What was kept for it before goes on, also where nothing is added: it must not become wrong.
-  const options = { journal: journal ?? { allowTmpfs: true } };
+  const options = { name, journal: journal ?? { allowTmpfs: true } };
   const disk = await runtime.attach(image.spec ?? { driver: "file", filename: image.path, readOnly }, options);
   if (disk.length === 0) {
     throw new CommandError(`'${image.path}' is empty: a disk of no bytes`, [
@@ -79,14 +113,20 @@ async function serveDisk(
     disk,
     name: image.name,
     writable: !readOnly,
-    // One that cannot be believed is not shown: whoever asks for it must not take it for what changed.
-    bitmaps: disk.bitmaps
-      .list()
-      .filter(({ inconsistent, recording }) => !inconsistent && recording)
-      .map(({ name }) => name)
-      .reverse(),
+    bitmaps: shownBitmaps(disk, bitmaps, control === undefined),
   });
   return { image, disk, exported };
+}
+
+/**
+ * Of those that can be believed: whoever asks for one that cannot must not take it for what changed. One that clients see is
+ * busy as long as they may look, so where backups are driven over QMP they see only those that were said to be for them.
+ */
+function shownBitmaps(disk: Disk, asked: readonly BitmapArgument[], byDefault: boolean): readonly string[] {
+  const isShown = (name: string): boolean => asked.find((one) => one.name === name)?.exported ?? byDefault;
+  return oldestFirst(disk)
+    .filter(({ name, inconsistent, recording }) => !inconsistent && recording && isShown(name))
+    .map(({ name }) => name);
 }
 
 /** Goes on with a bitmap that was kept, or begins it. */

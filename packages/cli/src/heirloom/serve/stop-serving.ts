@@ -29,6 +29,7 @@ export async function stopServing(
   if (typeof first === "object") return first;
 
   // Nobody new from here on, and the sockets' files are gone when this call returns.
+  serving.control?.close();
   const closed = server.close({ force: true });
   if (first === LATE) return { clean: false, why: `after ${timeoutMs / 1000} s ${progress.step}` };
   report.stopping({ signal: first, clients: server.connections, hard: true });
@@ -62,11 +63,17 @@ interface Progress {
   step: string;
 }
 
-async function stopCleanly({ runtime, server, disks }: Serving, progress: Progress): Promise<StopEnd> {
+async function stopCleanly(
+  { runtime, server, disks, control, metrics }: Serving,
+  progress: Progress,
+): Promise<StopEnd> {
+  control?.close();
+  metrics?.close();
   const answered = await server.close();
   const failures = await Promise.all(disks.map((served) => flush(served, progress)));
   progress.step = "disks are still being closed";
   await runtime.close();
+  await control?.end();
   const hangs = runtime.inspect().threads > 0 ? "a device hangs, and what was written to it may be lost" : undefined;
   const unanswered = answered ? undefined : "a device did not answer, and clients were cut off";
   const why = failures.find((failure) => failure !== undefined) ?? hangs ?? unanswered;

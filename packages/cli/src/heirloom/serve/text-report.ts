@@ -2,11 +2,12 @@
 import type { Paint } from "../terminal/colours.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Screen } from "../terminal/screen.ts";
+import { quoted } from "../shell-words.ts";
 import { formatBytes } from "../sizes.ts";
 import { howToUse } from "./how-to-use.ts";
 import { LiveFigures } from "./live-figures.ts";
 import type { ClientEvent, ServeReport, StopEnd, StopEvent } from "./serve-report.ts";
-import { keptBitmaps, type ServedDisk, type Serving } from "./serving.ts";
+import { keptBitmaps, oldestFirst, type ServedDisk, type Serving } from "./serving.ts";
 import { isLoopback } from "./listen-argument.ts";
 
 const REFRESH_MS = 1000;
@@ -35,6 +36,8 @@ export class TextReport implements ServeReport {
     this.#serving = serving;
     const { screen, hints } = this.#options;
     for (const served of serving.disks) screen.print(...this.#describe(served));
+    if (serving.control !== undefined) screen.print(`Driven over QMP: --control ${quoted(serving.control.path)}`);
+    if (serving.metrics !== undefined) screen.print(`Metrics: ${serving.metrics.where}`);
     if (hints) screen.print(...this.#hints(serving));
     for (const warning of warnings(serving)) screen.print(this.#options.paint("yellow", warning));
     if (!screen.isLive) {
@@ -96,9 +99,10 @@ export class TextReport implements ServeReport {
   #describe({ image, disk, exported }: ServedDisk): readonly string[] {
     const { paint } = this.#options;
     const parts = [formatBytes(disk.length), exported.writable ? "writable" : "read-only"];
-    for (const name of exported.bitmaps) {
-      parts.push(`bitmap ${name} (a bit for ${formatBytes(disk.bitmaps.get(name).granularity)})`);
+    for (const { name, granularity } of oldestFirst(disk).filter(({ inconsistent }) => !inconsistent)) {
+      parts.push(`bitmap ${name} (a bit for ${formatBytes(granularity)})`);
     }
+    if (this.#serving?.control !== undefined && disk.name !== exported.name) parts.push(`node ${disk.name}`);
     const title = image.path === exported.name ? image.path : `${image.path} as ${shown(exported.name)}`;
     const kept = keptBitmaps(disk).map(({ name, story, inconsistent }) =>
       paint(
@@ -143,9 +147,7 @@ export class TextReport implements ServeReport {
 /** A bitmap begins empty, and who can reach an open port is told. */
 function warnings({ server, disks, tls }: Serving): readonly string[] {
   const lines: string[] = [];
-  const isTransient = ({ disk, exported }: ServedDisk): boolean =>
-    exported.bitmaps.some((name) => !disk.bitmaps.get(name).persistent);
-  if (disks.some(isTransient)) {
+  if (disks.some(({ disk }) => disk.bitmaps.list().some(({ persistent }) => !persistent))) {
     lines.push("Bitmaps begin empty and live as long as this command: the first backup has to be a full one.");
   }
   const open = server.addresses.filter((address) => !("path" in address) && !isLoopback(address));

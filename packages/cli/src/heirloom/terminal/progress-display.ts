@@ -1,8 +1,15 @@
-/** How far a pull is: a bar on a terminal, a line from time to time elsewhere. On standard error: the result is output. */
-import type { PullProgress } from "@heirloom/nbd";
+/** How far a copy is: a bar on a terminal, a line from time to time elsewhere. On standard error: the result is output. */
 import { formatBytes } from "../sizes.ts";
-import type { Paint } from "../terminal/colours.ts";
-import type { Screen } from "../terminal/screen.ts";
+import type { Paint } from "./colours.ts";
+import type { Screen } from "./screen.ts";
+
+export interface CopyProgress {
+  /** Bytes done, of how many. */
+  readonly offset: number;
+  readonly length: number;
+  /** Bytes that had data. */
+  readonly bytesCopied: number;
+}
 
 const BAR_MS = 200;
 const LINE_MS = 10_000;
@@ -19,7 +26,7 @@ export class ProgressDisplay {
     this.#paint = paint;
   }
 
-  show(progress: PullProgress): void {
+  show(progress: CopyProgress): void {
     const now = performance.now();
     if (now - this.#shownAt < (this.#screen.isLive ? BAR_MS : LINE_MS)) return;
     this.#shownAt = now;
@@ -29,19 +36,24 @@ export class ProgressDisplay {
     else this.#screen.print(text);
   }
 
+  /** A line above the bar. */
+  say(text: string): void {
+    this.#screen.print(text);
+  }
+
   /** The bar goes. */
   end(): void {
     this.#screen.live([]);
   }
 
-  #bar({ offset, length }: PullProgress): string {
+  #bar({ offset, length }: CopyProgress): string {
     const done = length === 0 ? BAR_CELLS : Math.floor((offset / length) * BAR_CELLS);
     return `${this.#paint("green", "━".repeat(done))}${this.#paint("dim", "─".repeat(BAR_CELLS - done))}`;
   }
 }
 
 /** "42 %, 1.2 GiB copied, 310 MiB/s, 12 s left" */
-export function describe(progress: PullProgress, seconds: number): string {
+export function describe(progress: CopyProgress, seconds: number): string {
   const { offset, length, bytesCopied } = progress;
   const share = length === 0 ? 1 : offset / length;
   const left = share > 0 && share < 1 ? `, ${Math.ceil((seconds / share) * (1 - share))} s left` : "";

@@ -290,6 +290,19 @@ it("a journal that fails: the guest goes on, the bitmap is inconsistent here and
   expect(readFileSync(image).subarray(5 * cluster, 5 * cluster + 4)).toEqual(Buffer.alloc(4, 9));
 });
 
+it("a runtime that closes waits for a slow flush: the next start finds a clean stop", async () => {
+  const runtime = createRuntime();
+  open.add(runtime);
+  const rules = [{ kind: "flush", action: { delayMs: 2000 }, always: true, armed: false }];
+  const disk = await runtime.attach({ driver: "fault", file: { driver: "file", filename: image }, rules }, { journal });
+  await disk.bitmaps.add("daily", { persistent: true });
+  await write(disk, 1);
+  armFault(disk.node, 0);
+  await runtime.close();
+  const { disk: again } = await attach();
+  expect(again.bitmaps.history("daily")[0].reason).toBe("found as it was left");
+});
+
 describe("an image whose flushes fail: what is on it is not known, so its bitmaps say nothing any more", () => {
   async function attachFaulty(): Promise<{ runtime: Runtime; disk: Disk; failed: Promise<unknown> }> {
     const runtime = createRuntime();

@@ -33,6 +33,16 @@ const permissionNames: Readonly<Record<number, string>> = {
   [RESIZE]: "resize",
 };
 
+/** What somebody does with an image: nothing, read what others may be writing, read what nobody writes, or write. */
+export type ImageUse = "none" | "watch" | "read" | "write";
+
+const permissionsOf: Readonly<Record<ImageUse, Permissions>> = {
+  none: { used: [], unshared: [] },
+  watch: { used: [CONSISTENT_READ], unshared: [] },
+  read: READER,
+  write: WRITER,
+};
+
 /**
  * Locks an open image until its descriptor is closed.
  *
@@ -40,6 +50,16 @@ const permissionNames: Readonly<Record<number, string>> = {
  * the file system or this platform has no such locks.
  */
 export function lockImage(fd: number, filename: string, readOnly: boolean): void {
+  changeImageLock(fd, filename, "none", readOnly ? "read" : "write");
+}
+
+/**
+ * The same for an image whose use changes while it is open. Where it is refused, what was locked before still is.
+ *
+ * @throws BlockError as `lockImage` does
+ */
+export function changeImageLock(fd: number, filename: string, before: ImageUse, after: ImageUse): void {
+  const readOnly = after !== "write";
   if (!capabilities().imageLocks) {
     // A reader alone cannot hurt an image; a writer without a lock can.
     if (readOnly) return;
@@ -50,11 +70,10 @@ export function lockImage(fd: number, filename: string, readOnly: boolean): void
       { node: filename },
     );
   }
-  const permissions = readOnly ? READER : WRITER;
-  const taken = [
-    ...permissions.used.map((bit) => USED_BASE + bit),
-    ...permissions.unshared.map((bit) => UNSHARED_BASE + bit),
-  ];
+  const permissions = permissionsOf[after];
+  const held = bytesOf(permissionsOf[before]);
+  const wanted = bytesOf(permissions);
+  const taken = wanted.filter((byte) => !held.includes(byte));
   for (const byte of taken) {
     const errno = lockByteShared(fd, byte);
     if (errno === 0) continue;
@@ -68,6 +87,14 @@ export function lockImage(fd: number, filename: string, readOnly: boolean): void
   }
   for (const bit of permissions.used) refuseIfLocked(fd, filename, readOnly, UNSHARED_BASE + bit, bit, taken);
   for (const bit of permissions.unshared) refuseIfLocked(fd, filename, readOnly, USED_BASE + bit, bit, taken);
+  release(
+    fd,
+    held.filter((byte) => !wanted.includes(byte)),
+  );
+}
+
+function bytesOf({ used, unshared }: Permissions): number[] {
+  return [...used.map((bit) => USED_BASE + bit), ...unshared.map((bit) => UNSHARED_BASE + bit)];
 }
 
 function refuseIfLocked(

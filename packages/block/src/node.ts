@@ -44,6 +44,8 @@ export interface BlockNode {
   readonly readNow?: ((buffer: Uint8Array, offset: number) => Errno) | undefined;
   /** `writeZeroes` that answers ENOTSUP where it would have to write zeroes. A node without it can promise nothing. */
   readonly writeZeroesFast?: ((offset: number, length: number, unmap: boolean) => Errno) | undefined;
+  /** Of a node that injects faults: what the node above it is about to do. Others have none, and nobody need call it. */
+  readonly announce?: ((event: "read_aio" | "write_aio" | "flush_to_os" | "flush_to_disk") => void) | undefined;
   /** Everything written before is on stable storage after it returned 0. */
   flush(): Errno;
   /** Allocation from `offset` on; looks at most `length` bytes far. */

@@ -7,6 +7,7 @@
 import assert from "node:assert/strict";
 import { BlockError } from "./block-error.ts";
 import { attached } from "./drivers/attached.ts";
+import { blkdebug } from "./drivers/blkdebug.ts";
 import { fault } from "./drivers/fault.ts";
 import { file, hostDevice } from "./drivers/file.ts";
 import { memory } from "./drivers/memory.ts";
@@ -25,6 +26,7 @@ export const builtInDrivers: Readonly<Record<string, Driver>> = {
   memory,
   "null-co": nullCo,
   fault,
+  blkdebug,
   throttle,
   attached,
 };

@@ -6,7 +6,7 @@ import assert from "node:assert";
 import { randomUUID } from "node:crypto";
 import { BroadcastChannel, MessageChannel, type MessagePort, type Worker } from "node:worker_threads";
 import type { SharedBitmap } from "@heirloom/bitmap";
-import type { Errno, NodeHandle, NodeSpec } from "@heirloom/block";
+import type { Errno, ImageUse, NodeHandle, NodeSpec } from "@heirloom/block";
 import { Arenas } from "./arena.ts";
 import type { ArenaAnnouncement, ArenaQuestion } from "./arena-map.ts";
 import { EngineError } from "./engine-error.ts";
@@ -138,6 +138,10 @@ export class Engine {
   /** No thread uses the node any more. */
   async closeNode(handle: NodeHandle): Promise<void> {
     unwrap(await this.pool.help<TaskResult<void>>("closeTask", { handle }));
+  }
+  /** Of a file node that was opened with `locking: 'off'`. @throws BlockError; then what was locked before still is */
+  async lockNode(handle: NodeHandle, before: ImageUse, after: ImageUse): Promise<void> {
+    unwrap(await this.pool.help<TaskResult<void>>("lockTask", { handle, before, after }));
   }
   async flushNode(handle: NodeHandle): Promise<Errno> {
     return unwrap(await this.pool.help<TaskResult<Errno>>("flushTask", { handle }));

@@ -12,7 +12,9 @@ import {
   type Errno,
   errnoName,
   fileSystemOf,
+  type ImageUse,
   loadDrivers,
+  lockNode,
   type NodeHandle,
   type NodeSpec,
   O_RDWR,
@@ -52,6 +54,16 @@ export function closeTask(task: { readonly handle: NodeHandle }): Promise<TaskRe
     await loadDrivers(task.handle);
     closeNode(task.handle);
   });
+}
+
+export interface LockTask {
+  readonly handle: NodeHandle;
+  readonly before: ImageUse;
+  readonly after: ImageUse;
+}
+
+export function lockTask({ handle, before, after }: LockTask): Promise<TaskResult<void>> {
+  return asResult(() => lockNode(handle, before, after));
 }
 
 /** @returns errno */

@@ -136,7 +136,8 @@ export class Mover {
     const yieldMs = this.#activity?.yieldMs() ?? 0;
     if (yieldMs > 0) return yieldMs;
     const wait = startWait(job.words);
-    if (wait > 0) return Math.min(wait, idleMs);
+    // What is paid for was copied: nobody waits for a run that will not be.
+    if (wait > 0) return this.#allCopied() ? done : Math.min(wait, idleMs);
     if (!takeRun(job.view, job.words, this.#runClusters, this.#run)) return this.#passEnded();
     chargeRun(job.words, this.#run.count * job.view.clusterSize);
     if (this.#kernel !== undefined) return this.#copyInKernel(this.#kernel);
@@ -167,6 +168,15 @@ export class Mover {
     if (copyRunInKernel(this.#job, this.#run, kernel) !== 0) this.#kernel = undefined;
     return 0;
   }
+
+  /** Copied clusters stay so: a look goes on where the one before it ended. */
+  #allCopied(): boolean {
+    const { view } = this.#job;
+    const missing = nextMissing(view, this.#missing);
+    this.#missing = Math.max(missing, 0);
+    return missing === -1 && nextMissing(view, 0) === -1;
+  }
+  #missing = 0;
 
   /** Of a resumable job: what is in a buffer counts for nothing, so nothing stays there. */
   #copyAndRecord(): number {

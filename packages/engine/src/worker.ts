@@ -12,6 +12,7 @@ export {
   closeTask,
   flushTask,
   foldTask,
+  lockTask,
   moduleTask,
   openTask,
   resizeTask,

@@ -23,14 +23,24 @@ export function scratchDirectory(): string {
 
 /** A monitor of a daemon that ends with the test. */
 export async function startQemu(...options: string[]): Promise<RawMonitor> {
-  const path = join(scratchDirectory(), "monitor");
+  return RawMonitor.connect(startQemuOn(join(scratchDirectory(), "monitor"), options));
+}
+
+/** A daemon that ends with the test. @returns its directory, in which `qmp` is its monitor */
+export async function startQemuAt(): Promise<string> {
+  const directory = scratchDirectory();
+  (await RawMonitor.connect(startQemuOn(join(directory, "qmp"), []))).close();
+  return directory;
+}
+
+function startQemuOn(path: string, options: readonly string[]): string {
   const monitor = ["--chardev", `socket,id=m,path=${path},server=on,wait=off`, "--monitor", "chardev=m"];
   const child = spawn("qemu-storage-daemon", [...options, ...monitor], { stdio: ["ignore", "ignore", "inherit"] });
   onTestFinished(async () => {
     child.kill("SIGKILL");
     if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
   });
-  return RawMonitor.connect(path);
+  return path;
 }
 
 export class RawMonitor {

@@ -361,7 +361,10 @@ export class Coordinator {
       case "backup":
         return [this.disk(action.backup.request.source, "backup")];
       case "merge":
-        return [action.disk, ...action.sources.map((source) => source.node)].map((name) => this.#lookUp(name, false));
+        // Who is not there is told when it is its turn among them.
+        return [action.disk, ...action.sources.map((source) => source.node)].flatMap(
+          (name) => this.world.disks.get(name) ?? [],
+        );
       default:
         return [this.#lookUp(action.disk, action.kind === "add")];
     }

@@ -1,5 +1,5 @@
 /** An attached disk, for its user: guest I/O through the pool, bitmaps, points in time. */
-import { BlockError, EIO, errnoName, type NodeHandle } from "@heirloom/block";
+import { BlockError, EIO, errnoName, type ImageUse, type NodeHandle } from "@heirloom/block";
 import {
   type DiskHandle,
   type IoCounts,
@@ -91,6 +91,25 @@ export class Disk {
    */
   view(request: ViewRequest = {}): View {
     return new View(this.#coordinator, this.state, request, this.#defaults);
+  }
+
+  /**
+   * Locks the file or device of a disk that was attached with `locking: 'off'`, for as long as it is used so.
+   * @throws BlockError where another program stands against it; then it is locked as before
+   */
+  async lockImage(use: ImageUse): Promise<void> {
+    await this.#coordinator.engine.lockNode(this.state.node, this.#imageUse, use);
+    this.#imageUse = use;
+  }
+  #imageUse: ImageUse = "none";
+
+  /** A thread of a job that has ended still works with it. */
+  get lettingGo(): boolean {
+    return this.#coordinator.jobs.ending.holds(this.state);
+  }
+  /** Resolves when none does. */
+  async released(): Promise<void> {
+    await this.#coordinator.jobs.ending.released(this.state);
   }
 
   /** For one thread of yours, registered with the runtime: post it, and `openDisk` it there. @throws RefusalError */

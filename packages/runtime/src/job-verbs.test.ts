@@ -175,6 +175,13 @@ test("speed: one chunk overshoots, then it holds; setting it wakes a job that wa
     expect((await scene.event("BLOCK_JOB_COMPLETED")).data.speed).toBe(8 * MiB);
   }));
 
+test("speed: a job whose last cluster is copied ends, and does not wait until it could copy another", () =>
+  inScene(async (scene) => {
+    const disk = await scene.disk("a", cluster, 7);
+    const job = await scene.runtime.backup({ disk, target: scene.target(cluster), jobId: "j", speed: 1 });
+    expect(await ended(job)).toEqual({ status: "completed", error: null });
+  }));
+
 test("what is refused before the freeze, with QEMU's texts", () =>
   inScene(async (scene) => {
     const disk = await scene.disk("a", length, 8);

@@ -22,7 +22,7 @@ export async function resizeDisk(coordinator: Coordinator, disk: DiskState, leng
 }
 
 async function resizeInTurn(coordinator: Coordinator, disk: DiskState, length: number): Promise<void> {
-  if (!Number.isSafeInteger(length) || length <= 0) {
+  if (!Number.isSafeInteger(length) || length < 0) {
     throw new RefusalError(
       "resize",
       refusal("ERR_INVALID_ARGUMENT", "Parameter 'size' expects a >0 size", { size: String(length) }),

@@ -13,7 +13,7 @@ export interface Window {
   readonly offset: number;
 }
 
-const transparent: ReadonlySet<string> = new Set(["raw", "fault", "throttle"]);
+const transparent: ReadonlySet<string> = new Set(["raw", "fault", "blkdebug", "throttle"]);
 
 export function windowOf(spec: NodeSpec): Window {
   const under = diskIn(spec);

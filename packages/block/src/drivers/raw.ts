@@ -102,10 +102,12 @@ class RawNode implements BlockNode {
   }
 
   read(buffer: Uint8Array, offset: number): Errno {
+    this.#child.announce?.("read_aio");
     return this.#child.read(buffer, offset + this.#offset);
   }
 
   write(buffer: Uint8Array, offset: number): Errno {
+    this.#child.announce?.("write_aio");
     return this.#child.write(buffer, offset + this.#offset);
   }
 
@@ -118,6 +120,8 @@ class RawNode implements BlockNode {
   }
 
   flush(): Errno {
+    this.#child.announce?.("flush_to_os");
+    this.#child.announce?.("flush_to_disk");
     return this.#child.flush();
   }
 

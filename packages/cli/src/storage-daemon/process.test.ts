@@ -87,9 +87,9 @@ test.for(["SIGTERM", "SIGINT", "SIGHUP", "quit"] as const)(
     })();
     if (how === "quit") await client.execute("quit");
     else child.kill(how);
-    const [code] = (await once(child, "exit")) as [number | null];
+    const [code, signal] = (await once(child, "exit")) as [number | null, string | null];
     await events;
-    expect(code).toBe(0);
+    expect([code, signal]).toEqual([0, null]);
     expect(told).toEqual(["aborting", "BLOCK_JOB_CANCELLED", "concluded", "null", "CONNECTION_LOST"]);
     expect([existsSync(path), existsSync(pidfile)]).toEqual([false, false]);
   },
@@ -166,8 +166,8 @@ test("a device that hangs does not keep it: it ends within its deadline", async 
   await client.execute("blockdev-backup", backup);
   const from = performance.now();
   await client.execute("quit");
-  const [code] = (await once(child, "exit")) as [number | null];
-  expect(code).toBe(0);
+  const [code, signal] = (await once(child, "exit")) as [number | null, string | null];
+  expect([code, signal]).toEqual([0, null]);
   expect(performance.now() - from).toBeLessThan(shutdownDeadlineMs + 2000);
 });
 
@@ -185,8 +185,8 @@ test("a monitor on standard input and output is greeted and answered", async () 
   child.stdin.write('{"execute":"qmp_capabilities"}{"execute":"quit"}');
   let text = "";
   child.stdout.on("data", (chunk: Buffer) => (text += chunk.toString()));
-  const [code] = (await once(child, "exit")) as [number | null];
-  expect(code).toBe(0);
+  const [code, signal] = (await once(child, "exit")) as [number | null, string | null];
+  expect([code, signal]).toEqual([0, null]);
   expect(text.split("\r\n")).toEqual([expect.stringMatching(/^\{"QMP"/), '{"return": {}}', '{"return": {}}', ""]);
 });
 

@@ -33,19 +33,22 @@ function run(
 ): Promise<Readonly<Record<string, never>>> {
   return context.exclusive(async () => {
     // What is wrong with an action is told in its turn: an earlier one may be wrong as well.
-    const planned = actions.map((action, index): RuntimeAction => {
+    const planned: RuntimeAction[] = [];
+    for (const [index, action] of actions.entries()) {
       try {
         if (completionMode === "grouped") refuseUngrouped(action.type);
-        return plan(context, action, actions.slice(0, index));
+        planned.push(plan(context, action));
+        await lockImages(context, action);
       } catch (error) {
-        return { type: "abort", because: asQmpError(error) };
+        planned[index] = { type: "abort", because: asQmpError(error) };
       }
-    });
+    }
     try {
       await context.runtime.transaction(planned, { completionMode });
       actions.forEach((action) => noteFilter(context, action));
     } catch (error) {
       tellRolledBack(context, actions, error, planned);
+      await context.graph.locks.settle();
       throw asCreationError(error, actions) ?? namingTop(asQmpError(error), actions);
     }
     return {};
@@ -59,7 +62,7 @@ function noteFilter({ graph }: CommandContext, action: TransactionAction): void 
   graph.addFilter(job, name, graph.get(device), graph.get(target));
 }
 
-function plan(context: CommandContext, action: TransactionAction, before: readonly TransactionAction[]): RuntimeAction {
+function plan(context: CommandContext, action: TransactionAction): RuntimeAction {
   const { graph } = context;
   switch (action.type) {
     case "abort":
@@ -74,11 +77,22 @@ function plan(context: CommandContext, action: TransactionAction, before: readon
       return simpleAction(graph, `bitmap-${verb}`, action.data);
     }
     case "block-dirty-bitmap-merge":
-      return mergeAction(graph, action.data, addedBy(before));
+      return mergeAction(action.data);
     case "blockdev-backup":
       return planBlockdevBackup(context, action.data);
     case "drive-backup":
       return planDriveBackup(context, action.data);
+  }
+}
+
+/** Before the job begins. @throws QmpError */
+async function lockImages({ graph }: CommandContext, { type, data }: TransactionAction): Promise<void> {
+  if (type !== "blockdev-backup" && type !== "drive-backup") return;
+  try {
+    await graph.locks.take(graph.get(data.device), "read");
+    if (type === "blockdev-backup") await graph.locks.take(graph.get(data.target), "write");
+  } catch (error) {
+    throw new QmpError(`Could not replace node: ${asQmpError(error).desc}`);
   }
 }
 
@@ -90,7 +104,8 @@ function refuseUngrouped(type: TransactionAction["type"]): void {
 
 /** A refusal that names the mode names the one that was asked for. */
 function namingTop(error: QmpError, actions: readonly TransactionAction[]): QmpError {
-  const asked = actions.some(({ data }) => "sync" in data && data.sync === "top");
+  // A drive-backup has become a full one by then.
+  const asked = actions.some(({ type, data }) => type === "blockdev-backup" && data.sync === "top");
   return asked && error.desc.endsWith("combined with sync mode 'full'")
     ? new QmpError(error.desc.replace(/'full'$/, "'top'"))
     : error;
@@ -98,19 +113,15 @@ function namingTop(error: QmpError, actions: readonly TransactionAction[]): QmpE
 
 /** A file that a drive-backup could not make. */
 function asCreationError(error: unknown, actions: readonly TransactionAction[]): QmpError | undefined {
-  if (!(error instanceof BlockError) || error.code !== "ERR_NODE_OPEN" || error.errno === undefined) return undefined;
+  if (!(error instanceof BlockError) || error.errno === undefined) return undefined;
   const made = actions.some(
     ({ type, data }) => type === "drive-backup" && data.target === error.node && data.mode !== "existing",
   );
-  return made ? new QmpError(`Could not create '${error.node ?? ""}': ${errnoText(error.errno)}`) : undefined;
-}
-
-/** Bitmaps that earlier actions of the same transaction add. */
-function addedBy(actions: readonly TransactionAction[]): (node: string, name: string) => boolean {
-  return (node, name) =>
-    actions.some(
-      (action) => action.type === "block-dirty-bitmap-add" && action.data.node === node && action.data.name === name,
-    );
+  if (!made) return undefined;
+  if (error.code === "ERR_IMAGE_LOCKED") return new QmpError('Failed to get "resize" lock');
+  return error.code === "ERR_NODE_OPEN"
+    ? new QmpError(`Could not create '${error.node ?? ""}': ${errnoText(error.errno)}`)
+    : undefined;
 }
 
 function planBlockdevBackup(context: CommandContext, args: BlockdevBackup): RuntimeAction {
@@ -133,8 +144,14 @@ function planDriveBackup(context: CommandContext, args: DriveBackup): RuntimeAct
         ? `Format '${format}' is not supported: only raw images can be made`
         : `Unknown file format '${format}'`,
     );
+  if (context.runtime.jobs.some((job) => job.target.name === source.name && job.info.status !== "concluded"))
+    throw new QmpError(`Node '${source.name}' is busy: block device is in use by block job: backup`);
+  // QEMU makes the disk the backing image of a target that is to hold old data alone.
+  if (args.sync === "none" && mode !== "existing")
+    throw new QmpError(`Backing file not supported for file format 'raw'`);
   if (mode === "existing" && !existsSync(filename))
     throw new QmpError(`Could not open '${filename}': No such file or directory`);
+  if (args.sync === "none") throw new QmpError(`Driver 'raw' of node '${filename}' does not support backing files`);
   const create = mode === "existing" ? {} : { create: { length: source.disk.length, overwrite: true } };
   const target: NodeSpec = { driver: "file", filename, ...create };
   return { type: "backup", ...backupOptions(context, args, source.disk), target };

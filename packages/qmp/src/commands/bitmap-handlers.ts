@@ -34,7 +34,7 @@ export function bitmapHandlers(context: CommandContext): Family {
     "block-dirty-bitmap-clear": (args) => run(() => simpleAction(graph, "bitmap-clear", args)),
     "block-dirty-bitmap-enable": (args) => run(() => simpleAction(graph, "bitmap-enable", args)),
     "block-dirty-bitmap-disable": (args) => run(() => simpleAction(graph, "bitmap-disable", args)),
-    "block-dirty-bitmap-merge": (args) => run(() => mergeAction(graph, args)),
+    "block-dirty-bitmap-merge": (args) => run(() => mergeAction(args)),
     "x-debug-block-dirty-bitmap-sha256": ({ node, name }) =>
       inQemuWords(() => {
         const words = bitmapNode(graph, node).disk.bitmaps.serialize(name);
@@ -64,26 +64,12 @@ export function simpleAction(graph: NodeGraph, type: Simple, { node, name }: Blo
   return { type, disk: bitmapNode(graph, node).disk, name };
 }
 
-/**
- * Nodes and bitmaps are looked up in turn, so that of several faults the one is told that QEMU tells.
- * @param isAdded by an earlier action of the same transaction @throws QmpError, RefusalError
- */
-export function mergeAction(
-  graph: NodeGraph,
-  args: BlockDirtyBitmapMerge,
-  isAdded: (node: string, name: string) => boolean = () => false,
-): RuntimeAction {
-  const find = (node: string, name: string): GraphNode => {
-    const found = bitmapNode(graph, node);
-    if (!isAdded(node, name)) found.disk.bitmaps.get(name);
-    return found;
-  };
-  const { disk } = find(args.node, args.target);
-  const sources = args.bitmaps.map((source) => {
-    const { node, name } = typeof source === "string" ? { node: args.node, name: source } : source;
-    return { disk: find(node, name).disk, name };
-  });
-  return { type: "bitmap-merge", disk, target: args.target, sources };
+/** By name: when its turn comes, nodes and bitmaps are looked up one after the other, as QEMU does. */
+export function mergeAction({ node, target, bitmaps }: BlockDirtyBitmapMerge): RuntimeAction {
+  const sources = bitmaps.map((source) =>
+    typeof source === "string" ? source : { disk: source.node, name: source.name },
+  );
+  return { type: "bitmap-merge", disk: node, target, sources };
 }
 
 function bitmapNode(graph: NodeGraph, name: string): GraphNode {

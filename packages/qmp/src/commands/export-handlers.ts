@@ -34,6 +34,8 @@ interface Exported {
   readonly id: string;
   readonly node: string;
   readonly exported: DiskExport;
+  /** Of the node, also when the node is one that goes before. */
+  readonly writers: Set<string>;
   shuttingDown: boolean;
 }
 
@@ -88,7 +90,9 @@ class Exports {
     this.#server = server;
     for (const exported of server.exports) {
       const { id, disk } = exported;
-      this.#exports.set(id, { id, node: disk, exported, shuttingDown: false });
+      const writers = this.#context.graph.find(disk)?.writers ?? new Set();
+      if (exported.writable) writers.add(id);
+      this.#exports.set(id, { id, node: disk, exported, writers, shuttingDown: false });
     }
   }
 
@@ -120,7 +124,9 @@ class Exports {
     await server.close({ force: true });
     this.#credentials?.release();
     this.#credentials = undefined;
+    const gone = [...this.#exports.values()];
     this.#exports.clear();
+    for (const entry of gone) await this.#forget(entry);
   }
 
   async add(options: BlockExportOptions): Promise<void> {
@@ -135,8 +141,17 @@ class Exports {
     const exportName = options.name ?? name;
     refuseLength("export name", exportName);
     if (options.description !== undefined) refuseLength("description", options.description);
-    const exported = await server.add(this.#request(options, node, exportName));
-    const entry: Exported = { id, node: name, exported, shuttingDown: false };
+    const { locks } = this.#context.graph;
+    await locks.take(node, options.writable === true ? "write" : "watch");
+    let exported: DiskExport;
+    try {
+      exported = await server.add(this.#request(options, node, exportName));
+    } catch (error) {
+      await locks.settle();
+      throw error;
+    }
+    if (options.writable === true) node.writers.add(id);
+    const entry: Exported = { id, node: name, exported, writers: node.writers, shuttingDown: false };
     this.#exports.set(id, entry);
   }
 
@@ -156,6 +171,12 @@ class Exports {
       throw asQmpError(error);
     }
     this.#exports.delete(id);
+    await this.#forget(entry);
+  }
+
+  async #forget({ id, writers }: Exported): Promise<void> {
+    writers.delete(id);
+    await this.#context.graph.locks.settle();
   }
 
   list(): { id: string; type: "nbd"; "node-name": string; "shutting-down": boolean }[] {

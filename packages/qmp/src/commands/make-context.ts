@@ -27,6 +27,10 @@ export function makeContext(runtime: Runtime, emit: Emit, { journal, adopted }: 
   const objects = new ObjectStore(groups);
   const graph = new NodeGraph(runtime, groups, objects, journal);
   for (const { disk, driver, file } of adopted?.disks ?? []) graph.adopt(disk, driver, file);
+  const exclusive = makeExclusive();
+  runtime.onEvent(({ name, data }) => {
+    if (name === "JOB_STATUS_CHANGE" && data.status === "concluded") graph.locks.afterJob(exclusive);
+  });
   return {
     runtime,
     graph,
@@ -34,7 +38,7 @@ export function makeContext(runtime: Runtime, emit: Emit, { journal, adopted }: 
     objects,
     createJobs: new CreateJobs(emit),
     emit,
-    exclusive: makeExclusive(),
+    exclusive,
   };
 }
 

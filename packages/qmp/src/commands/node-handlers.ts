@@ -97,7 +97,14 @@ async function resize(
   if (node.options.driver === "snapshot-access") {
     throw new QmpError("Image format driver does not support resize");
   }
-  await inQemuWords(() => node.disk.resize(size));
+  await inQemuWords(async () => {
+    await graph.locks.take(node, "write");
+    try {
+      await node.disk.resize(size);
+    } finally {
+      await graph.locks.settle();
+    }
+  });
 }
 
 function whoOf(jobs: readonly string[], views: readonly string[], node: GraphNode): string {
@@ -129,6 +136,8 @@ function reopen({ graph, runtime }: CommandContext, given: readonly BlockdevOpti
     const node = graph.find(name);
     if (node === undefined) throw new QmpError(`Failed to find node with node-name='${name}'`);
     const child = refuseChange(node, options, (other) => graph.find(other));
+    if (options["read-only"] === true && node.writers.size > 0)
+      throw new QmpError(`Read-only block node '${name}' cannot support read-write users`);
     const isTarget = runtime.jobs.some((job) => job.target.name === name && job.info.status !== "concluded");
     if (options["read-only"] === true && isTarget)
       throw new QmpError(`Cannot make block node read-only, there is a writer on it`);

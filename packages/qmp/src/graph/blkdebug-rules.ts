@@ -1,8 +1,8 @@
 /**
- * blkdebug's rules as rules of our fault driver. QEMU's events are announced by its drivers; those that a raw node, or
- * the block layer itself, announces are kinds of requests here, and the others never happen (there is no qcow2).
+ * blkdebug's options as our driver of that name takes them. Events that only QEMU's formats announce never happen here, and
+ * rules for them are left out.
  */
-import { errnoName, type FaultRule, type RequestKind } from "@heirloom/block";
+import { errnoName, type NodeSpec, type RequestKind } from "@heirloom/block";
 import type { BlockdevOptions } from "../generated/qmp-types.ts";
 import { QmpError } from "../qmp-error.ts";
 
@@ -11,15 +11,16 @@ type Options = Extract<BlockdevOptions, { driver: "blkdebug" }>;
 const sectorSize = 512;
 const errnoIo = 5;
 
-const kindOfEvent: Readonly<Record<string, RequestKind>> = {
-  read_aio: "read",
-  write_aio: "write",
-  pwritev: "write",
-  pwritev_zero: "write-zeroes",
-  flush_to_os: "flush",
-  flush_to_disk: "flush",
-};
-const allKinds: readonly RequestKind[] = ["read", "write", "write-zeroes", "discard", "flush"];
+const announced: ReadonlySet<string> = new Set([
+  "none",
+  "read_aio",
+  "write_aio",
+  "flush_to_os",
+  "flush_to_disk",
+  "pwritev",
+  "pwritev_zero",
+  "pwritev_done",
+]);
 const kindOfIo: Readonly<Record<string, RequestKind>> = {
   read: "read",
   write: "write",
@@ -29,26 +30,24 @@ const kindOfIo: Readonly<Record<string, RequestKind>> = {
   "block-status": "status",
 };
 
-/** @throws QmpError */
-export function faultRules(options: Options): FaultRule[] {
+/** What the node is opened with, but for what stands under it. @throws QmpError */
+export function blkdebugSpec(options: Options): NodeSpec {
   if (options.config !== undefined)
     throw new QmpError("blkdebug: a config file is not supported; give the rules as options");
-  if ((options["set-state"] ?? []).length > 0) throw new QmpError("blkdebug: set-state is not supported");
-  return (options["inject-error"] ?? []).flatMap((rule) => {
-    if (rule.state !== undefined && rule.state !== 0) throw new QmpError("blkdebug: states are not supported");
-    const error = errnoName(rule.errno ?? errnoIo);
-    const range = rule.sector === undefined ? {} : { offset: rule.sector * sectorSize, length: sectorSize };
-    return kindsOf(rule.event, rule.iotype).map((kind): FaultRule => ({
-      kind,
-      ...range,
-      ...(rule.once === true ? { once: true } : { always: true }),
-      action: { error },
-    }));
-  });
-}
-
-function kindsOf(event: string, iotype: string | undefined): readonly RequestKind[] {
-  const wanted = iotype === undefined ? allKinds : [kindOfIo[iotype]];
-  if (event === "none") return wanted;
-  return Object.hasOwn(kindOfEvent, event) && wanted.includes(kindOfEvent[event]) ? [kindOfEvent[event]] : [];
+  return {
+    driver: "blkdebug",
+    injectError: (options["inject-error"] ?? [])
+      .filter(({ event }) => announced.has(event))
+      .map(({ event, state = 0, iotype, errno = errnoIo, sector, once = false }) => ({
+        event,
+        state,
+        error: errnoName(errno),
+        once,
+        ...(iotype === undefined ? {} : { kind: kindOfIo[iotype] }),
+        ...(sector === undefined ? {} : { offset: sector * sectorSize }),
+      })),
+    setState: (options["set-state"] ?? [])
+      .filter(({ event }) => announced.has(event))
+      .map(({ event, state = 0, new_state: newState }) => ({ event, state, newState })),
+  };
 }

@@ -19,6 +19,8 @@ export interface GraphNode {
   readonly owner: "monitor" | "program";
   /** Where the image lies, for people. */
   readonly filename: string;
+  /** Ids of the exports through which it is written. */
+  readonly writers: Set<string>;
   /** The image file, if there is one under it. */
   readonly file: string | undefined;
   /** Of the filter of a job. */

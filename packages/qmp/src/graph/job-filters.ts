@@ -28,6 +28,7 @@ export class JobFilters {
       children: [source, target],
       owned: [],
       inner: true,
+      writers: source.writers,
       owner: "monitor",
       filename: source.filename,
       file: source.file,

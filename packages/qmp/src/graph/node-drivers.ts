@@ -13,7 +13,7 @@ import type { ObjectStore } from "../commands/object-store.ts";
 import type { Disk } from "@heirloom/runtime";
 import type { BlockdevOptions, BlockdevRef } from "../generated/qmp-types.ts";
 import { QmpError } from "../qmp-error.ts";
-import { faultRules } from "./blkdebug-rules.ts";
+import { blkdebugSpec } from "./blkdebug-rules.ts";
 import type { GraphNode } from "./graph-node.ts";
 import { pointInTimeOf } from "./points-in-time.ts";
 import type { ThrottleGroups } from "./throttle-groups.ts";
@@ -56,8 +56,8 @@ export function planNode(options: BlockdevOptions, groups: ThrottleGroups, objec
         ...groups.limits(options["throttle-group"]),
       }));
     case "blkdebug": {
-      const rules = faultRules(options);
-      return window(options.image, false, (file) => ({ driver: "fault", file, rules }));
+      const spec = blkdebugSpec(options);
+      return window(options.image, false, (file) => ({ ...spec, file }));
     }
     case "nbd":
       return planNbd(options, objects);
@@ -125,20 +125,20 @@ function planNull(options: OptionsOf<"null-co" | "null-aio">): NodePlan {
 }
 
 function planFile(options: OptionsOf<"file" | "host_device">): NodePlan {
-  const { driver, filename, discard = "ignore", locking } = options;
+  const { driver, filename, discard = "ignore" } = options;
   if (filename === "") throw new QmpError(`The '${driver}' block driver requires a file name`);
   if (options["pr-manager"] !== undefined) throw new QmpError("pr-manager is not supported");
   const readOnly = options["read-only"] ?? false;
   if (options["force-share"] === true && !readOnly) {
     throw new QmpError("force-share=on can only be used with read-only images");
   }
-  const lock = locking === "off" || options["force-share"] === true ? "off" : "on";
   return {
     child: undefined,
     childFirst: false,
     spec: () => {
       refuseKind(driver, filename);
-      return { driver, filename, readOnly, discard, locking: lock };
+      // `image-locks.ts` locks it for as long as it is used.
+      return { driver, filename, readOnly, discard, locking: "off" };
     },
     filename,
     file: filename,

@@ -9,6 +9,7 @@ import type { ObjectStore } from "../commands/object-store.ts";
 import type { BlockdevOptions, BlockdevRef } from "../generated/qmp-types.ts";
 import { QmpError } from "../qmp-error.ts";
 import { type GraphNode, keepsPointInTime, nextNodeOrder } from "./graph-node.ts";
+import { ImageLocks, locksWhenUsed } from "./image-locks.ts";
 import { type NodePlan, planNode } from "./node-drivers.ts";
 import { JobFilters } from "./job-filters.ts";
 import { closeView, openView } from "./points-in-time.ts";
@@ -25,6 +26,7 @@ export class NodeGraph {
   readonly #journal: JournalOptions | false;
   /** What nodes use beside other nodes. */
   readonly #uses = new Map<GraphNode, { release: () => void }>();
+  readonly locks: ImageLocks;
   /** In the order in which they came. */
   readonly #nodes = new Map<string, GraphNode>();
   /** Of jobs: found by name, and in queries. */
@@ -37,6 +39,7 @@ export class NodeGraph {
     this.#filters = new JobFilters(runtime);
     this.#groups = groups;
     this.#objects = objects;
+    this.locks = new ImageLocks(runtime, () => this.list());
     this.#journal = journal ?? false;
   }
 
@@ -79,6 +82,7 @@ export class NodeGraph {
       children: [],
       owned: [],
       inner: false,
+      writers: new Set(),
       owner: "program",
       filename: file ?? driver,
       file,
@@ -91,7 +95,9 @@ export class NodeGraph {
     const node = this.find(name);
     if (node === undefined) throw new QmpError(`Failed to find node with node-name='${name}'`);
     const { jobs, views, exports, windows } = node.disk.users;
-    if (exports.length > 0 && node.job === undefined) throw new QmpError(`Node ${name} is in use`);
+    // The filter of a backup has taken its source's exports over in QEMU, and what is left is a node.
+    const isSource = jobs.length > 0 && !this.#isTarget(node);
+    if (exports.length > 0 && !isSource && node.job === undefined) throw new QmpError(`Node ${name} is in use`);
     if (node.job !== undefined || this.#isTarget(node)) {
       throw new QmpError(`Node '${name}' is busy: block device is in use by block job: backup`);
     }
@@ -124,6 +130,7 @@ export class NodeGraph {
     try {
       if (plan.childFirst) refuse();
       if (plan.second !== undefined) children.push(await this.#child(plan.second, options));
+      if (options.driver === "copy-before-write") await this.#lockPointInTime(children);
       const disk = await this.#attach(plan, child, name, generated, options);
       if (options.driver === "copy-before-write") await this.#openView(disk, children[1].disk, options);
       const node: GraphNode = {
@@ -134,18 +141,29 @@ export class NodeGraph {
         children,
         owned: children.filter((one) => one.inner && one.job === undefined),
         inner,
+        writers: new Set(),
         owner: "monitor",
         filename: child?.filename ?? plan.filename,
         file: child?.file ?? plan.file,
       };
       this.#nodes.set(name, node);
+      if (!this.#keepsBitmaps(node.children[0], options)) this.locks.add(node);
       if (plan.uses !== undefined) this.#uses.set(node, this.#objects.use(plan.uses));
       if (options.driver === "throttle") this.#groups.join(options["throttle-group"], disk);
       return node;
     } catch (error) {
       for (const opened of [...children].reverse()) if (this.#isUnowned(opened)) await this.#close(opened);
+      await this.locks.settle();
       throw error;
     }
+  }
+
+  /** What it keeps a point in time of is not to be written by others, and what it keeps goes to its target. */
+  async #lockPointInTime([source, target]: readonly GraphNode[]): Promise<void> {
+    await inQemuWords(async () => {
+      await this.locks.take(source, "read");
+      await this.locks.take(target, "write");
+    });
   }
 
   /** Opened inside a node that did not come to be. */
@@ -180,7 +198,10 @@ export class NodeGraph {
     options: BlockdevOptions,
   ): Promise<Disk> {
     return inQemuWords(async () => {
-      const spec = plan.spec(child?.disk, child);
+      const planned = plan.spec(child?.disk, child);
+      // A sidecar is its process's alone for as long as it is open.
+      const spec =
+        this.#keepsBitmaps(child, options) && locksWhenUsed({ options }) ? { ...planned, locking: "on" } : planned;
       const attach = { name, generated, journal: this.#journalFor(options, child) } as const;
       try {
         return await this.#runtime.attach(spec, attach);
@@ -200,14 +221,20 @@ export class NodeGraph {
     return child === undefined ? this.#journal : "take-over";
   }
 
+  #keepsBitmaps(child: GraphNode | undefined, options: BlockdevOptions): boolean {
+    return typeof this.#journalFor(options, child) === "object";
+  }
+
   async #close(node: GraphNode): Promise<void> {
     await closeView(node.disk);
     await inQemuWords(() => node.disk.detach());
     this.#nodes.delete(node.name);
+    this.locks.remove(node);
     this.#uses.get(node)?.release();
     this.#uses.delete(node);
     if (node.options.driver === "throttle") this.#groups.leave(node.options["throttle-group"], node.disk);
     for (const child of [...node.owned].reverse()) await this.#close(child);
+    await this.locks.settle();
   }
 
   #generateName(): string {

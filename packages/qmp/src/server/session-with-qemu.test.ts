@@ -43,7 +43,7 @@ async function answers(pair: Pair, input: string, chunkOf: () => number): Promis
     pair.session.feed(bytes.subarray(at, at + length));
     at += length;
   }
-  await new Promise((resolve) => setImmediate(resolve));
+  while (!pair.output.text.includes(`"id": "${marker}"`)) await new Promise((resolve) => setImmediate(resolve));
   return { ours: pair.output.take(), qemu };
 }
 

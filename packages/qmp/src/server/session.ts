@@ -8,7 +8,7 @@
  */
 import { readArguments } from "../schema/read-value.ts";
 import { QmpError } from "../qmp-error.ts";
-import { type JsonItem, JsonReader } from "../wire/json-reader.ts";
+import { type JsonItem, JsonReader, monitorLimits } from "../wire/json-reader.ts";
 import type { JsonValue, Writable } from "../wire/json-value.ts";
 import { writeJson } from "../wire/json-writer.ts";
 import { idOf, readRequest, type Request } from "../wire/request.ts";
@@ -46,12 +46,17 @@ const unsentMax = 1024 * 1024;
 const unsentEventsMax = 16 * 1024 * 1024;
 /** Commands that are read and wait; then no more is read. */
 const waitingMax = 8;
+/** Commands that are carried out one after the other while those of others wait, and bytes that are read in one go. */
+const turnMax = 32;
+const bytesMax = 4096;
 
 export class Session {
   readonly #options: SessionOptions;
   readonly #output: Output;
-  readonly #reader = new JsonReader();
-  readonly #waiting: JsonItem[] = [];
+  readonly #reader = new JsonReader(monitorLimits);
+  readonly #waiting = new WaitingItems();
+  /** What has come and was not looked at. */
+  readonly #unread: Uint8Array[] = [];
   #negotiated = false;
   #outOfBand = false;
   #running = false;
@@ -66,9 +71,9 @@ export class Session {
 
   /** Bytes of the client. */
   feed(chunk: Uint8Array): void {
-    this.#waiting.push(...this.#reader.feed(chunk));
-    if (this.#waiting.length >= waitingMax) this.#output.pause();
+    this.#unread.push(chunk);
     if (!this.#running) this.#ran = this.#run();
+    if (this.#running && !this.#takesMore) this.#output.pause();
   }
 
   /** Resolves when everything that was read so far is answered. */
@@ -90,16 +95,34 @@ export class Session {
   /** The client is gone. A command that runs goes on, and nobody hears its answer. */
   close(): void {
     this.#closed = true;
-    this.#waiting.length = 0;
+    this.#waiting.clear();
+    this.#unread.length = 0;
+  }
+
+  get #takesMore(): boolean {
+    return this.#unread.length === 0 && this.#waiting.length < waitingMax;
+  }
+
+  /** The next command, of which a piece of what has come may have any number. */
+  #next(): JsonItem | undefined {
+    while (this.#waiting.length === 0) {
+      const chunk = this.#unread.shift();
+      if (chunk === undefined) break;
+      if (chunk.length > bytesMax) this.#unread.unshift(chunk.subarray(bytesMax));
+      this.#waiting.add(this.#reader.feed(chunk.subarray(0, bytesMax)));
+    }
+    return this.#waiting.take();
   }
 
   async #run(): Promise<void> {
     this.#running = true;
-    for (let item = this.#waiting.shift(); item !== undefined; item = this.#waiting.shift()) {
+    let turn = 0;
+    for (let item = this.#next(); item !== undefined; item = this.#next()) {
+      if (++turn % turnMax === 0) await new Promise((resolve) => setImmediate(resolve));
       const answer = this.#answer(item);
       this.#send(answer instanceof Promise ? await answer : answer);
       if (this.#output.unsent > unsentMax) await this.#output.drained();
-      if (this.#waiting.length < waitingMax && !this.#closed) this.#output.resume();
+      if (this.#takesMore && !this.#closed) this.#output.resume();
     }
     this.#running = false;
   }
@@ -156,4 +179,28 @@ function success(result: Writable, id: JsonValue | undefined): Writable {
 function failure(error: unknown, id: JsonValue | undefined): Writable {
   const told = error instanceof QmpError ? error : new QmpError(error instanceof Error ? error.message : String(error));
   return { id, error: { class: told.class, desc: told.desc } };
+}
+
+/** First in, first out: one packet can hold tens of thousands. */
+class WaitingItems {
+  #items: JsonItem[] = [];
+  #next = 0;
+
+  get length(): number {
+    return this.#items.length - this.#next;
+  }
+
+  add(items: JsonItem[]): void {
+    this.#items = this.length === 0 ? items : [...this.#items.slice(this.#next), ...items];
+    this.#next = 0;
+  }
+
+  take(): JsonItem | undefined {
+    return this.length === 0 ? undefined : this.#items[this.#next++];
+  }
+
+  clear(): void {
+    this.#items = [];
+    this.#next = 0;
+  }
 }

@@ -20,6 +20,7 @@ export interface Token {
 type State =
   | "start"
   | "recovery"
+  | "line"
   | "string"
   | "escape"
   | "keyword"
@@ -91,6 +92,11 @@ export class JsonLexer {
     this.#keep(chunk.subarray(start));
   }
 
+  /** Goes on after the present line's end, or where no text can be. */
+  skipLine(): void {
+    this.#state = "line";
+  }
+
   /** In the middle of nothing. */
   get isIdle(): boolean {
     return this.#state === "start";
@@ -105,6 +111,10 @@ export class JsonLexer {
         return this.#begin(byte);
       case "recovery":
         if (!structural.has(byte) && (byte >= 0x20 || byte === tab) && byte < neverText) return "skip";
+        this.#state = "start";
+        return "again";
+      case "line":
+        if ((byte >= 0x20 || byte === tab) && byte < neverText) return "skip";
         this.#state = "start";
         return "again";
       case "string":
@@ -185,8 +195,8 @@ export class JsonLexer {
     this.#pieces.push(new Uint8Array(rest));
     this.#piecesLength += rest.length;
     if (this.#piecesLength <= this.#sizeMax) return;
-    this.#state = "recovery";
     this.#end("error", new Uint8Array(0));
+    this.#state = "line";
   }
 }
 

@@ -1,8 +1,8 @@
 /** The tokens of one value to the value. Its depth was limited by whoever collected them. */
-import type { Token } from "./json-lexer.ts";
 import { JsonSyntaxError } from "./json-syntax-error.ts";
 import { readString, showBytes } from "./json-text.ts";
 import { type JsonObject, type JsonValue, readNumber } from "./json-value.ts";
+import type { TokenList } from "./token-list.ts";
 
 const keywords: ReadonlyMap<string, JsonValue> = new Map([
   ["null", null],
@@ -11,33 +11,36 @@ const keywords: ReadonlyMap<string, JsonValue> = new Map([
 ]);
 
 /** @throws JsonSyntaxError: the first fault */
-export function parseTokens(tokens: readonly Token[]): JsonValue {
+export function parseTokens(tokens: TokenList): JsonValue {
   return new Parser(tokens).value();
 }
 
 class Parser {
-  readonly #tokens: readonly Token[];
+  readonly #tokens: TokenList;
   #next = 0;
 
-  constructor(tokens: readonly Token[]) {
+  constructor(tokens: TokenList) {
     this.#tokens = tokens;
   }
 
   value(): JsonValue {
-    const token = this.#take();
-    switch (token.kind) {
+    const index = this.#next++;
+    const text = (): Uint8Array => this.#tokens.text(index);
+    switch (this.#tokens.kind(index)) {
       case "{":
         return this.#object();
       case "[":
         return this.#list();
       case "string":
-        return readString(token.bytes);
+        return readString(text());
       case "number":
-        return readNumber(Buffer.from(token.bytes).toString("latin1"));
+        return readNumber(latin1(text()));
       case "keyword":
-        return keyword(Buffer.from(token.bytes).toString("latin1"));
+        return keyword(latin1(text()));
       case "error":
-        throw new JsonSyntaxError(`stray '${showBytes(token.bytes)}'`);
+        throw new JsonSyntaxError(`stray '${showBytes(text())}'`);
+      case undefined:
+        throw new JsonSyntaxError("premature EOI");
       default:
         throw new JsonSyntaxError("expecting value");
     }
@@ -67,17 +70,15 @@ class Parser {
     return list;
   }
 
-  #take(): Token {
-    const token = this.#tokens.at(this.#next++);
-    if (token === undefined) throw new JsonSyntaxError("premature EOI");
-    return token;
-  }
-
-  #skip(kind: Token["kind"]): boolean {
-    if (this.#tokens.at(this.#next)?.kind !== kind) return false;
+  #skip(kind: "}" | "]" | ":" | ","): boolean {
+    if (this.#tokens.kind(this.#next) !== kind) return false;
     this.#next++;
     return true;
   }
+}
+
+function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
 }
 
 function keyword(text: string): JsonValue {

@@ -25,16 +25,16 @@ describe("limits", () => {
     const reader = new JsonReader(limits);
     expect(read(reader, "[1,2,3,4 ,'']\n".replace(" ,''", ""))).toEqual([{ value: [1, 2, 3, 4] }]);
     expect(read(reader, "[1,2,3,4,[")).toEqual([]);
-    expect(read(reader, "]")).toEqual([{ error: "JSON token count limit exceeded" }]);
+    expect(read(reader, "],1,2,3\n")).toEqual([{ error: "JSON token count limit exceeded" }]);
   });
 
   test("tokens of a hundred bytes pass, of a hundred and one do not", () => {
     const reader = new JsonReader(limits);
     expect(read(reader, `"${"x".repeat(98)}"`)).toEqual([{ value: "x".repeat(98) }]);
-    expect(read(reader, `"${"x".repeat(99)}"`)).toEqual([{ error: "JSON token size limit exceeded" }]);
-    expect(read(reader, `["${"x".repeat(98)}"]`)).toEqual([
+    expect(read(reader, `"${"x".repeat(99)}"\n`)).toEqual([{ error: "JSON token size limit exceeded" }]);
+    expect(read(reader, `["${"x".repeat(98)}"] what is left of the line\n[]`)).toEqual([
       { error: "JSON token size limit exceeded" },
-      { error: "JSON parse error, expecting value" },
+      { value: [] },
     ]);
   });
 

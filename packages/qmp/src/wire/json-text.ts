@@ -24,15 +24,16 @@ export function readString(token: Uint8Array): string {
   return text ?? unescape(token);
 }
 
-/** Walks the token, so that of several faults the first is told; and so that a NUL written as C0 80 is taken. */
+/** From the first byte to the last, so that of several faults the first is told. */
 function unescape(token: Uint8Array): string {
   let value = "";
   for (let index = 1; index < token.length - 1;) {
     if (token[index] !== backslash) {
-      const point = decodeOne(token, index);
-      if (point.value < 0) throw new JsonSyntaxError("invalid UTF-8 sequence in string");
-      value += String.fromCodePoint(point.value);
-      index += point.length;
+      const escape = token.indexOf(backslash, index);
+      const end = escape < 0 ? token.length - 1 : escape;
+      const plain = token.subarray(index, end);
+      value += decodeText(plain) ?? walk(plain);
+      index = end;
       continue;
     }
     const letter = String.fromCharCode(token[index + 1]);
@@ -47,6 +48,18 @@ function unescape(token: Uint8Array): string {
     } else {
       throw new JsonSyntaxError("invalid escape sequence in string");
     }
+  }
+  return value;
+}
+
+/** A NUL written as C0 80 is taken. */
+function walk(bytes: Uint8Array): string {
+  let value = "";
+  for (let index = 0; index < bytes.length;) {
+    const point = decodeOne(bytes, index);
+    if (point.value < 0) throw new JsonSyntaxError("invalid UTF-8 sequence in string");
+    value += String.fromCodePoint(point.value);
+    index += point.length;
   }
   return value;
 }
@@ -69,8 +82,15 @@ function readUnicode(token: Uint8Array, at: number): { point: number; length: nu
 
 /** Four hexadecimal digits; -1 where they are not that. */
 function hex(token: Uint8Array, at: number): number {
-  const digits = Buffer.from(token.subarray(at, at + 4)).toString("latin1");
-  return /^[0-9A-Fa-f]{4}$/.test(digits) ? Number.parseInt(digits, 16) : -1;
+  let value = 0;
+  for (let index = at; index < at + 4; index++) {
+    const byte = token[index];
+    const letter = byte | 0x20;
+    if (byte >= 0x30 && byte <= 0x39) value = value * 16 + byte - 0x30;
+    else if (letter >= 0x61 && letter <= 0x66) value = value * 16 + letter - 0x61 + 10;
+    else return -1; // also past the end, where there is no byte
+  }
+  return value;
 }
 
 /** No surrogate, and none of those that Unicode says are never characters. */

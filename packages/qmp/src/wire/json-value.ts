@@ -27,6 +27,8 @@ export type Writable =
   | ReadonlyMap<string, Writable>
   | { readonly [name: string]: Writable | undefined };
 
+/** And a sign. */
+const int64Digits = 21;
 const int64Min = -(2n ** 63n);
 const uint64Max = 2n ** 64n - 1n;
 
@@ -35,6 +37,8 @@ export function readNumber(text: string): number | bigint | JsonDouble {
   if (/[.eE]/.test(text)) return new JsonDouble(Number(text));
   const value = Number(text);
   if (Number.isSafeInteger(value)) return value === 0 ? 0 : value;
+  // Somebody who sends megabytes of digits shall not keep us busy with them.
+  if (text.length > int64Digits) return new JsonDouble(value);
   const exact = BigInt(text);
   return exact >= int64Min && exact <= uint64Max ? exact : new JsonDouble(value);
 }

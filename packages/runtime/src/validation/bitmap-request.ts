@@ -3,6 +3,7 @@
  * state is the bitmap machine's; here is what can be said without it.
  */
 import { accepted, refusal, refused, type Checked, type Refusal } from "../errors.ts";
+import { refuseBitmapOperation } from "./bitmap-operation.ts";
 import {
   bitmapNotFound,
   deviceNotFound,
@@ -167,8 +168,8 @@ export interface NormalizedMerge {
 }
 
 /**
- * `block-dirty-bitmap-merge`: that all exist and have one size. Busy, readonly and inconsistent ones are the machines'
- * to refuse. No sources is a success that does nothing.
+ * `block-dirty-bitmap-merge`: source by source that it exists, that both can be used, and that they have one size: of
+ * several faults the one is told that QEMU tells. No sources is a success that does nothing.
  */
 export function checkMerge(request: MergeRequest, facts: Pick<Facts, "node">): Checked<NormalizedMerge> {
   const target = findBitmap(facts, request.node, request.target);
@@ -178,6 +179,10 @@ export function checkMerge(request: MergeRequest, facts: Pick<Facts, "node">): C
     const source = typeof given === "string" ? { node: request.node, name: given } : given;
     const found = findBitmap(facts, source.node, source.name);
     if (!found.ok) return found;
+    const unusable =
+      refuseBitmapOperation(target.value.name, target.value, "merge-target") ??
+      refuseBitmapOperation(found.value.name, found.value, "merge-source");
+    if (unusable !== undefined) return refused(unusable);
     if (found.value.size !== target.value.size) {
       return refused(refuseSizes(target.value, found.value));
     }

@@ -265,6 +265,12 @@ export const faults = [
     seeds: 20_000,
   },
   {
+    name: "a guest does not wait for the target",
+    scenario: "waits-for-target",
+    edits: [[engine("disk-io"), "return held === 0 && this\\.#synchronous", "return false"]],
+    expect: /the target does not have it/,
+  },
+  {
     name: "a summary is set after its leaf",
     scenario: "bitmap",
     edits: [

@@ -37,6 +37,7 @@ export const scenarioThreads = {
   "reader-and-copier": 4,
   "reader-and-breaks": 4,
   "death-of-a-reader": 5,
+  "waits-for-target": 4,
   stack: 3,
   "target-is-a-disk": 4,
   bitmap: 3,

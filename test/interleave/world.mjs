@@ -149,7 +149,7 @@ export class World {
   /**
    * A view with its spill.
    * @param {{ layer: import("../../packages/engine/dist/stack.js").Layer, disk: number, clusters: number, base: number }} of
-   * @param {{ set?: Recorder | undefined, slots?: number, fileSlots?: number, zeroSlots?: number, delayMs?: number, breakGuestWrite?: boolean, readers?: boolean, image?: number, jobClusters?: number, spillDisk?: number, target?: number }} options
+   * @param {{ set?: Recorder | undefined, slots?: number, fileSlots?: number, zeroSlots?: number, delayMs?: number, breakGuestWrite?: boolean, synchronous?: boolean, readers?: boolean, image?: number, jobClusters?: number, spillDisk?: number, target?: number }} options
    */
   view(
     { layer, disk, clusters, base },
@@ -160,6 +160,7 @@ export class World {
       zeroSlots = 2,
       delayMs = 0,
       breakGuestWrite = false,
+      synchronous = false,
       readers = false,
       image = 0,
       jobClusters = 1,
@@ -176,6 +177,7 @@ export class World {
         alignment: clusterSize,
         guestDelayMaxMs: delayMs,
         breakGuestWrite,
+        synchronous,
         readers,
         spillMemory: slots * clusterSize * jobClusters,
         spillFile: fileSlots * clusterSize * jobClusters,

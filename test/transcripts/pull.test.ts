@@ -253,3 +253,32 @@ test("a point in time that was given up says so, its reads fail, and the guest g
   for (const name of ["snap", "cbw", "full", "scratch", "disk"])
     await station.run("blockdev-del", { "node-name": name });
 });
+
+test("guests that wait for a slow target keep nobody else: another disk is written and flushed meanwhile", async (context) => {
+  for (const tool of ["fio", "qemu-io"]) needTool(context, tool);
+  const station = new Station();
+  for (const name of ["disk", "scratch", "other"]) await station.file(name, length);
+  await station.run("object-add", { "qom-type": "throttle-group", id: "slow", limits: { "bps-write": 1024 } });
+  const slow = { driver: "throttle", "node-name": "slow", file: "scratch", "throttle-group": "slow" };
+  await station.run("blockdev-add", slow);
+  await station.run("nbd-server-start", { addr: { type: "unix", data: { path: station.path("nbd") } } });
+  await station.runtime.disk("disk").write(new Uint8Array(length).fill(1), 0);
+  await station.run("blockdev-add", { driver: "copy-before-write", "node-name": "cbw", file: "disk", target: "slow" });
+  for (const name of ["cbw", "other"]) {
+    await station.run("block-export-add", { type: "nbd", id: name, "node-name": name, writable: true });
+  }
+  const words = ["--name=guest", "--ioengine=nbd", `--uri=${station.uri("cbw")}`, `--size=${length}`, "--rw=randwrite"];
+  const fio = spawn("fio", [...words, "--bs=4k", "--iodepth=32", "--numjobs=2"], {
+    stdio: "ignore",
+    cwd: station.directory,
+  });
+  onTestFinished(() => void fio.kill("SIGKILL"));
+  // Its first writes are let through; then it stands still.
+  const done = (): number => station.runtime.disk("cbw").traffic.requests;
+  await expect.poll(done, { timeout: 20_000 }).toBeGreaterThan(1);
+  const written = ["-f", "raw", "-c", "write -P 3 0 1M", "-c", "flush", "-c", "read -P 3 0 1M", station.uri("other")];
+  for (let round = 0; round < 3; round++) await toEnd("qemu-io", written, { timeout: 20_000 });
+  expect(fio.exitCode).toBe(null); // it waits still
+  fio.kill("SIGKILL");
+  await station.run("nbd-server-stop");
+});

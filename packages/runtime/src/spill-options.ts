@@ -15,9 +15,9 @@ const floorDefault = 0.05;
 const guestDelayDefaultMs = 20;
 const guestDelayMostMs = 60 * 60 * 1000;
 
-/** Milliseconds. @param endless `Infinity` will do @throws RefusalError naming the option and what was expected */
+/** Milliseconds. @param endless there is no most, and `Infinity` will do @throws RefusalError naming the option and what was expected */
 export function guestDelayFor(operation: string, guestDelayMax: number | undefined, endless = false): number {
-  if (endless && guestDelayMax === Infinity) return Infinity;
+  if (endless && typeof guestDelayMax === "number" && guestDelayMax > guestDelayMostMs) return guestDelayMax;
   return inRange(operation, "guestDelayMax", guestDelayMax ?? guestDelayDefaultMs, guestDelayMostMs);
 }
 

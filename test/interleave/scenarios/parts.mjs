@@ -58,6 +58,28 @@ export function guest(clusters) {
   );
 }
 
+/** A guest whose writes wait for the target: what they overwrite is there when they are answered. @param {number[][]} writes first cluster and count */
+export function waitingGuest(writes) {
+  return /** @type {Part} */ (
+    (actor) => {
+      const io = actor.guest();
+      const view = actor.views[0];
+      return () => {
+        actor.waitForStart();
+        for (const [round, [first, count]] of writes.entries()) {
+          const data = new Uint8Array(count * clusterSize);
+          for (let at = 0; at < count; at++) data.set(fill(actor.thread * 1000 + round), at * clusterSize);
+          if (io.write(data, first * clusterSize) !== 0) continue;
+          for (let cluster = first; cluster < first + count; cluster++) {
+            const early = lab.quietly(() => !view.over() && !view.isCopied(cluster));
+            if (early) lab.fail(`a guest has overwritten cluster ${cluster}, and the target does not have it`);
+          }
+        }
+      };
+    }
+  );
+}
+
 /** A guest that discards, then writes zeroes. @type {Part} */
 export const clearing = (actor) => {
   const io = actor.guest();

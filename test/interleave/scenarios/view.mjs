@@ -1,5 +1,5 @@
 /** Guests, copiers, drainers and readers around one view. */
-import { backup, clearing, copier, guest, reader } from "./parts.mjs";
+import { backup, clearing, copier, guest, reader, waitingGuest } from "./parts.mjs";
 
 const kernel = copier({ kernel: true });
 const drainer = copier({ copies: false });
@@ -135,6 +135,11 @@ export const viewScenarios = [
     "reader-and-breaks",
     { view: { slots: 1, delayMs: 0 } },
     { guest: guest([[0, 2]]), "guest B": guest([0]), "reader of the view": reader([0, 1, 0], 3) },
+  ),
+  backup(
+    "waits-for-target",
+    { view: { slots: 2, delayMs: 20, breakGuestWrite: true, synchronous: true }, movers: [1, 2] },
+    { guest: waitingGuest([[0, 2]]), "guest B": waitingGuest([[1, 1]]), drainer },
   ),
   backup(
     "death-of-a-reader",

@@ -42,15 +42,21 @@ const CLIENT_AUTH = "1.3.6.1.5.5.7.3.2";
  * client's own certificate may be missing.
  *
  * @example const credentials = await loadX509Credentials("/etc/pki/heirloom", "server");
+ * @param passphrase of the key, if it has one
  * @throws TlsError
  */
-export async function loadX509Credentials(directory: string, endpoint: Endpoint): Promise<X509Credentials> {
+export async function loadX509Credentials(
+  directory: string,
+  endpoint: Endpoint,
+  passphrase?: string,
+): Promise<X509Credentials> {
   const read = (name: string): Promise<string | undefined> => readIfThere(join(directory, name));
   const ca = await read("ca-cert.pem");
   if (ca === undefined) throw missing(join(directory, "ca-cert.pem"));
   const certificate = await read(`${endpoint}-cert.pem`);
   if (certificate === undefined && endpoint === "server") throw missing(join(directory, "server-cert.pem"));
-  const key = await read(`${endpoint}-key.pem`);
+  const stored = await read(`${endpoint}-key.pem`);
+  const key = passphrase === undefined ? stored : decrypted(stored, passphrase, join(directory, `${endpoint}-key.pem`));
   if (key === undefined && certificate !== undefined) throw missing(join(directory, `${endpoint}-key.pem`));
   const texts = { ca, certificate, key: certificate === undefined ? undefined : key, crl: await read("ca-crl.pem") };
   return checkX509(texts, endpoint, {
@@ -149,6 +155,16 @@ function checkPurpose(certificate: X509Certificate, endpoint: Endpoint, name: st
   const purposes = certificate.keyUsage as readonly string[] | undefined;
   if (purposes === undefined || purposes.includes(endpoint === "server" ? SERVER_AUTH : CLIENT_AUTH)) return;
   throw credentialsError(`${name}: ${nameOf(certificate)} may not be used by a ${endpoint} (extended key usage)`);
+}
+
+/** The key as whoever uses it wants it. */
+function decrypted(text: string | undefined, passphrase: string, name: string): string | undefined {
+  if (text === undefined) return undefined;
+  try {
+    return createPrivateKey({ key: text, passphrase }).export({ type: "pkcs8", format: "pem" }) as string;
+  } catch (error) {
+    throw credentialsError(`${name}: expected a private key in PEM that the given passphrase opens`, error);
+  }
 }
 
 function privateKeyOf(text: string, name: string): KeyObject {

@@ -99,7 +99,11 @@ class Exports {
   async start(args: Omit<StartArguments, "addr">, addr: SocketAddress): Promise<void> {
     if (this.#server !== undefined) throw new QmpError("NBD server already running");
     const creds = args["tls-creds"];
-    const tls = creds === undefined ? undefined : await serverTls(this.#context.objects.credentials(creds, "server"));
+    const { objects } = this.#context;
+    const tls =
+      creds === undefined
+        ? undefined
+        : await serverTls(objects.credentials(creds, "server"), (id) => objects.secret(id));
     if (args["tls-authz"] !== undefined) throw new QmpError("tls-authz is not supported");
     const listen = listenAddress(addr);
     const { "max-connections": most = connectionsDefault, "handshake-max-seconds": seconds = handshakeSecondsDefault } =

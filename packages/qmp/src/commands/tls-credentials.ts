@@ -4,15 +4,16 @@ import { loadPskCredentials, loadX509Credentials, type NbdUri, type ServerTls } 
 import { QmpError } from "../qmp-error.ts";
 import type { Credentials } from "./object-store.ts";
 
-/** @throws QmpError */
-export async function serverTls(options: Credentials): Promise<ServerTls> {
+/** @param secret by id @throws QmpError */
+export async function serverTls(options: Credentials, secret: (id: string) => Uint8Array): Promise<ServerTls> {
   const { dir = "", "verify-peer": verify = true } = options;
   try {
     if (options["qom-type"] === "tls-creds-psk") {
       return { credentials: await loadPskCredentials(join(dir, "keys.psk"), "server") };
     }
-    if (options.passwordid !== undefined) throw new QmpError("Keys with a password are not supported");
-    const credentials = await loadX509Credentials(dir, "server");
+    const { passwordid } = options;
+    const passphrase = passwordid === undefined ? undefined : Buffer.from(secret(passwordid)).toString();
+    const credentials = await loadX509Credentials(dir, "server", passphrase);
     return { credentials, clientCertificates: verify ? "required" : "none" };
   } catch (error) {
     throw error instanceof QmpError ? error : new QmpError((error as Error).message);

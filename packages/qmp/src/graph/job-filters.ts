@@ -19,6 +19,7 @@ export class JobFilters {
   /** The job has started. @param name that was given, or made up */
   add(id: string, name: string, source: GraphNode, target: GraphNode): void {
     const job = this.#runtime.jobs.find((one) => one.id === id);
+    this.#forgetEnded(); // or hundreds of jobs a second would pile up where nobody asks for them
     if (job === undefined) return; // it has ended already
     this.#filters.set(id, {
       name,
@@ -38,9 +39,13 @@ export class JobFilters {
 
   /** Those of jobs that have ended are gone. */
   list(): GraphNode[] {
+    this.#forgetEnded();
+    return [...this.#filters.values()];
+  }
+
+  #forgetEnded(): void {
     const there = new Set(this.#runtime.jobs.filter(({ info }) => info.status !== "concluded").map(({ id }) => id));
     for (const id of this.#filters.keys()) if (!there.has(id)) this.#filters.delete(id);
-    return [...this.#filters.values()];
   }
 
   find(name: string): GraphNode | undefined {

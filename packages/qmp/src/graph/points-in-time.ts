@@ -16,6 +16,8 @@ type Options = Extract<BlockdevOptions, { driver: "copy-before-write" }>;
 
 const views = new WeakMap<Disk, View>();
 const secondMs = 1000;
+/** What the runtime lets a guest wait that must not fail. */
+const delaySecondsMax = 3600;
 
 /** The view of a node of that driver. */
 export function viewOf(node: GraphNode): View | undefined {
@@ -68,7 +70,8 @@ export function guestFirst(
 ): Pick<ViewRequest, "onSpillFull" | "waitForTarget" | "guestDelayMax"> {
   if (onError === "break-guest-write")
     return { onSpillFull: onError, waitForTarget: true, guestDelayMax: seconds === 0 ? Infinity : seconds * secondMs };
-  return { onSpillFull: onError, ...(seconds === 0 ? {} : { guestDelayMax: seconds * secondMs }) };
+  const delay = Math.min(seconds, delaySecondsMax) * secondMs;
+  return { onSpillFull: onError, ...(seconds === 0 ? {} : { guestDelayMax: delay }) };
 }
 
 /** What the block layer says of a bitmap, as its caller passes it on. */

@@ -61,7 +61,7 @@ export function matches(expected: readonly string[], lines: readonly string[]): 
 
 /** A line without what differs from run to run. */
 export function normalize(line: string): string {
-  if (/IOPS=/.test(line)) return line.replaceAll(/[\d.]+(k|KiB|MiB|GiB|B|kB|MB|GB|msec|sec)?/g, "N");
+  if (/IOPS=/.test(line)) return line.replaceAll(/[\d.]+(KiB|MiB|GiB|kB|MB|GB|B|k|msec|usec|sec)?/g, "N");
   return line
     .replaceAll(/^\d\d:\d\d:\d\d /g, "TIME ")
     .replaceAll(/\([\d.]+ s, [\d.]+ \w+\/s\)/g, "(TOOK)")

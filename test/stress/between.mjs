@@ -1,10 +1,12 @@
 /** What happens to a disk between two rounds, while nobody writes: it is resized, or detached and attached again. */
 import * as board from "./board.mjs";
-import { granuleCount } from "./granules.mjs";
+import { dirty, firstWrong, granuleCount, mark } from "./granules.mjs";
 import { sleep } from "./job-run.mjs";
-import { firstWrong } from "./granules.mjs";
 
-/** Grown space is clean and reads as zeroes; a shrunk bitmap keeps its partial last granule. @param {import("./round.mjs").Round} round @param {{ disk: number, length: number }} plan */
+/**
+ * Grown space reads as zeroes and is clean, except where the bitmap's checkpoint had something else; a shrunk bitmap keeps its
+ * partial last granule. @param {import("./round.mjs").Round} round @param {{ disk: number, length: number }} plan
+ */
 export async function resize(round, plan) {
   const { epoch } = round;
   const disk = epoch.disks[plan.disk];
@@ -21,7 +23,11 @@ export async function resize(round, plan) {
     granules.set(model.granules.subarray(0, granules.length));
     model.granules = granules;
     model.length = plan.length;
-    if (model.checkpoint !== undefined) model.checkpoint = resized(model.checkpoint, plan.length);
+    // What was cut off and is grown again is no more what it was.
+    const back = Math.min(plan.length, model.cutFrom) - before;
+    if (back > 0) mark(granules, model.granularity, before, back, dirty);
+    if (plan.length < before && model.recording) model.cutFrom = Math.max(model.cutFrom, before);
+    if (model.checkpoint !== undefined) model.checkpoint = extended(model.checkpoint, plan.length);
     const wrong = firstWrong(granules, model.says(disk.disk.bitmaps.serialize(model.ref.name)));
     if (wrong !== undefined)
       round.fail("a resized bitmap says something else", {
@@ -41,10 +47,11 @@ function forget(epoch, disk, from) {
   new Int32Array(shared.acked).fill(0, Math.floor(from / board.sectorBytes));
 }
 
-/** @param {Uint8Array} image @param {number} length */
-function resized(image, length) {
+/** A checkpoint is never cut: it says what was there. @param {Uint8Array} image @param {number} length */
+function extended(image, length) {
+  if (image.length >= length) return image;
   const copy = Buffer.alloc(length);
-  copy.set(image.subarray(0, length));
+  copy.set(image);
   return copy;
 }
 

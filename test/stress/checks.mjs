@@ -194,6 +194,7 @@ function idleCeiling(epoch) {
   let sum = 0;
   for (const disk of epoch.disks) {
     sum += piece(32 * 1024) + 2 * piece(16 * 1024); // gate, table in force, table to come
+    sum += piece(participants * counterLineBytes); // what each guest of it has asked for
     const models = [...epoch.bitmaps.values()].filter((model) => model.ref.disk === disk.index);
     // size / granularity / 8 bytes and a summary; then an heir, and an old layer that is folded.
     for (const model of models) sum += 3 * 2 * piece(1024 + model.granules.length / 8);
@@ -207,6 +208,9 @@ function piece(bytes) {
 }
 
 const zeroSlots = 4096;
+/** Guests that there can be at once, and what each has of a disk's counters. */
+const participants = 512;
+const counterLineBytes = 192;
 const slotBytes = 32;
 
 /** I8 while jobs run. @param {import("./round.mjs").Round} round */

@@ -87,7 +87,9 @@ export class JobRun {
     }
     const { length } = this.disk;
     const checkpoint =
-      plan.bitmap === undefined ? undefined : this.epoch.bitmaps.get(`${plan.disk}/${plan.bitmap}`)?.checkpoint;
+      plan.bitmap === undefined
+        ? undefined
+        : this.epoch.bitmaps.get(`${plan.disk}/${plan.bitmap}`)?.checkpoint?.subarray(0, this.disk.length);
     if (plan.target === "update" && checkpoint !== undefined) writeFileSync(this.path, checkpoint, { flag: "wx" });
     if (plan.target === "garbage") writeFileSync(this.path, Buffer.alloc(length, "other"), { flag: "wx" });
     const made = (plan.target === "update" && checkpoint !== undefined) || plan.target === "garbage";

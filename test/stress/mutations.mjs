@@ -123,7 +123,11 @@ function run(copy, seed, seconds = Number(values.seconds)) {
 /** @param {string} output @returns {string | undefined} */
 function firstFailure(output) {
   try {
-    return /** @type {{ failures: { text: string }[] }} */ (JSON.parse(output)).failures[0]?.text;
+    const { failures } = /** @type {{ failures: { text: string, details: { error?: string } }[] }} */ (
+      JSON.parse(output)
+    );
+    const [first] = failures;
+    return first?.details.error === undefined ? first?.text : `${first.text}: ${first.details.error}`;
   } catch {
     return undefined;
   }

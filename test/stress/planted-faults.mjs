@@ -96,7 +96,7 @@ export const faults = [
   {
     name: "bitmap-mode always keeps clusters that no flush covers",
     file: "engine/dist/folding.js",
-    find: "into.set(unit, Math.min(view.setUnit, view.length - unit));",
+    find: "into.set(unit, Math.min(unitEnd, view.length) - unit);",
     put: "",
   },
   {

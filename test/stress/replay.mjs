@@ -39,6 +39,8 @@ export class BitmapModel {
     this.checkpoint = undefined;
     /** @type {Uint8Array | undefined} */
     this.frozenImage = undefined;
+    /** Bytes that the disk had since the checkpoint, where it was cut off since. */
+    this.cutFrom = 0;
   }
 
   get label() {
@@ -135,6 +137,7 @@ export class Replay {
         return;
       case "clear":
         bitmap.granules.fill(clean);
+        bitmap.cutFrom = 0;
         bitmap.checkpoint = bitmap.recording ? command.image : undefined;
         return;
       case "merge":
@@ -143,6 +146,7 @@ export class Replay {
           this.#border(source.label);
           if (source !== bitmap)
             joinAcross(bitmap.granules, bitmap.granularity, source.granules, source.granularity, bitmap.length);
+          bitmap.cutFrom = Math.max(bitmap.cutFrom, source.cutFrom);
         }
         return;
       case "freeze":
@@ -163,6 +167,7 @@ export class Replay {
     if (command.outcome === "P|W") join(bitmap.granules, heir);
     else {
       bitmap.granules = heir;
+      bitmap.cutFrom = 0;
       if (command.uncopied !== undefined && command.outcome === "W|U") join(bitmap.granules, command.uncopied);
       bitmap.checkpoint = bitmap.recording ? bitmap.frozenImage : undefined;
     }

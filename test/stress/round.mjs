@@ -273,7 +273,7 @@ export class Round {
       onFreeze: (bitmap) => {
         run.frozenGranules = bitmap.granules.slice();
         run.granularity = bitmap.granularity;
-        run.checkpoint = bitmap.checkpoint;
+        run.checkpoint = bitmap.checkpoint?.subarray(0, bitmap.length);
       },
     });
   }

@@ -9,6 +9,8 @@ import { sleep } from "./job-run.mjs";
 import { roundToClusters } from "./restore.mjs";
 
 const clusterSize = 65536;
+/** A read outside of what the view has. */
+const eacces = 13;
 
 export class ViewRun {
   /** @param {import("./plan.mjs").ViewPlan} plan @param {import("./round.mjs").Round} round */
@@ -113,7 +115,7 @@ export class ViewRun {
       await view.read(data, offset);
     } catch (thrown) {
       const error = /** @type {Error & { code?: string, errno?: number }} */ (thrown);
-      if (error.errno === 22 && !inside) return;
+      if (error.errno === eacces && !inside) return;
       this.broken = true;
       const small = plan.spillMemory < image.length;
       const allowed =

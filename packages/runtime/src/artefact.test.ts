@@ -146,6 +146,29 @@ test("what a failed backup with bitmap-mode always copied is kept, and the next 
   expect(readFileSync(file("image")).equals(now)).toBe(true);
 });
 
+test("what it kept is what it copied, though its bitmap is cleared as soon as it has failed", async () => {
+  await disk.write(new Uint8Array(length).fill(9), 0);
+  const { artefact: base } = await full("first");
+  for (let at = 0; at < 1024 * 1024; at += 131_072) await disk.write(new Uint8Array(65_536).fill(1), at);
+  const cleared: Promise<void>[] = [];
+  const off = runtime.onEvent(({ name, data }) => {
+    if (name === "BLOCK_JOB_COMPLETED" && data.error !== undefined) cleared.push(disk.bitmaps.clear("daily"));
+  });
+  const always = { sync: "bitmap", bitmapMode: "always", maxChunk: 65_536, maxWorkers: 1 } as const;
+  const failed = await run("second", { ...always, basedOn: base ?? "", through: failing });
+  off();
+  await Promise.all(cleared);
+  expect([cleared.length, disk.bitmaps.get("daily").count]).toEqual([1, 0]);
+  expect(failed.artefact?.extents).toEqual([{ offset: 0, length: 65_536, kind: "data" }]);
+});
+
+test("an artefact of a disk that was resized is none to build on", async () => {
+  const { artefact: base } = await full("first");
+  await disk.resize(2 * length);
+  await expect(run("second", { basedOn: base ?? "" })).rejects.toMatchObject({ code: "ERR_ARTEFACT_LENGTH" });
+  expect(readdirSync(directory).filter((name) => name.startsWith("second"))).toEqual([]);
+});
+
 test("files that exist are neither replaced nor removed", async () => {
   for (const name of ["first.raw", "first.json"]) {
     writeFileSync(file(name), "mine");

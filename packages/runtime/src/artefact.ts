@@ -11,7 +11,6 @@ import { open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { NodeSpec } from "@heirloom/block";
 import { type Artefact, type ArtefactExtent, type ArtefactMap, formatMap, rawPathOf } from "./artefact-map.ts";
-import type { Disk } from "./disk.ts";
 import { HeirloomError } from "./errors.ts";
 import type { Job } from "./job.ts";
 import type { BackupOptions, CopiedBackup, JobResult } from "./options.ts";
@@ -43,7 +42,7 @@ export interface ArtefactResult extends JobResult {
 
 /**
  * Starts a backup into an artefact; the point in time is frozen when this resolves.
- * @throws HeirloomError ERR_ARTEFACT_NAME, ERR_ARTEFACT_SYNC, ERR_ARTEFACT_BASE, ERR_ARTEFACT_WRITE; RefusalError and
+ * @throws HeirloomError ERR_ARTEFACT_NAME, ERR_ARTEFACT_SYNC, ERR_ARTEFACT_BASE, ERR_ARTEFACT_LENGTH, ERR_ARTEFACT_WRITE; RefusalError and
  * BlockError of `runtime.backup`; then nothing has changed and no file is left
  * @example
  * const full = await backupToArtefact(runtime, { disk, bitmap: "daily", sync: "full", bitmapMode: "on-success", path: "mon.json" });
@@ -55,7 +54,7 @@ export async function backupToArtefact(runtime: Runtime, options: ArtefactOption
   const disk = typeof options.disk === "string" ? runtime.disk(options.disk) : options.disk;
   const sync = options.sync ?? defaultSync(options);
   const rawPath = rawPathOf(path);
-  refuse(sync, basedOn);
+  refuse(sync, basedOn, disk.length);
   const id = randomUUID();
   const head = {
     id,
@@ -93,13 +92,13 @@ export async function backupToArtefact(runtime: Runtime, options: ArtefactOption
     await rm(rawPath, { force: true });
     throw error;
   }
-  const partial = options.bitmapMode === "always" ? partialOf(disk, options.bitmap, sync) : undefined;
   const end = async (): Promise<ArtefactResult> => {
     const result = await job.done;
     if (result.status === "completed") return { ...result, artefact };
     artefact = undefined; // its map may have been written before the cancel came
     await rm(path, { force: true });
-    const left = partial?.() ?? [];
+    // By what the job says and not by its bitmap, which may be cleared or in the next backup by now.
+    const left = (result.kept ?? []).map((range) => ({ ...range, kind: "data" as const }));
     if (left.length > 0) await keep(partialCluster, timeOf(job), false, left);
     else await rm(rawPath, { force: true });
     return { ...result, artefact };
@@ -113,10 +112,10 @@ function defaultSync({ bitmap, bitmapMode }: ArtefactOptions): "full" | "increme
   return bitmapMode === undefined ? "incremental" : "bitmap";
 }
 
-/** What a failed backup left is told by the bitmap, not by clusters. */
+/** What a failed backup left is told in bytes. */
 const partialCluster = 512;
 
-function refuse(sync: string, basedOn: Artefact | string | undefined): void {
+function refuse(sync: string, basedOn: Artefact | string | undefined, length: number): void {
   const operation = "backup to an artefact";
   if (sync !== "full" && sync !== "incremental" && sync !== "bitmap") {
     const desc = `expected sync full, incremental or bitmap, not ${sync}: its image could not be told from its artefacts`;
@@ -132,6 +131,10 @@ function refuse(sync: string, basedOn: Artefact | string | undefined): void {
   if (sync !== "full" && basedOn === undefined) {
     const desc = `expected 'basedOn' with sync ${sync}: the artefact of the bitmap's last success`;
     throw new HeirloomError("ERR_ARTEFACT_BASE", operation, desc, { fields: { sync } });
+  }
+  if (typeof basedOn === "object" && basedOn.length !== length) {
+    const desc = `expected a disk of ${basedOn.length} bytes as that of '${basedOn.path}', not of ${length}: it was resized, so begin anew with sync full`;
+    throw new HeirloomError("ERR_ARTEFACT_LENGTH", operation, desc, { fields: { length } });
   }
 }
 
@@ -199,38 +202,6 @@ async function extentsOf(copied: CopiedBackup): Promise<ArtefactExtent[]> {
     else extents.push({ offset, length, kind });
   }
   return extents;
-}
-
-/**
- * For an `always` backup: what it copied for good if it fails. The bitmap tells: what it said at the freeze and does not
- * say any more was copied, flushed, and not written since; all else the next backup copies. @returns asks the bitmap
- */
-function partialOf(disk: Disk, bitmap: string | undefined, sync: string): (() => ArtefactExtent[]) | undefined {
-  if (bitmap === undefined) return undefined;
-  const set = sync === "full" ? [{ offset: 0, length: disk.length }] : [...disk.bitmaps.extents(bitmap)];
-  return () => subtract(set, [...disk.bitmaps.extents(bitmap)]).map((range) => ({ ...range, kind: "data" }));
-}
-
-interface Range {
-  readonly offset: number;
-  readonly length: number;
-}
-
-/** What is in `set` and not in `without`; both ascend. */
-export function subtract(set: readonly Range[], without: readonly Range[]): Range[] {
-  const left: Range[] = [];
-  let next = 0;
-  for (const range of set) {
-    let { offset } = range;
-    const end = range.offset + range.length;
-    while (next < without.length && without[next].offset + without[next].length <= offset) next++;
-    for (let at = next; at < without.length && without[at].offset < end; at++) {
-      if (without[at].offset > offset) left.push({ offset, length: without[at].offset - offset });
-      offset = Math.max(offset, without[at].offset + without[at].length);
-    }
-    if (offset < end) left.push({ offset, length: end - offset });
-  }
-  return left;
 }
 
 function frozenAt(runtime: Runtime, copied: CopiedBackup): string {

@@ -18,6 +18,11 @@ export interface BitmapMemory {
   readonly successorOrder: number;
   /** Whether guests mark at all. */
   readonly records: boolean;
+  /**
+   * Bytes from the disk's beginning that it had since the bitmap began, where it was cut off since; else 0. What is grown again below
+   * it reads as zeroes and not as it did then: it has changed.
+   */
+  readonly cutFrom: number;
 }
 
 let orders = 0;

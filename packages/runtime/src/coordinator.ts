@@ -475,7 +475,7 @@ export class Coordinator {
       name: action.name,
       disk: action.disk,
       actor,
-      memory: { bits, order: nextOrder(), successor: undefined, successorOrder: 0, records: recording },
+      memory: { bits, order: nextOrder(), successor: undefined, successorOrder: 0, records: recording, cutFrom: 0 },
     });
   }
 

@@ -136,6 +136,13 @@ export class Draft {
     this.#layer(disk).length = length;
   }
 
+  /** The disk is cut off, and was this long: see `cutFrom`. The bitmap's part in it is planned. */
+  noteCut(bitmap: BitmapState, length: number): void {
+    const drafted = this.#drafted.get(bitmap);
+    invariant(drafted !== undefined, "the resize of a bitmap is planned before");
+    drafted.memory = { ...drafted.memory, cutFrom: Math.max(drafted.memory.cutFrom, length) };
+  }
+
   /** Plans an event on top of what is planned. @throws RefusalError, with nothing changed */
   plan(bitmap: BitmapState, event: BitmapEvent): void {
     const drafted = this.#drafted.get(bitmap);
@@ -211,7 +218,7 @@ export class Draft {
       case "swap-empty":
         this.#voidFolds(bitmap);
         this.#dropped.push(memory.bits);
-        entry.memory = { ...memory, bits: this.#like(bitmap, memory.bits) };
+        entry.memory = { ...memory, bits: this.#like(bitmap, memory.bits), cutFrom: 0 };
         return;
       case "fresh-layer":
         entry.oldLayer = memory.bits;
@@ -229,7 +236,13 @@ export class Draft {
       case "abdicate":
         invariant(memory.successor !== undefined, "only a frozen bitmap abdicates");
         this.#dropped.push(memory.bits);
-        entry.memory = { ...memory, bits: memory.successor, order: memory.successorOrder, successor: undefined };
+        entry.memory = {
+          ...memory,
+          bits: memory.successor,
+          order: memory.successorOrder,
+          successor: undefined,
+          cutFrom: 0,
+        };
         return;
       case "reclaim":
         invariant(memory.successor !== undefined, "only a frozen bitmap is reclaimed");
@@ -268,9 +281,19 @@ export class Draft {
       this.#folds.push({ bitmap, into: entry.memory.bits, from: "uncopied", dropFrom: false });
       return;
     }
+    // What a merged bitmap does not say because it was cut off, its target does not say either.
+    if (from.kind !== "old-layer") {
+      const cutFrom = this.#cutFromOf(from);
+      entry.memory = { ...entry.memory, cutFrom: Math.max(entry.memory.cutFrom, cutFrom) };
+    }
     const source = from.kind === "old-layer" ? entry.oldLayer : this.#oldLayerOf(from);
     invariant(source !== undefined, "bits that are folded stand still in an old layer");
     this.#folds.push({ bitmap, into: entry.memory.bits, from: source, dropFrom: false });
+  }
+
+  #cutFromOf(reference: BitmapReference): number {
+    const bitmap = this.bitmap(this.#diskOf(reference.node), reference.name);
+    return bitmap === undefined ? 0 : this.memoryOf(bitmap).cutFrom;
   }
 
   #oldLayerOf(reference: BitmapReference): Recorder | undefined {

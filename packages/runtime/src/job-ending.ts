@@ -3,7 +3,7 @@
  * decision on nothing changes the outcome.
  */
 import { SharedBitmap } from "@heirloom/bitmap";
-import { foldUncopied } from "@heirloom/engine";
+import { copiedRanges, foldUncopied } from "@heirloom/engine";
 import type { BitmapState } from "./bitmap-memory.ts";
 import { interruptNbd } from "@heirloom/nbd";
 import type { Coordinator } from "./coordinator.ts";
@@ -288,6 +288,7 @@ export class JobEnding {
     const { world, engine } = this.#coordinator;
     const { identity } = job.target.node;
     job.ended = { offset: jobOffset(job), length: jobLength(job) };
+    const kept = outcome === "success" ? undefined : keptOf(job); // before the view's memory is somebody else's
     world.lettingGo.set(identity, job.id);
     // What is on its way to a server is of no use any more, and may never be answered.
     if (outcome !== "success" && job.target.disk === undefined && !job.awaitsTarget) interruptNbd(job.target.node);
@@ -315,6 +316,7 @@ export class JobEnding {
       length: jobLength(job),
       freezeMs: job.freezeMs,
       endMs: job.endMs,
+      ...(kept === undefined ? {} : { kept }),
     };
     // Whoever waits for the end finds the target free, unless a thread hangs there.
     void within(lettingGoMs, letGo, { keepsAlive: false }).then(() => job.finish(result));
@@ -338,4 +340,10 @@ function endEvent(job: JobState, outcome: JobDecision): ReturnType<typeof outcom
   const result = bitmapOutcome(sync, job.request.bitmap.mode, outcome === "success" ? "success" : "failure");
   invariant(result !== undefined, "the pair of sync and bitmap-mode was checked");
   return outcomeEvent(result);
+}
+
+/** What a job with bitmap-mode always has left on its target for good: a flush has covered it, and the bitmap gave it up. */
+function keptOf(job: JobState): JobResult["kept"] {
+  if (job.request.bitmap?.mode !== "always") return undefined;
+  return job.safe === undefined ? [] : [...copiedRanges(job.view.memory.view, job.safe)];
 }

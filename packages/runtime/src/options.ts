@@ -246,6 +246,11 @@ export interface JobResult {
   /** Milliseconds that the gates were closed for the freeze, and for the end. */
   readonly freezeMs: number;
   readonly endMs: number;
+  /**
+   * Of a job with bitmap-mode always that did not complete: what of its set is on the target for good, which the next backup
+   * leaves out. Bytes, in order.
+   */
+  readonly kept?: ReadonlyArray<{ readonly offset: number; readonly length: number }> | undefined;
 }
 
 /** What happens, as it happens: job events with the names that QEMU's tools know, and our own. */

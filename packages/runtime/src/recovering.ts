@@ -92,6 +92,6 @@ function stateOf(coordinator: Coordinator, disk: DiskState, recovered: Recovered
     name,
     disk: disk.name,
     actor,
-    memory: { bits, order: nextOrder(), successor: undefined, successorOrder: 0, records },
+    memory: { bits, order: nextOrder(), successor: undefined, successorOrder: 0, records, cutFrom: 0 },
   };
 }

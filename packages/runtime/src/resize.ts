@@ -1,6 +1,7 @@
 /**
  * Resizing a disk with bitmaps. What is grown is not tracked before the commit and cannot be written before it either: the
- * table says how long the disk is. Grown space is clean; a shrunk bitmap keeps its partial last granule.
+ * table says how long the disk is. Grown space is clean, except below where the disk was cut off since a bitmap began: what was there reads as
+ * zeroes now, so it has changed (QEMU calls it clean). A shrunk bitmap keeps its partial last granule.
  */
 import { BlockError, errnoName } from "@heirloom/block";
 import type { Coordinator } from "./coordinator.ts";
@@ -95,7 +96,10 @@ async function setLength(
       for (const bitmap of disk.bitmaps.values()) {
         const into = { node: disk.name, name: bitmap.name };
         draft.plan(bitmap, { type: "mergeSource", into, command: draft.command });
-        if (grown === "dirty") draft.memoryOf(bitmap).bits.bitmap.set(before, length - before);
+        const { bits, cutFrom, records } = draft.memoryOf(bitmap);
+        const dirtyEnd = grown === "dirty" ? length : Math.min(length, cutFrom);
+        if (dirtyEnd > before) bits.bitmap.set(before, dirtyEnd - before);
+        if (length < before && records) draft.noteCut(bitmap, before);
       }
       return {
         tables: draft.tables(),

@@ -18,7 +18,12 @@ const ours = [
   fileURLToPath(new URL("../../../packages/cli/dist/storage-daemon/main.js", import.meta.url)),
 ];
 const peerName = "qemu-storage-daemon";
-const depths = [1, 16];
+/** One that has something to do besides, and two that write as fast as they are let. */
+const guests = [
+  { what: "guest 1,000 /s at depth 1", depth: 1, options: ["--rate_iops=1000"] },
+  { what: "guest at full speed, depth 1", depth: 1, options: [] },
+  { what: "guest at full speed, depth 16", depth: 16, options: [] },
+];
 
 export async function* figures({ quick }) {
   const length = 256 * 2 ** 20;
@@ -29,10 +34,10 @@ export async function* figures({ quick }) {
   try {
     daemons.set("ours", await prepared(stage, "ours", ours, length));
     if (why === undefined) daemons.set(peerName, await prepared(stage, "qemu", [peerName], length));
-    for (const depth of depths) {
+    for (const guest of guests) {
       const keys = [...daemons.keys()];
-      const results = await inRounds(keys, quick ? 2 : 4, (key) => measure(daemons.get(key), depth, length, seconds));
-      yield* compared(results, depth, why);
+      const results = await inRounds(keys, quick ? 2 : 4, (key) => measure(daemons.get(key), guest, length, seconds));
+      yield* compared(results, guest.what, why);
     }
   } finally {
     for (const { daemon } of daemons.values()) await daemon.stop().catch(() => {});
@@ -49,7 +54,7 @@ async function prepared(stage, name, command, length) {
 }
 
 /** Incrementals are under way before the first write and until the last. */
-async function measure({ daemon, uri }, depth, length, seconds) {
+async function measure({ daemon, uri }, { depth, options }, length, seconds) {
   let over = false;
   let count = 0;
   const begin = performance.now();
@@ -60,21 +65,14 @@ async function measure({ daemon, uri }, depth, length, seconds) {
     }
     return performance.now() - begin;
   })();
-  // A guest with something to do besides: so much a second that either server can give it.
-  const guest = await fio(["--ioengine=nbd", `--uri=${uri}`, "--rate_iops=1000"], {
-    rw: "randwrite",
-    bs: "4k",
-    depth,
-    length,
-    seconds,
-  }).finally(() => (over = true));
+  const what = { rw: "randwrite", bs: "4k", depth, length, seconds };
+  const guest = await fio(["--ioengine=nbd", `--uri=${uri}`, ...options], what).finally(() => (over = true));
   const elapsedMs = await backups;
   return { ...guest, perSecond: (count / elapsedMs) * 1000 };
 }
 
-function* compared(results, depth, why) {
+function* compared(results, what, why) {
   const of = (key, figure) => results.get(key).map((result) => result[figure]);
-  const what = `guest 1,000 /s at depth ${depth}`;
   const perSecond = median(of("ours", "perSecond"));
   if (why !== undefined) {
     yield { row: name, what, ours: perSecond, unit: "/s", peerName: why };

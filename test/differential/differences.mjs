@@ -48,8 +48,8 @@ export class Situation {
       return alive.some(({ device }) => device === args["node-name"]);
     }
     const backups = backupsOf({ kind: "command", name, args });
-    const sources = [...alive, ...(backups.length > 1 ? backups : [])].map(({ device }) => device);
-    if (backups.some(({ target }) => sources.includes(target))) return true;
+    const sources = new Set([...alive, ...(backups.length > 1 ? backups : [])].map(({ device }) => device));
+    if (backups.some(({ target }) => sources.has(target))) return true;
     // Of two faults one comes first.
     const faulty = backups.filter((one) => one.target === "f" || one.target === "g" || one.device === "s");
     if (

@@ -45,11 +45,9 @@ export class Situation {
     if (name === "block-export-add" && args.writable === true) {
       return alive.some(({ device }) => device === args["node-name"]);
     }
-    if (
-      backupsOf({ kind: "command", name, args }).some(({ target }) => alive.some(({ device }) => device === target))
-    ) {
-      return true;
-    }
+    const backups = backupsOf({ kind: "command", name, args });
+    const sources = [...alive, ...(backups.length > 1 ? backups : [])].map(({ device }) => device);
+    if (backups.some(({ target }) => sources.includes(target))) return true;
     return name === "transaction" && this.#endsQemu(args);
   }
 

@@ -105,7 +105,8 @@ function withNeighbours({ view }: MoverJob, slot: number, first: number, bytesMa
   if (!spill.isIndexed || spill.isKept || spill.isZeroSlot(slot)) return slots;
   const end = Math.min(view.clusters, first + Math.floor(bytesMax / view.clusterSize));
   for (let cluster = first + 1; cluster < end; cluster++) {
-    if (!view.isPreserved(cluster) || view.isCopying(cluster) || view.isRetired(cluster)) break;
+    if (!view.isPreserved(cluster) || view.isCopied(cluster)) break; // the index is not asked for what it has not
+    if (view.isCopying(cluster) || view.isRetired(cluster)) break;
     const next = spill.takeFullOf(cluster);
     if (next === noSlot) break;
     if (spill.isZeroSlot(next) || spill.failure(next) !== 0) {

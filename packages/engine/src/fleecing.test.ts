@@ -127,7 +127,7 @@ describe("a point in time with a target", () => {
     const read = (cluster: number): Errno => reader.read(new Uint8Array(piece), cluster * piece);
     expect([1, 2, 6, 7].map(read)).toEqual([0, EACCES, EACCES, 0]);
     await expect
-      .poll(() => contentOf(connectNode(target), 2 * piece, 5 * piece).every((byte) => byte === 0))
+      .poll(() => contentOf(connectNode(target), 2 * piece, 5 * piece).every((byte) => byte === 0), { timeout: 20_000 })
       .toBe(true);
     expect(contentOf(connectNode(target), piece, piece).every((byte) => byte !== 0)).toBe(true);
     expect(reader.discard(length - 3 * piece, 3 * piece)).toBe(0);
@@ -197,7 +197,7 @@ describe("a guest that waits for the target", () => {
     expect(difference(contentOf(node), pattern(length, 1))).toBe(-1);
     expect(view.broken).toBe(undefined);
     releaseHang(target);
-    await expect.poll(() => view.copiedClusters).toBe(1);
+    await expect.poll(() => view.copiedClusters, { timeout: 20_000 }).toBe(1);
     expect(await write(pattern(piece, 2), 0)).toBe(0);
     await lab.end(view);
   });

@@ -113,12 +113,12 @@ describe("a persistent bitmap after a clean stop", () => {
     const target = { driver: "memory", size: length };
     const job = await runtime.backup({ disk, bitmap: "daily", target });
     expect((await job.done).status).toBe("completed");
-    await write(disk, 4);
+    await write(disk, 4, 100); // the second has to wait
     const slow = await runtime.backup({ disk, bitmap: "daily", target, speed: 1 });
     await write(disk, 6);
     slow.cancel();
     await slow.done;
-    expect(dirty(disk, "daily")).toEqual([4, 6]);
+    expect(dirty(disk, "daily")).toEqual([4, 6, 100]);
     const view = disk.view({ bitmap: "daily" });
     await view.ready;
     await write(disk, 8);
@@ -288,6 +288,19 @@ it("a journal that fails: the guest goes on, the bitmap is inconsistent here and
   });
   expect(output.reason).toMatch(/EBADF/);
   expect(readFileSync(image).subarray(5 * cluster, 5 * cluster + 4)).toEqual(Buffer.alloc(4, 9));
+});
+
+it("a runtime that closes waits for a slow flush: the next start finds a clean stop", async () => {
+  const runtime = createRuntime();
+  open.add(runtime);
+  const rules = [{ kind: "flush", action: { delayMs: 2000 }, always: true, armed: false }];
+  const disk = await runtime.attach({ driver: "fault", file: { driver: "file", filename: image }, rules }, { journal });
+  await disk.bitmaps.add("daily", { persistent: true });
+  await write(disk, 1);
+  armFault(disk.node, 0);
+  await runtime.close();
+  const { disk: again } = await attach();
+  expect(again.bitmaps.history("daily")[0].reason).toBe("found as it was left");
 });
 
 describe("an image whose flushes fail: what is on it is not known, so its bitmaps say nothing any more", () => {

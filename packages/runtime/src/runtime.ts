@@ -402,7 +402,7 @@ export class Runtime {
    */
   async #detach(disk: Disk, force: boolean): Promise<void> {
     const { state } = disk;
-    if (force) return within(detachMs, this.#gone(disk));
+    if (force) return within(state.journal === undefined ? detachMs : settledMs, this.#gone(disk));
     this.#coordinator.refuseClosing(state, true, "detach");
     refuseDetach(this.#coordinator, state);
     // Nobody uses it; a thread of a job that has ended may still hang in it.
@@ -540,6 +540,8 @@ const lettingGoMs = 1000;
 const closeMs = 3000;
 /** A detach waits this long for threads to let go. */
 const detachMs = 1000;
+/** And so long where the image has to be flushed before its bitmaps are settled: cut off, the next start finds an unclean stop. */
+const settledMs = 6000;
 
 function nameOf(disk: Disk | string): string {
   return typeof disk === "string" ? disk : disk.name;

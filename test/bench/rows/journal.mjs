@@ -135,7 +135,7 @@ async function* settling(stage, files, length, rounds) {
       ratio,
       bar: "<= 1.5",
       reached: ratio <= 1.5,
-      note: `${spread(ratios(p99("settling"), p99("still")), 1, 2)} of it; ${median(results.get("settling").map(({ settled }) => settled))} regions settled in ${load.seconds} s`,
+      note: `${spread(ratios(p99("settling"), p99("still")), 1, 2)} of it; ${median(results.get("settling").map(({ settled }) => settled))} regions settled in a round`,
     };
   } finally {
     for (const timer of timers) clearInterval(timer);

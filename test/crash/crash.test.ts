@@ -11,6 +11,17 @@ describe("every crash of a recorded run", () => {
   }, 300_000);
 });
 
+describe("every crash of a run of resumable jobs", () => {
+  it("goes on with the point in time that the job began with, or reclaims; killed, it goes on", async () => {
+    const { failure, kills, losses, resumedKills, resumedLosses } = await explore({ from: 1, to: 10, jobs: true });
+    expect(failure).toBeUndefined();
+    expect(kills).toBeGreaterThan(1500);
+    expect(losses).toBeGreaterThan(10_000);
+    expect(resumedKills).toBeGreaterThan(400);
+    expect(resumedLosses).toBeGreaterThan(200);
+  }, 300_000);
+});
+
 describe("a rule left out is seen", () => {
   for (const fault of faults) {
     it(

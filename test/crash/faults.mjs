@@ -2,12 +2,14 @@
  * Rules left out of the code under test, or of the order of the commands: each must be seen, or the enumeration proves nothing.
  * An edit is a regular expression on a module while it is loaded, and what it becomes.
  *
- * @typedef {{ name: string, edits: [string, string, string][], expect: RegExp, seeds?: number }} Fault
+ * @typedef {{ name: string, edits: [string, string, string][], expect: RegExp, seeds?: number, jobs?: "kills" | "losses" }} Fault
  */
 const journal = (/** @type {string} */ name) => `/packages/journal/dist/${name}.js`;
 const commands = "/test/crash/commands.mjs";
 const recovery = "/test/crash/recovery.mjs";
 const world = "/test/crash/world.mjs";
+const jobCommands = "/test/crash/job-commands.mjs";
+const jobView = "/test/crash/job-view.mjs";
 
 /** @type {Fault[]} */
 export const faults = [
@@ -153,6 +155,147 @@ export const faults = [
       ],
     ],
     expect: /I1|recording/,
+  },
+  {
+    name: "a copier's memory counts: a guest overwrites what is in its buffer",
+    edits: [
+      [
+        jobCommands,
+        "const version = world\\.content\\[granule\\];",
+        "const version = world.content[granule]; view.copied.add(granule);",
+      ],
+      [jobCommands, "if \\(view\\.isNeeded\\(granule\\)\\)", "if (true)"],
+    ],
+    jobs: "kills",
+    expect: /I2/,
+  },
+  {
+    name: "a copier does not look again whether its cluster was needed",
+    edits: [[jobCommands, "if \\(view\\.isNeeded\\(granule\\)\\)", "if (true)"]],
+    jobs: "kills",
+    expect: /I2/,
+  },
+  {
+    name: "memory says copied before the record does",
+    edits: [
+      [
+        jobCommands,
+        "add\\(copied, \\[granule\\]\\);\\s*view\\.copied\\.add\\(granule\\);",
+        "view.copied.add(granule); view.world.mingle(); add(copied, [granule]);",
+      ],
+    ],
+    jobs: "kills",
+    expect: /I2/,
+  },
+  {
+    name: "what is copied is recorded as flushed before the flush",
+    edits: [
+      [
+        jobCommands,
+        "const covered = \\[\\.\\.\\.view\\.copied\\];",
+        "const covered = [...view.copied]; add(flushed, covered);",
+      ],
+    ],
+    jobs: "losses",
+    expect: /I2/,
+  },
+  {
+    name: "what is copied during a flush counts as covered by it",
+    edits: [
+      [jobCommands, "add\\(flushed, covered\\);", "copyOne(world, view, copied0); add(flushed, view.copied);"],
+      [jobCommands, "function flush\\(world, view, flushed\\) \\{", "function flush(world, view, flushed, copied0) {"],
+      [jobCommands, "else flush\\(world, view, flushed\\);", "else flush(world, view, flushed, copied);"],
+    ],
+    jobs: "losses",
+    expect: /I2/,
+  },
+  {
+    name: "after a power loss what no flush covers counts",
+    edits: [[journal("recover-job"), "lost \\? job\\.flushed : job\\.copied", "job.copied"]],
+    jobs: "losses",
+    expect: /I2/,
+  },
+  {
+    name: "after a power loss nobody looks whether what was written since is stored",
+    edits: [
+      [journal("recover-job"), "const missing = firstUnsafe\\(job, set, successor, safe\\);", "const missing = -1;"],
+    ],
+    jobs: "losses",
+    expect: /I2/,
+  },
+  {
+    name: "an entry of the spill counts whatever its checksum says",
+    edits: [
+      [
+        "/packages/engine/dist/spill-entry.js",
+        "if \\(view\\.getUint32\\(checksumAt, true\\) !== crc32\\(record\\.subarray\\(tagAt\\)\\)\\)\\s*return -1;",
+        "",
+      ],
+    ],
+    jobs: "kills",
+    expect: /I2/,
+  },
+  {
+    name: "a guest writes before the old data is stored",
+    edits: [
+      [
+        world,
+        "for \\(let granule = first; granule < first \\+ count; granule\\+\\+\\)\\s*this\\.view\\?\\.preserve\\(granule\\);",
+        "",
+      ],
+      [
+        world,
+        'yield "inside";\\s*this\\.#fly\\(first, count, -1\\);',
+        'for (let granule = first; granule < first + count; granule++) this.view?.preserve(granule); yield "inside"; this.#fly(first, count, -1);',
+      ],
+    ],
+    jobs: "kills",
+    expect: /I2/,
+  },
+  {
+    name: "a place in the spill is used again before its cluster is recorded as copied",
+    edits: [
+      [
+        jobCommands,
+        "sayCopied\\(view, granule, copied\\);\\s*view\\.free\\(granule, slot\\);",
+        "view.slots[slot] = undefined; world.mingle(); sayCopied(view, granule, copied); view.stored.delete(granule);",
+      ],
+    ],
+    jobs: "kills",
+    expect: /I2/,
+  },
+  {
+    name: "a view that is given up does not say so in its spill",
+    edits: [
+      [
+        jobView,
+        'this\\.world\\.recorder\\.add\\(\\{ file: "spill", type: "write", offset: givenUpAt, bytes: encodeGivenUp\\(spillTag\\) \\}\\);',
+        "",
+      ],
+    ],
+    jobs: "kills",
+    expect: /I2/,
+  },
+  {
+    name: "a cancelled job's view leaves before its record does",
+    edits: [
+      [
+        jobCommands,
+        "// Before guests may overwrite what is stored nowhere\\.",
+        "world.transition(() => { world.view = undefined; }); world.mingle();",
+      ],
+    ],
+    jobs: "kills",
+    expect: /I2/,
+  },
+  {
+    name: "the set is the frozen bitmap's layer, which may have grown",
+    edits: [
+      ["/test/crash/check-job.mjs", "entry\\.job\\.set, granularity", "entry.layers[0], granularity"],
+      ["/test/crash/check-job.mjs", "join\\(set, entry\\.job\\.set", "join(set, entry.layers[0]"],
+    ],
+    jobs: "kills",
+    expect: /was not in the set/,
   },
   {
     name: "a recovery does not write the bits that it joins",

@@ -3,12 +3,17 @@ export interface Fault {
   readonly edits: ReadonlyArray<readonly [string, string, string]>;
   readonly expect: RegExp;
   readonly seeds?: number;
+  /** Seen in runs of little else but resumable jobs, after crashes of this kind. */
+  readonly jobs?: "kills" | "losses";
 }
 export interface Explored {
   readonly seeds: number;
   readonly steps: number;
   readonly kills: number;
   readonly losses: number;
+  /** Crashes after which a resumable job goes on. */
+  readonly resumedKills: number;
+  readonly resumedLosses: number;
   /** States after a crash of the recovery from one of these. */
   readonly again: number;
   readonly failure?: { readonly seed: number; readonly message: string };
@@ -18,5 +23,7 @@ export function explore(job: {
   readonly from: number;
   readonly to: number;
   readonly commands?: number;
+  /** Little else but resumable jobs. */
+  readonly jobs?: boolean;
   readonly fault?: Fault;
 }): Promise<Explored>;

@@ -5,12 +5,19 @@ import { Worker } from "node:worker_threads";
 export { faults } from "./faults.mjs";
 
 /**
- * @param {{ from: number, to: number, commands?: number, fault?: import("./faults.mjs").Fault }} job
- * @returns {Promise<{ seeds: number, steps: number, kills: number, losses: number, again: number, failure?: { seed: number, message: string, stack?: string } }>}
+ * @param {{ from: number, to: number, commands?: number, jobs?: boolean, fault?: import("./faults.mjs").Fault }} job
+ * @returns {Promise<{ seeds: number, steps: number, kills: number, losses: number, again: number, resumedKills: number, resumedLosses: number, failure?: { seed: number, message: string, stack?: string } }>}
  */
-export async function explore({ from, to, commands = 12, fault }) {
+export async function explore({ from, to, commands, jobs = false, fault }) {
   const worker = new Worker(new URL("./worker.mjs", import.meta.url), {
-    workerData: { from, to, commands, fault: fault === undefined ? undefined : { edits: fault.edits } },
+    workerData: {
+      from,
+      to,
+      commands: commands ?? (jobs || fault?.jobs !== undefined ? 6 : 12),
+      jobs: jobs || fault?.jobs !== undefined,
+      only: fault?.jobs,
+      fault: fault === undefined ? undefined : { edits: fault.edits },
+    },
   });
   const [result] = await once(worker, "message");
   await worker.terminate();

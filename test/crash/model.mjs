@@ -8,7 +8,11 @@
  *
  * @typedef {{ checkpoint: Int32Array, dirty: Set<number>, optional: Set<number>, must: Set<number> }} Life
  * @typedef {{ recording: boolean | undefined, absent: boolean, lives: Life[] }} BitmapModel
- * @typedef {{ bitmaps: Map<string, BitmapModel>, inFlight: Set<number> }} Model
+ * A resumable job has the content at its freeze, what it is to copy, and the life that begins with it; `must`: killed now, it has to
+ * go on.
+ *
+ * @typedef {{ name: string, pit: Int32Array, set: Set<number>, since: Life, must: boolean }} JobModel
+ * @typedef {{ bitmaps: Map<string, BitmapModel>, inFlight: Set<number>, job: JobModel | undefined }} Model
  */
 
 /** @param {Int32Array} content @returns {Life} */
@@ -33,5 +37,6 @@ export function copyModel(model) {
       [...model.bitmaps].map(([name, bitmap]) => [name, { ...bitmap, lives: bitmap.lives.map(copyLife) }]),
     ),
     inFlight: new Set(model.inFlight),
+    job: model.job === undefined ? undefined : { ...model.job, since: copyLife(model.job.since) },
   };
 }

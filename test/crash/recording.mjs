@@ -1,10 +1,12 @@
 /**
- * A sidecar and an image whose writes and syncs are written down in one log, in the order in which they happened. Any crash is a
+ * A sidecar and an image, and of a resumable job its spill and its target, whose writes and syncs are written down in one log, in the order in which they happened. Any crash is a
  * prefix of the log: after a kill all of it is there; after a power loss what was synced, and of the rest any part.
  *
  * @typedef {{ file: "journal", type: "write", offset: number, bytes: Uint8Array }
- *   | { file: "journal" | "image", type: "sync" }
- *   | { file: "image", type: "write", granule: number, version: number }} Step
+ *   | { file: "spill", type: "write", offset: number, bytes: Uint8Array }
+ *   | { file: "spill", type: "make", bytes: Uint8Array }
+ *   | { file: "journal" | "image" | "target", type: "sync" }
+ *   | { file: "image" | "target", type: "write", granule: number, version: number }} Step
  */
 export const sectorBytes = 512;
 

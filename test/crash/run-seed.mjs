@@ -2,13 +2,18 @@
 import { Random } from "../stress/random.mjs";
 import * as commands from "./commands.mjs";
 import { enumerate } from "./enumerate.mjs";
+import { enumerateJobs } from "./enumerate-jobs.mjs";
+import { resumable } from "./job-commands.mjs";
 import { markedMax, World } from "./world.mjs";
 
 /** Long names: a directory of several sectors, which can tear. */
 const names = ["daily", "weekly"].map((name) => name.padEnd(400, "."));
 
-/** @param {string | number} seed @param {number} steps commands of the run */
-export async function runSeed(seed, steps) {
+/**
+ * @param {string | number} seed @param {number} steps commands of the run
+ * @param {{ jobs?: boolean, only?: "kills" | "losses" | undefined }} [choice] jobs: little else but resumable ones
+ */
+export async function runSeed(seed, steps, { jobs = false, only } = {}) {
   const random = new Random(`crash ${seed}`);
   const world = new World(random.fork("world"));
   const choose = random.fork("commands");
@@ -18,6 +23,7 @@ export async function runSeed(seed, steps) {
     if (!world.bitmaps.has(one)) await commands.add(world, one);
     else
       await choose.weighted([
+        ...(jobs ? [/** @type {const} */ ([60, () => resumable(world, one, choose.chance(70))])] : []),
         [4, () => commands.backup(world, one, true)],
         [3, () => commands.backup(world, one, false)],
         [2, () => commands.clear(world, one)],
@@ -29,5 +35,7 @@ export async function runSeed(seed, steps) {
       ])();
   }
   world.quiesce();
-  return { steps: world.recorder.log.length, ...(await enumerate(world, random.fork("states"), markedMax)) };
+  const states = random.fork("states");
+  const counts = jobs ? enumerateJobs(world, states, markedMax, only) : await enumerate(world, states, markedMax);
+  return { steps: world.recorder.log.length, ...counts };
 }

@@ -36,7 +36,9 @@ export class World {
     this.content = new Int32Array(granules);
     this.nextVersion = 1;
     /** @type {import("./model.mjs").Model} */
-    this.model = { bitmaps: new Map(), inFlight: new Set() };
+    this.model = { bitmaps: new Map(), inFlight: new Set(), job: undefined };
+    /** Of a resumable job. @type {import("./job-view.mjs").JobView | undefined} */
+    this.view = undefined;
     /** @type {Map<string, { bits: Layer, successor: Layer | undefined, records: boolean }>} */
     this.bitmaps = new Map();
     /** Lives that no crash may find yet, which guests' writes belong to as well. @type {Map<import("./model.mjs").Life, string>} */
@@ -174,6 +176,7 @@ export class World {
       if (layers.length > 0 && this.marks.mark(offset, length, true) !== 0) throw new Error("mark");
       yield "outside";
     }
+    for (let granule = first; granule < first + count; granule++) this.view?.preserve(granule);
     for (const { marks } of this.recording()) marks.set(offset, length);
     for (let granule = first; granule < first + count; granule++) {
       for (const bitmap of this.model.bitmaps.values())

@@ -7,6 +7,7 @@
  *           BACKUP   freezes (layer 1 takes over from layer 0) and abdicates: layer 0 leaves the record, and its memory is reused
  *           FOLD     another bitmap, with both granules dirty, is merged into layer 0
  *           SETTLERS how many; 1 by default with POWER
+ *           RESUMABLE a resumable job instead (journal-job.pml): what lets a guest overwrite a cluster of its point in time
  *           EARLY    a thread counts as dead before it has exited, if only for its lock
  *           BUG=n    leaves a rule out:
  *  1  a granule is `journaled` after its block was written
@@ -21,6 +22,17 @@
  * 10  a layer is used again when nobody stands aside with it                             (BACKUP)
  * 11  the successor is in the record before the freeze                                   (BACKUP)
  * 12  settling syncs the bits
+ * Of a resumable job (RESUMABLE):
+ * 13  what a copier has in its buffer is stored nowhere
+ * 14  a copier looks again, under a claim, whether its cluster was needed
+ * 15  memory says copied after the record does
+ * 16  a place in the spill is free after its cluster is recorded
+ * 17  a view that is given up says so in its spill, before the guest writes
+ * 18  a cancelled job leaves the record before its view leaves the table
+ * 19  the old data is stored before the guest writes
+ * 20  flushed is recorded after the flush                                               (POWER)
+ * 21  what a flush covers was copied before it began                                    (POWER)
+ * 22  a drainer leaves clusters alone that a copier works on
  *
  * The watcher stands for a crash at any instant. Worst case: data counts as on disk from its first byte on, a mark as cleared at once,
  * a bit or a mark as there only when it was synced.
@@ -28,6 +40,9 @@
 #ifndef BUG
 #define BUG 0
 #endif
+#ifdef RESUMABLE
+#include "journal-job.pml"
+#else
 #ifndef SETTLERS
 #define SETTLERS 1
 #endif
@@ -213,3 +228,4 @@ init {
 #endif
     }
 }
+#endif

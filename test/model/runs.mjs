@@ -42,6 +42,8 @@ const holds = [
   ["journal.pml", "-DFOLD", true],
   ["journal.pml", "-DEARLY", true],
   ["journal.pml", "-DPOWER", true],
+  ["journal.pml", "-DRESUMABLE", true],
+  ["journal.pml", "-DRESUMABLE -DPOWER", true],
 
   ["view.pml", "-DMOVER0=1 -DBREAK"],
   ["view.pml", "-DWIDE"],
@@ -175,6 +177,16 @@ const faults = [
   ["journal.pml", 10, "-DBACKUP", "!(((l==0)&&reused))"],
   ["journal.pml", 11, "-DBACKUP", CRASH],
   ["journal.pml", 12, "-DPOWER", CRASH],
+  ["journal.pml", 13, "-DRESUMABLE", CRASH],
+  ["journal.pml", 14, "-DRESUMABLE", CRASH],
+  ["journal.pml", 15, "-DRESUMABLE", CRASH],
+  ["journal.pml", 16, "-DRESUMABLE", CRASH],
+  ["journal.pml", 17, "-DRESUMABLE", CRASH],
+  ["journal.pml", 18, "-DRESUMABLE", CRASH],
+  ["journal.pml", 19, "-DRESUMABLE", CRASH],
+  ["journal.pml", 20, "-DRESUMABLE -DPOWER", CRASH],
+  ["journal.pml", 21, "-DRESUMABLE -DPOWER", CRASH],
+  ["journal.pml", 22, "-DRESUMABLE", CRASH],
 ];
 
 /** model, number of the probe, options. */

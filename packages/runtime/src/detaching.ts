@@ -7,7 +7,6 @@ import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import type { DraftFold } from "./draft.ts";
 import { refusal, RefusalError } from "./errors.ts";
-import type { JobState } from "./job-state.ts";
 import { handlesText } from "./resize.ts";
 import { giveBack, refuseGivingBack } from "./taking-over.ts";
 
@@ -95,7 +94,7 @@ async function leaveTable(coordinator: Coordinator, disk: DiskState): Promise<vo
         committed: () => {
           draft.commit();
           for (const fold of draft.folds) letGoOf(fold);
-          for (const job of left) letGoOfJob(coordinator, disk, job);
+          for (const job of left) coordinator.jobs.ending.letGoOfLeft(job);
         },
       };
     },
@@ -109,15 +108,6 @@ function letGoOf({ from, into, dropFrom }: DraftFold): void {
     from.letGo();
   }
   into.letGo();
-}
-
-function letGoOfJob({ world }: Coordinator, { journal }: DiskState, job: JobState): void {
-  job.view.wake();
-  world.jobs.delete(job.id);
-  const { resumable } = job;
-  void job.view.release().then(() => {
-    if (resumable?.records !== undefined) journal?.jobs.drop(resumable.records);
-  });
 }
 
 async function handlesClosed(coordinator: Coordinator, disk: DiskState): Promise<void> {

@@ -241,10 +241,13 @@ export class JobControl {
     if (job === undefined || job.left || (disk !== undefined && job.disk !== disk)) return this.cancelIfPossible(id);
     const atWork = job.actor.state === "running" || job.actor.state === "paused";
     if (job.resumable?.records === undefined || job.decided !== undefined || !atWork) return this.cancelIfPossible(id);
-    void this.ending.leave(job).then((left) => {
-      if (left) this.counts.ended.left++;
-      else this.cancelIfPossible(id);
-    });
+    void this.ending
+      .leave(job)
+      .catch(() => (job.left = false))
+      .then((left) => {
+        if (left) this.counts.ended.left++;
+        else this.cancelIfPossible(id);
+      });
   }
 
   #sendIfPossible(job: JobState, event: JobEvent): void {

@@ -14,6 +14,7 @@ import { disksOf, type JobState, jobLength, jobOffset } from "./job-state.ts";
 import { flushTarget } from "./job-flushing.ts";
 import type { JobDecision } from "./machines/job-types.ts";
 import type { JobResult } from "./options.ts";
+import type { Resumable } from "./resumable.ts";
 import { bitmapOutcome, outcomeEvent } from "./validation/outcome.ts";
 import { within, withResolvers } from "./waiting.ts";
 
@@ -211,25 +212,23 @@ export class JobEnding {
    * nobody can write the disk any more (`leaveTable`). @returns false where it cannot be left so
    */
   async leave(job: JobState): Promise<boolean> {
-    const { engine, keeping } = this.#coordinator;
+    const { keeping } = this.#coordinator;
     const { resumable, bitmap } = job;
     if (resumable === undefined || bitmap === undefined) return false;
     job.left = true;
     clearTimeout(job.resumeTimer);
     clearInterval(job.flushTimer);
     job.view.fail();
-    await job.view.moversEnded();
-    await job.flushing;
+    // A target that hangs keeps nobody: what no flush covers is copied again if the system is started anew.
     const errno = job.awaitsTarget
       ? 0
-      : (await flushTarget(engine, job)) || (await engine.syncFile(resumable.spill.fd));
+      : await Promise.race([this.#settleTarget(job, resumable), delay(lastFlushMs).then(() => 0)]);
     if (errno !== 0 || job.disk.journal?.failed !== undefined) {
       job.left = false;
       return false;
     }
     if (!job.awaitsTarget) resumable.waitingSince = this.#coordinator.now();
     await keeping.alone(new Set([job.disk]), () => keeping.settled([bitmap]));
-    if (!job.awaitsTarget && job.target.disk === undefined) await engine.closeNode(job.target.node).catch(() => {});
     const result: JobResult = {
       id: job.id,
       status: "left",
@@ -248,6 +247,34 @@ export class JobEnding {
     for (const disk of disksOf(job)) this.#coordinator.unuse(disk, { kind: "job", id: job.id });
     job.finish(result);
     return true;
+  }
+
+  /** @returns errno */
+  async #settleTarget(job: JobState, { spill }: Resumable): Promise<number> {
+    const { engine } = this.#coordinator;
+    await job.view.moversEnded();
+    await job.flushing;
+    return (await flushTarget(engine, job)) || (await engine.syncFile(spill.fd).catch(() => errnoIo));
+  }
+
+  /** The view of a job that is left has gone: what it used goes when its threads have let go. */
+  letGoOfLeft(job: JobState): void {
+    const { world, engine } = this.#coordinator;
+    job.view.wake();
+    world.jobs.delete(job.id);
+    const { journal } = job.disk;
+    const { identity } = job.target.node;
+    if (!job.awaitsTarget) {
+      world.lettingGo.set(identity, job.id);
+      if (job.target.disk === undefined) interruptNbd(job.target.node);
+    }
+    const letGo = Promise.all([job.view.release(), job.flushing]).then(async () => {
+      if (job.resumable?.records !== undefined) journal?.jobs.drop(job.resumable.records);
+      if (job.target.disk === undefined && !job.awaitsTarget) await engine.closeNode(job.target.node).catch(() => {});
+      world.lettingGo.delete(identity);
+    });
+    this.#releasing.set(letGo, disksOf(job));
+    void letGo.finally(() => this.#releasing.delete(letGo));
   }
 
   /** A resumable job's spill and layers: its threads have let go, and no record names them any more. */
@@ -294,6 +321,10 @@ export class JobEnding {
     // Whoever waits for the end finds the target free, unless a thread hangs there.
     void within(lettingGoMs, letGo, { keepsAlive: false }).then(() => job.finish(result));
   }
+}
+
+function delay(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds).unref());
 }
 
 /** Its persistent bitmap becomes its successor. */

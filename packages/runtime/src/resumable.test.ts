@@ -1,7 +1,15 @@
 /** Resumable backups through the API, on real files. Kills are in test/crash; here a stop is clean, or the sidecar is left as a kill leaves it. */
 import { copyFileSync, existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type BackupOptions, createRuntime, type Disk, type Job, type Runtime } from "@heirloom/runtime";
+import { faultReached, releaseHang } from "@heirloom/block";
+import {
+  type BackupOptions,
+  createRuntime,
+  type Disk,
+  inspectSidecar,
+  type Job,
+  type Runtime,
+} from "@heirloom/runtime";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { cluster, MiB, pattern, Scene } from "./scene.fixture.ts";
 
@@ -67,6 +75,13 @@ async function begin(
   await running.disk.write(pattern(4 * MiB, 1), 0);
   const shadow = readFileSync(image);
   return { running, job: await backup(running, options), shadow };
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (const deadline = Date.now() + 20_000; !condition();) {
+    if (Date.now() > deadline) throw new Error("it did not come about in 20 s");
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
 }
 
 const spills = (): string[] => readdirSync(scene.directory).filter((name) => name.endsWith(".spill"));
@@ -213,4 +228,29 @@ describe("refused in a sentence", () => {
     expect(running.disk.bitmaps.get("daily").state).toBe("recording");
     expect(existsSync(target)).toBe(true);
   });
+});
+
+it("what is on the target is recorded as flushed after the flush, and not before", async () => {
+  const running = await attach();
+  await running.disk.bitmaps.add("daily", { persistent: true });
+  await running.disk.write(pattern(4 * MiB, 1), 0);
+  const rule = { kind: "flush", nth: 1, always: true, action: { hang: true } };
+  const faulty = { driver: "fault", file: { driver: "file", filename: target }, rules: [rule] };
+  const { runtime, disk } = running;
+  const options = { bitmap: "daily", resumable: true, maxWorkers: 1, speed: cluster, maxChunk: cluster, flushEvery: 1 };
+  const job = await runtime.backup({ disk, target: faulty, ...options });
+  const flushed = (): number => {
+    const { directory } = inspectSidecar({ filename: image, length }) ?? {};
+    const { offset } = directory?.bitmaps[0].job?.flushed ?? { offset: 0 };
+    return readFileSync(`${image}.heirloom`)
+      .subarray(offset + 32, offset + 512)
+      .reduce((sum, byte) => sum + byte, 0);
+  };
+  await faultReached(job.target.node, 0); // it hangs in its flush
+  expect(job.info.offset).toBeGreaterThan(0);
+  expect(flushed()).toBe(0);
+  releaseHang(job.target.node);
+  await until(() => flushed() > 0);
+  job.cancel();
+  await job.done;
 });

@@ -18,8 +18,8 @@ export const faults = [
   {
     name: "a guest preserves nothing",
     file: "engine/dist/disk-layers.js",
-    find: "if (preserveRange(view, lowest, layer.base, from, to - from) === preserveFull)",
-    put: "if (view === undefined)",
+    find: "const result = preserveRange(view, lowest, layer.base, from, to - from);",
+    put: "const result = preserveDone;",
   },
   {
     name: "a guest's write is not marked in a second bitmap",
@@ -78,7 +78,7 @@ export const faults = [
   {
     name: "a reader does not look again after it has read the device",
     file: "engine/dist/reader.js",
-    find: "if (view.isPreserved(cluster))\n            return again;",
+    find: /if \(view\.isPreserved\(cluster\) \|\| view\.isRetired\(cluster\)\)\s*return again;/,
     put: "",
   },
   {
@@ -90,8 +90,8 @@ export const faults = [
   {
     name: "an abdicate keeps the frozen bits",
     file: "runtime/dist/draft.js",
-    find: "entry.memory = { ...memory, bits: memory.successor, successor: undefined };",
-    put: "this.#folds.push({ bitmap: undefined, into: memory.successor, from: memory.bits, dropFrom: false }); entry.memory = { ...memory, bits: memory.successor, successor: undefined };",
+    find: /entry\.memory = \{\s*\.\.\.memory,\s*bits: memory\.successor,/,
+    put: "this.#folds.push({ bitmap: undefined, into: memory.successor, from: memory.bits, dropFrom: false }); entry.memory = { ...memory, bits: memory.successor,",
   },
   {
     name: "bitmap-mode always keeps clusters that no flush covers",
@@ -126,13 +126,13 @@ export const faults = [
   {
     name: "a guest waits for a full spill for as long as it takes",
     file: "engine/dist/disk-io.js",
-    find: "now + full.guestDelayMaxMs",
+    find: "now + held.guestDelayMaxMs",
     put: "now + 60000",
   },
   {
     name: "a broken view is not told so",
     file: "engine/dist/disk-io.js",
-    find: "full.break(brokenSpillFull)",
+    find: "held.break(brokenSpillFull)",
     put: "this.#layers = this.#layers.map((layer) => ({ ...layer, views: [] }))",
   },
   {

@@ -2,7 +2,7 @@
  * A short stress with a fixed set of seeds: what `npm run stress` does for longer and with others. Timing is not the seed's, so
  * each run sees other interleavings of the same scenarios.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { spawn } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -39,6 +39,27 @@ test.for([101, 202, 303])("the invariants hold under stress, seed %i", { timeout
   expect(summary.failures, told).toEqual([]);
   expect(summary.rounds).toBeGreaterThan(0);
   expect(summary.checks.I1).toBeGreaterThan(0);
+});
+
+interface Edit {
+  readonly file: string;
+  readonly find: string | RegExp;
+  readonly put: string;
+}
+
+// They are planted by a command of its own (mutations.mjs), which nobody runs at each change.
+test("each planted fault still has its place in the code as built", async () => {
+  const { faults } = (await import(new URL("./planted-faults.mjs", import.meta.url).href)) as {
+    faults: readonly (Edit & { readonly name: string; readonly also?: readonly Edit[] })[];
+  };
+  const gone: string[] = [];
+  for (const fault of faults) {
+    for (const { file, find, put } of [fault, ...(fault.also ?? [])]) {
+      const source = readFileSync(fileURLToPath(new URL(`../../packages/${file}`, import.meta.url)), "utf8");
+      if (source.replace(find, put) === source) gone.push(`${fault.name}: ${file}`);
+    }
+  }
+  expect(gone).toEqual([]);
 });
 
 test("an option that is out of range is refused with a sentence", async () => {

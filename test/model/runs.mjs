@@ -32,7 +32,7 @@ const holds = [
   ["gate.pml", "-DDEATH -DWRITES=1", true],
   ["letting-go.pml", "", true],
   ["letting-go.pml", "-DARENAS=1", true],
-  ["letting-go.pml", "-DARENAS=1 -DREADER", true],
+  ["letting-go.pml", "-DARENAS=1 -DREADER"],
   ["outcome.pml", "", true],
   ["outcome.pml", "-DMERGE", true],
   ["outcome.pml", "-DCLEAR", true],
@@ -41,7 +41,7 @@ const holds = [
   ["journal.pml", "-DBACKUP", true],
   ["journal.pml", "-DFOLD", true],
   ["journal.pml", "-DEARLY", true],
-  ["journal.pml", "-DPOWER", true],
+  ["journal.pml", "-DPOWER"],
   ["journal.pml", "-DRESUMABLE", true],
   ["journal.pml", "-DRESUMABLE -DPOWER", true],
 

@@ -235,7 +235,13 @@ export const faults = [
   {
     name: "room in the spill is made without a word",
     scenario: "spill-drained",
-    edits: [[engine("drainer"), "view\\.madeProgress\\(\\);", ""]],
+    edits: [
+      [
+        engine("drainer"),
+        "spill\\.freeDrained\\(slot, isOver\\);\\s*view\\.madeProgress\\(\\);\\s*result",
+        "spill.freeDrained(slot, isOver); result",
+      ],
+    ],
     expect: /sleeps for room/,
   },
   {

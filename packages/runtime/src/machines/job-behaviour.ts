@@ -111,11 +111,17 @@ function abort(context: JobContext, paused: boolean, outcome: JobDecision, error
 }
 
 export function cancel(context: JobContext, paused: boolean): Does {
-  return abort(context, paused, "cancelled", canceled, true);
+  return cancelled(context, paused, true);
 }
 
 export function peerFailed(context: JobContext, paused: boolean): Does {
-  return abort(context, paused, "cancelled", canceled, false);
+  return cancelled(context, paused, false);
+}
+
+/** What paused it is forgotten, an I/O error that stopped it included. */
+function cancelled(context: JobContext, paused: boolean, tell: boolean): Does {
+  const does = abort(context, paused, "cancelled", canceled, tell);
+  return context.userPaused ? { ...does, change: { ...does.change, ioStatus: "ok" } } : does;
 }
 
 export function fail(context: JobContext, event: EventOf<"fail">, paused: boolean): Does {

@@ -326,6 +326,12 @@ describe("pause, errors and speed", () => {
     expect(job.context.ioStatus).toBe("failed");
   });
 
+  test("a cancel forgets the I/O error that the job was paused for, as in QEMU", () => {
+    const job = make({}, [start, samples["ioError, stop"]]);
+    job.send({ type: "cancel", force: true });
+    expect(job.context).toMatchObject({ userPaused: false, ioStatus: "ok", cancelled: true });
+  });
+
   test("a job runs again only when the last reason to be paused is gone", () => {
     const job = make({}, [start, pause, hold, hold]);
     expect(job.send(resume)).toEqual([]);

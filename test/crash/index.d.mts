@@ -2,6 +2,8 @@ export interface Fault {
   readonly name: string;
   readonly edits: ReadonlyArray<readonly [string, string, string]>;
   readonly expect: RegExp;
+  /** The first seed that is tried, and how many. */
+  readonly from?: number;
   readonly seeds?: number;
   /** Seen in runs of little else but resumable jobs, after crashes of this kind. */
   readonly jobs?: "kills" | "losses";
@@ -27,3 +29,4 @@ export function explore(job: {
   readonly jobs?: boolean;
   readonly fault?: Fault;
 }): Promise<Explored>;
+export function seedsOf(fault: Fault): { readonly from: number; readonly to: number };

@@ -23,3 +23,11 @@ export async function explore({ from, to, commands, jobs = false, fault }) {
   await worker.terminate();
   return result;
 }
+
+/**
+ * The seeds that are tried for a planted fault.
+ * @param {import("./faults.mjs").Fault} fault
+ */
+export function seedsOf({ from = 1, seeds = 100 }) {
+  return { from, to: from + seeds - 1 };
+}

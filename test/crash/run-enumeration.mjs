@@ -6,7 +6,7 @@
  *   node test/crash/run-enumeration.mjs --faults               every planted fault, and what saw it
  */
 import { parseArgs } from "node:util";
-import { explore, faults } from "./index.mjs";
+import { explore, faults, seedsOf } from "./index.mjs";
 
 const { values } = parseArgs({
   options: {
@@ -19,7 +19,7 @@ const { values } = parseArgs({
 let failed = false;
 if (values.faults) {
   for (const fault of faults) {
-    const { failure, seeds } = await explore({ from: 1, to: fault.seeds ?? 60, fault });
+    const { failure, seeds } = await explore({ ...seedsOf(fault), fault });
     const seen = failure !== undefined && fault.expect.test(failure.message);
     failed ||= !seen;
     console.log(

@@ -111,15 +111,15 @@ function abort(context: JobContext, paused: boolean, outcome: JobDecision, error
 }
 
 export function cancel(context: JobContext, paused: boolean): Does {
-  return cancelled(context, paused, true);
+  return endCancelled(context, paused, true);
 }
 
 export function peerFailed(context: JobContext, paused: boolean): Does {
-  return cancelled(context, paused, false);
+  return endCancelled(context, paused, false);
 }
 
 /** What paused it is forgotten, an I/O error that stopped it included. */
-function cancelled(context: JobContext, paused: boolean, tell: boolean): Does {
+function endCancelled(context: JobContext, paused: boolean, tell: boolean): Does {
   const does = abort(context, paused, "cancelled", canceled, tell);
   return context.userPaused ? { ...does, change: { ...does.change, ioStatus: "ok" } } : does;
 }

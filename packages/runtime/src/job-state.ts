@@ -5,7 +5,7 @@ import type { BitmapState } from "./bitmap-memory.ts";
 import type { DiskState } from "./disk-state.ts";
 import type { JobContext, JobDecision, JobEffect, JobEvent, JobInput } from "./machines/job-types.ts";
 import type { MachineActor } from "./machines/machine-actor.ts";
-import type { CopiedBackup, JobResult } from "./options.ts";
+import type { CopiedBackup, JobResult, JobWait } from "./options.ts";
 import type { Resumable } from "./resumable.ts";
 import type { NormalizedBackup } from "./validation/backup-request.ts";
 
@@ -79,6 +79,13 @@ export function jobLength(job: JobState): number {
 
 function wantedClusters(job: JobState): number {
   return Math.max(0, job.setClusters - job.view.retiredClusters);
+}
+
+/** What a resumable job that was cut off waits for; null where it does not wait. */
+export function waitOf({ awaitsTarget, resumable, decided }: JobState): JobWait | null {
+  if (!awaitsTarget || resumable === undefined || decided !== undefined) return null;
+  const { targetName: target, frozenAt, waitingSince, settings } = resumable;
+  return { target, frozenAt, until: waitingSince + settings.resumeTimeoutMs };
 }
 
 /** The attached disks that a job uses. */

@@ -38,6 +38,7 @@ import type {
   AttachOptions,
   BackupOptions,
   DiskSpec,
+  ResumeOptions,
   RuntimeEvent,
   RuntimeOptions,
   TransactionAction,
@@ -248,19 +249,20 @@ export class Runtime {
 
   /**
    * Resumes a job; with a target, one that was cut off and waits for it.
-   * @throws RefusalError: its target is not there, or is another one: then the job is given up, and its bitmap reclaimed
+   * @throws RefusalError: its target is not there, or is another one: then the job is given up, and its bitmap reclaimed, unless
+   * `onOther` says to refuse
    */
-  async resume(job: Job | string, options: { readonly target?: NodeSpec | Disk } = {}): Promise<void> {
-    await this.#follow(this.#resume(typeof job === "string" ? job : job.id, options.target));
+  async resume(job: Job | string, options: ResumeOptions = {}): Promise<void> {
+    await this.#follow(this.#resume(typeof job === "string" ? job : job.id, options));
   }
 
-  async #resume(id: string, target: NodeSpec | Disk | undefined): Promise<void> {
+  async #resume(id: string, { target, onOther }: ResumeOptions): Promise<void> {
     this.#refuseClosed("job resume");
     const { jobs } = this.#coordinator;
     const opened: NodeHandle[] = [];
     if (target !== undefined) {
       try {
-        jobs.adoptTarget(id, await this.#openTarget(target, opened));
+        jobs.adoptTarget(id, await this.#openTarget(target, opened), onOther);
       } catch (error) {
         for (const handle of opened) await this.#engine.closeNode(handle).catch(() => {});
         throw error;

@@ -435,7 +435,7 @@ export class Runtime {
       })
       .then(() => {});
     const closed = left
-      .then(({ closed }) => closed)
+      .then((outcome) => outcome.closed)
       .finally(() => {
         this.#detaching.delete(disk);
         for (const listener of state.whenGone) listener();

@@ -93,6 +93,18 @@ export function disksOf(job: JobState): ReadonlySet<DiskState> {
   return new Set(job.target.disk === undefined ? [job.disk] : [job.disk, job.target.disk]);
 }
 
+/** What a job's threads may do with a disk, as long as they exist. A change of its journal is one of the disk. */
+export type DiskUse = "reading" | "changing";
+
+/** The attached disks that a job's threads use, those under them included: they share a file. */
+export function usesOf(job: JobState): ReadonlyMap<DiskState, DiskUse> {
+  const uses = new Map<DiskState, DiskUse>();
+  const source = job.movers.discardSource || job.resumable !== undefined ? "changing" : "reading";
+  for (let disk: DiskState | undefined = job.disk; disk !== undefined; disk = disk.under) uses.set(disk, source);
+  for (let { disk } = job.target; disk !== undefined; disk = disk.under) uses.set(disk, "changing");
+  return uses;
+}
+
 /** Clusters of the view that are in its set, in whole clusters of the job. */
 export function countSet(job: JobState): number {
   const { view } = job.view.memory;

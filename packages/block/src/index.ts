@@ -11,7 +11,15 @@ export type {
   RequestKind,
   StatusExtent,
 } from "./node.ts";
-export { builtInDrivers, closeNode, connectNode, loadDrivers, openNode } from "./open-node.ts";
+export {
+  builtInDrivers,
+  closeNode,
+  connectNode,
+  loadDrivers,
+  noteReopened,
+  openNode,
+  reopenNode,
+} from "./open-node.ts";
 export { BlockError } from "./block-error.ts";
 export type { BlockErrorCode, BlockErrorDetails, BlockErrorFields } from "./block-error.ts";
 export * from "./errno.ts";

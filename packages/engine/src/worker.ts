@@ -15,6 +15,7 @@ export {
   lockTask,
   moduleTask,
   openTask,
+  reopenTask,
   resizeTask,
   spillFileTask,
   statusTask,

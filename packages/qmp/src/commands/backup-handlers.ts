@@ -7,7 +7,7 @@ import {
   type TransactionAction as RuntimeAction,
 } from "@heirloom/runtime";
 import type { BlockdevBackup, DriveBackup, TransactionAction } from "../generated/qmp-types.ts";
-import { isReadOnly } from "../graph/graph-node.ts";
+import { isUnwritable } from "../graph/graph-node.ts";
 import { isReadable } from "../graph/job-filters.ts";
 import { guestFirst } from "../graph/points-in-time.ts";
 import { asQmpError } from "../graph/qemu-text.ts";
@@ -129,7 +129,7 @@ function planBlockdevBackup(context: CommandContext, args: BlockdevBackup): Runt
   const source = graph.get(args.device);
   const target = graph.get(args.target);
   const options = backupOptions(context, args, source.disk);
-  if (isReadOnly(target) && !target.disk.node.readOnly)
+  if (isUnwritable(target) && !target.disk.node.readOnly)
     throw new QmpError("Could not create node: Block node is read-only");
   return { type: "backup", ...options, target: target.disk };
 }

@@ -50,6 +50,8 @@ export class Situation {
     const backups = backupsOf({ kind: "command", name, args });
     const sources = new Set([...alive, ...(backups.length > 1 ? backups : [])].map(({ device }) => device));
     if (backups.some(({ target }) => sources.has(target))) return true;
+    // A file that another job has open is refused here before the bitmap is looked for.
+    if (name === "drive-backup" && alive.some(({ target }) => target === args.target)) return true;
     // Of two faults one comes first.
     const faulty = backups.filter((one) => one.target === "f" || one.target === "g" || one.device === "s");
     if (

@@ -36,6 +36,13 @@ export { armFault, disarmFault, faultCount, faultReached, releaseHang } from "./
 export type { FaultRule } from "./drivers/fault-rule.ts";
 export { setThrottle } from "./drivers/throttle.ts";
 export type { ThrottleLimits } from "./drivers/throttle.ts";
+export {
+  type GroupLimit,
+  GroupMember,
+  joinGroup,
+  makeThrottleGroup,
+  setGroupLimits,
+} from "./drivers/throttle-group.ts";
 export * from "./libc.ts";
 export { loadSystemCalls } from "./load-system-calls.ts";
 export { ReadRing } from "./read-ring.ts";

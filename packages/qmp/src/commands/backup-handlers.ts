@@ -104,9 +104,17 @@ function refuseUngrouped(type: TransactionAction["type"]): void {
 
 /** A refusal that names the mode names the one that was asked for. */
 function namingTop(error: QmpError, actions: readonly TransactionAction[]): QmpError {
-  // A drive-backup has become a full one by then.
-  const asked = actions.some(({ type, data }) => type === "blockdev-backup" && data.sync === "top");
-  return asked && error.desc.endsWith("combined with sync mode 'full'")
+  const [, mode] = /^Bitmap sync mode '([a-z-]+)' .* combined with sync mode 'full'$/.exec(error.desc) ?? [];
+  if (mode === undefined) return error;
+  // A drive-backup of sync top has become a full one by then.
+  const refused = actions.find(
+    ({ type, data }) =>
+      (type === "blockdev-backup" || type === "drive-backup") &&
+      (data.sync === "top" || data.sync === "full") &&
+      data.bitmap !== undefined &&
+      data["bitmap-mode"] === mode,
+  );
+  return refused?.type === "blockdev-backup" && refused.data.sync === "top"
     ? new QmpError(error.desc.replace(/'full'$/, "'top'"))
     : error;
 }

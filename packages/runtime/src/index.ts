@@ -33,6 +33,7 @@ export type {
   JournalInfo,
   JobInfo,
   JobResult,
+  KeptBackup,
   OnSpillFull,
   RuntimeEvent,
   RuntimeOptions,

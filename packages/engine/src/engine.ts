@@ -143,6 +143,10 @@ export class Engine {
   async lockNode(handle: NodeHandle, before: ImageUse, after: ImageUse): Promise<void> {
     unwrap(await this.pool.help<TaskResult<void>>("lockTask", { handle, before, after }));
   }
+  /** Of a node that no thread changes any more, and that a thread which hangs keeps from being closed. */
+  async unlockNode(handle: NodeHandle): Promise<void> {
+    unwrap(await this.pool.help<TaskResult<void>>("unlockTask", { handle }));
+  }
   async flushNode(handle: NodeHandle): Promise<Errno> {
     return unwrap(await this.pool.help<TaskResult<Errno>>("flushTask", { handle }));
   }

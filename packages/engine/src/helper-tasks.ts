@@ -23,6 +23,7 @@ import {
   openNode,
   type StatusExtent,
   syncData,
+  unlockNode,
 } from "@heirloom/block";
 import { EngineError } from "./engine-error.ts";
 import { spaceRefusal, type SpaceWanted } from "./spill-space.ts";
@@ -64,6 +65,10 @@ export interface LockTask {
 
 export function lockTask({ handle, before, after }: LockTask): Promise<TaskResult<void>> {
   return asResult(() => lockNode(handle, before, after));
+}
+
+export function unlockTask({ handle }: { readonly handle: NodeHandle }): Promise<TaskResult<void>> {
+  return asResult(() => unlockNode(handle));
 }
 
 /** @returns errno */

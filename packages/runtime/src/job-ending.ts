@@ -10,7 +10,7 @@ import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import { invariant } from "./errors.ts";
 import { endReason } from "./job-reasons.ts";
-import { disksOf, type JobState, jobLength, jobOffset } from "./job-state.ts";
+import { disksOf, type DiskUse, type JobState, jobLength, jobOffset, usesOf } from "./job-state.ts";
 import { flushTarget } from "./job-flushing.ts";
 import type { JobDecision } from "./machines/job-types.ts";
 import type { JobResult } from "./options.ts";
@@ -30,8 +30,8 @@ export class JobEnding {
   readonly #coordinator: Coordinator;
   /** Tells the job's actor and its group: before the result is handed out. */
   readonly #onSettled: (job: JobState, status: JobResult["status"]) => void;
-  /** Ended jobs whose threads have not all let go. */
-  readonly #releasing = new Map<Promise<void>, ReadonlySet<DiskState>>();
+  /** Ended jobs whose threads have not all let go, and the disks that these use. */
+  readonly #releasing = new Map<Promise<void>, ReadonlyMap<DiskState, DiskUse>>();
   /** The same by the identity of the target. */
   readonly #letGoOf = new Map<string, Promise<void>>();
 
@@ -40,16 +40,19 @@ export class JobEnding {
     this.#onSettled = onSettled;
   }
 
-  /** Resolves when the threads of ended jobs have let go: of this disk, or of all. */
-  async released(disk?: DiskState): Promise<void> {
-    await Promise.all(
-      [...this.#releasing].filter(([, disks]) => disk === undefined || disks.has(disk)).map(([letGo]) => letGo),
-    );
+  /**
+   * Resolves when the threads of ended jobs have let go: of this disk, or of all.
+   * @param use where given, only threads that may use it so are waited for
+   */
+  async released(disk?: DiskState, use?: DiskUse): Promise<void> {
+    const waits = ([, uses]: [Promise<void>, ReadonlyMap<DiskState, DiskUse>]): boolean =>
+      disk === undefined || (use === undefined ? uses.has(disk) : uses.get(disk) === use);
+    await Promise.all([...this.#releasing].filter(waits).map(([letGo]) => letGo));
   }
 
   /** Whether a thread of an ended job has not let go of this disk. */
   holds(disk: DiskState): boolean {
-    return [...this.#releasing.values()].some((disks) => disks.has(disk));
+    return [...this.#releasing.values()].some((uses) => uses.has(disk));
   }
 
   /** Resolves when no ended job's thread has this target any more, or after the time: threads that do not hang take a moment. */
@@ -293,7 +296,7 @@ export class JobEnding {
       if (job.target.disk === undefined && !job.awaitsTarget) await engine.closeNode(job.target.node).catch(() => {});
       world.lettingGo.delete(identity);
     });
-    this.#releasing.set(letGo, disksOf(job));
+    this.#releasing.set(letGo, usesOf(job));
     void letGo.finally(() => this.#releasing.delete(letGo));
   }
 
@@ -322,7 +325,7 @@ export class JobEnding {
       this.#letGoOf.delete(identity);
     });
     this.#letGoOf.set(identity, letGo);
-    this.#releasing.set(letGo, disksOf(job));
+    this.#releasing.set(letGo, usesOf(job));
     void letGo.finally(() => this.#releasing.delete(letGo));
     const before = job.actor.context;
     const status = outcome === "success" ? "completed" : before.cancelled ? "cancelled" : "failed";

@@ -150,6 +150,16 @@ export interface KeptBackup {
   readonly ranges: ReadonlyArray<{ readonly offset: number; readonly length: number }>;
 }
 
+export interface ResumeOptions {
+  /** The target of a job that was cut off, and waits for it: a node to open (and close at the end), or an attached disk. */
+  readonly target?: NodeSpec | Disk;
+  /** What becomes of the job where that is another one; `give-up` by default. */
+  readonly onOther?: OnOtherTarget;
+}
+
+/** A resumable job that is told to go on with what is not its target: its bitmap is reclaimed, or it waits on. */
+export type OnOtherTarget = "give-up" | "refuse";
+
 export interface ViewRequest {
   /** Limits the view to what it says; frozen until the view ends. */
   readonly bitmap?: string;
@@ -245,6 +255,18 @@ export interface JobInfo {
   readonly autoFinalize: boolean;
   readonly autoDismiss: boolean;
   readonly error: string | null;
+  /** Of a resumable job that was cut off: what it waits for. */
+  readonly waits: JobWait | null;
+}
+
+/** A resumable job that was cut off, until it is resumed. Milliseconds since the epoch. */
+export interface JobWait {
+  /** What its target was called: a path, or the name of a node. */
+  readonly target: string;
+  /** Its point in time. */
+  readonly frozenAt: number;
+  /** It is reclaimed then. */
+  readonly until: number;
 }
 
 export interface JobResult {

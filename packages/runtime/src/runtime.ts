@@ -39,6 +39,7 @@ import type {
   AttachOptions,
   BackupOptions,
   DiskSpec,
+  ResumeOptions,
   RuntimeEvent,
   RuntimeOptions,
   TransactionAction,
@@ -94,7 +95,7 @@ export class Runtime {
   #nextJob = 0;
   #nextTarget = 0;
   #threadsDied = 0;
-  readonly #detaching = new Map<Disk, Promise<void>>();
+  readonly #detaching = new Map<Disk, Leaving>();
   /** Calls that open nodes and are not over: closing waits for them, so that nothing stays open behind it. */
   readonly #underWay = new Set<Promise<unknown>>();
   #closing: Promise<void> | undefined;
@@ -201,7 +202,7 @@ export class Runtime {
   /** It goes when the view does; who takes it away before takes it off the list. */
   #endWith(view: EngineView, disk: Disk): void {
     const { snapshots } = this.#coordinator;
-    const end = (): Promise<void> => this.#gone(disk);
+    const end = (): Promise<void> => this.#leave(disk).closed; // until then a thread may read the view
     snapshots.add(view, end);
     disk.state.whenGone.push(() => snapshots.gone(view, end));
   }
@@ -264,19 +265,20 @@ export class Runtime {
 
   /**
    * Resumes a job; with a target, one that was cut off and waits for it.
-   * @throws RefusalError: its target is not there, or is another one: then the job is given up, and its bitmap reclaimed
+   * @throws RefusalError: its target is not there, or is another one: then the job is given up, and its bitmap reclaimed, unless
+   * `onOther` says to refuse
    */
-  async resume(job: Job | string, options: { readonly target?: NodeSpec | Disk } = {}): Promise<void> {
-    await this.#follow(this.#resume(typeof job === "string" ? job : job.id, options.target));
+  async resume(job: Job | string, options: ResumeOptions = {}): Promise<void> {
+    await this.#follow(this.#resume(typeof job === "string" ? job : job.id, options));
   }
 
-  async #resume(id: string, target: NodeSpec | Disk | undefined): Promise<void> {
+  async #resume(id: string, { target, onOther }: ResumeOptions): Promise<void> {
     this.#refuseClosed("job resume");
     const { jobs } = this.#coordinator;
     const opened: OpenedTarget[] = [];
     if (target !== undefined) {
       try {
-        jobs.adoptTarget(id, await this.#openTarget(target, opened));
+        jobs.adoptTarget(id, await this.#openTarget(target, opened), onOther);
       } catch (error) {
         for (const one of opened) await this.#giveUp(one);
         throw error;
@@ -417,43 +419,49 @@ export class Runtime {
   }
 
   /**
-   * Refuses at once, or ends with the disk gone; where a thread hangs in it, after a bounded time, with the node kept open.
+   * Refuses at once, or ends with the disk gone; where a thread hangs in it, after a bounded time. Name and image stay taken
+   * only if that thread may still change the image.
    */
   async #detach(disk: Disk, force: boolean): Promise<void> {
     const { state } = disk;
-    if (force) return within(state.journal === undefined ? detachMs : settledMs, this.#gone(disk));
+    if (force) return within(state.journal === undefined ? detachMs : settledMs, this.#leave(disk).free);
     this.#coordinator.refuseClosing(state, true, "detach");
     refuseDetach(this.#coordinator, state);
     // Nobody uses it; a thread of a job that has ended may still hang in it.
-    const gone = this.#gone(disk);
-    await within(detachMs, gone);
-    if (!this.#coordinator.jobs.ending.holds(state)) await gone;
+    const { free } = this.#leave(disk);
+    await within(detachMs, free);
+    if (!this.#coordinator.jobs.ending.holds(state)) await free;
   }
 
-  /** Resolves when the disk is gone, however long a thread hangs in it. */
-  #gone(disk: Disk): Promise<void> {
-    let gone = this.#detaching.get(disk);
-    if (gone === undefined) {
-      gone = this.#takeAway(disk);
-      this.#detaching.set(disk, gone);
-      gone.catch(() => {}); // told to those who wait for it
+  #leave(disk: Disk): Leaving {
+    let leaving = this.#detaching.get(disk);
+    if (leaving === undefined) {
+      leaving = this.#takeAway(disk);
+      this.#detaching.set(disk, leaving);
+      for (const step of [leaving.free, leaving.closed]) step.catch(() => {}); // told to those who wait for it
     }
-    return gone;
+    return leaving;
   }
 
-  async #takeAway(disk: Disk): Promise<void> {
+  #takeAway(disk: Disk): Leaving {
     const { state } = disk;
     const windows = [...this.#disks.values()].filter((other) => other.state.under === state);
-    // Not bounded: a thread that hangs in a window uses this disk's descriptor.
-    await Promise.all(windows.map((window) => this.#gone(window)));
-    try {
-      await detachDisk(this.#coordinator, state);
-    } finally {
-      this.#disks.delete(disk.name);
-      this.#coordinator.world.disks.delete(disk.name);
-      this.#detaching.delete(disk);
-      for (const listener of state.whenGone) listener();
-    }
+    const left = Promise.all(windows.map((window) => this.#leave(window).free)).then(() =>
+      detachDisk(this.#coordinator, state),
+    );
+    const free = left
+      .finally(() => {
+        this.#disks.delete(disk.name);
+        this.#coordinator.world.disks.delete(disk.name);
+      })
+      .then(() => {});
+    const closed = left
+      .then((outcome) => outcome.closed)
+      .finally(() => {
+        this.#detaching.delete(disk);
+        for (const listener of state.whenGone) listener();
+      });
+    return { free, closed };
   }
 
   /** The stack has a layer more: its table says so from here on. */
@@ -562,6 +570,12 @@ export class Runtime {
 interface OpenedTarget {
   readonly handle: NodeHandle;
   readonly spec: NodeSpec;
+}
+
+/** A disk on its way out: its name and image are free again; no thread uses it any more, however long one has hung in it. */
+interface Leaving {
+  readonly free: Promise<void>;
+  readonly closed: Promise<void>;
 }
 
 /** A new job waits this long for a target that an ended one is letting go of, before it is refused. */

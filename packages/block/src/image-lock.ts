@@ -102,6 +102,12 @@ export function joinImageLock(fd: number, filename: string, use: ImageUse): void
   }
 }
 
+/** Of whoever opened it, whatever it was locked for. */
+export function unlockImage(fd: number): void {
+  if (!capabilities().imageLocks) return;
+  release(fd, bytesOf({ used: WRITER.used, unshared: WRITER.unshared }));
+}
+
 function bytesOf({ used, unshared }: Permissions): number[] {
   return [...used.map((bit) => USED_BASE + bit), ...unshared.map((bit) => UNSHARED_BASE + bit)];
 }

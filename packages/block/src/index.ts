@@ -31,7 +31,7 @@ export { isZero } from "./zero-test.ts";
 export { loadSharedInteger, SHARED_INTEGER_WORDS, storeSharedInteger } from "./shared-integer.ts";
 export { changeImageLock, lockImage } from "./image-lock.ts";
 export type { ImageUse } from "./image-lock.ts";
-export { lockNode } from "./drivers/file-locking.ts";
+export { lockNode, unlockNode } from "./drivers/file-locking.ts";
 export { armFault, disarmFault, faultCount, faultReached, releaseHang } from "./drivers/fault-control.ts";
 export type { FaultRule } from "./drivers/fault-rule.ts";
 export { setThrottle } from "./drivers/throttle.ts";

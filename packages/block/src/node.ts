@@ -123,7 +123,7 @@ export interface CloseContext {
   close(handle: NodeHandle): void;
 }
 
-/** A node's specification; `spec.ts` has the options of the built-in drivers. */
+/** A node's specification: the name of its driver, and the options that this one takes (for the built-in ones the README has them). */
 export interface NodeSpec {
   readonly driver: string;
   readonly [option: string]: unknown;

@@ -154,6 +154,10 @@ export class Engine {
     this.#ioOf.delete(layer.id);
     await io?.forget(layer.id);
   }
+  /** Of a node that no thread changes any more, and that a thread which hangs keeps from being closed. */
+  async unlockNode(handle: NodeHandle): Promise<void> {
+    unwrap(await this.pool.help<TaskResult<void>>("unlockTask", { handle }));
+  }
   async flushNode(handle: NodeHandle): Promise<Errno> {
     return unwrap(await this.pool.help<TaskResult<Errno>>("flushTask", { handle }));
   }

@@ -24,6 +24,7 @@ import {
   reopenNode,
   type StatusExtent,
   syncData,
+  unlockNode,
 } from "@heirloom/block";
 import { EngineError } from "./engine-error.ts";
 import { spaceRefusal, type SpaceWanted } from "./spill-space.ts";
@@ -79,6 +80,10 @@ export function reopenTask({ handle, readOnly, use }: ReopenTask): Promise<TaskR
     await loadDrivers(handle);
     reopenNode(handle, readOnly, use);
   });
+}
+
+export function unlockTask({ handle }: { readonly handle: NodeHandle }): Promise<TaskResult<void>> {
+  return asResult(() => unlockNode(handle));
 }
 
 /** @returns errno */

@@ -13,6 +13,7 @@ export {
   flushTask,
   foldTask,
   lockTask,
+  unlockTask,
   moduleTask,
   openTask,
   reopenTask,

@@ -1,6 +1,8 @@
 /**
- * How a disk goes: its users end, its recorders leave the table, and when every thread has let go, its node is closed. What
- * a thread that hangs keeps from happening goes on happening behind the scenes; the disk's name stays taken until then.
+ * How a disk goes: its users end, its recorders leave the table, and when every thread has let go, its node is closed.
+ *
+ * A thread may hang for ever. One that could still change the image keeps it, name and lock: nobody else may have it. One that
+ * only read it, a job's whose target hangs, keeps nothing but the descriptor: name and image are free without it.
  */
 import { interruptNbd } from "@heirloom/nbd";
 import type { Coordinator } from "./coordinator.ts";
@@ -9,6 +11,7 @@ import type { DraftFold } from "./draft.ts";
 import { refusal, RefusalError } from "./errors.ts";
 import { handlesText } from "./resize.ts";
 import { giveBack, refuseGivingBack } from "./taking-over.ts";
+import { within } from "./waiting.ts";
 
 /** Between two looks whether a guest's thread has closed its handle or ended. */
 const handleLookMs = 50;
@@ -30,9 +33,21 @@ export function refuseDetach(coordinator: Coordinator, disk: DiskState): void {
   );
 }
 
-/** Ends jobs and views, and takes the disk away. The windows on it are gone. @returns when its node is closed */
-export async function detachDisk(coordinator: Coordinator, disk: DiskState): Promise<void> {
+/** How long a thread that only reads is waited for, before the image is let go of without it. */
+const readersMs = 500;
+
+/**
+ * Ends jobs and views, and takes the disk away. The windows on it are free.
+ *
+ * @returns when nobody can change the image any more and its journal is closed: name and image are free. `closed` is when no
+ * thread uses it, and its node is closed
+ */
+export async function detachDisk(
+  coordinator: Coordinator,
+  disk: DiskState,
+): Promise<{ readonly closed: Promise<void> }> {
   const { engine } = coordinator;
+  const { ending } = coordinator.jobs;
   await coordinator.detach(disk, true, (user) => {
     if (user.kind === "job") coordinator.jobs.leaveIfPossible(user.id, disk);
     else if (user.kind === "export") void coordinator.exports.get(user.id)?.end("hard");
@@ -46,19 +61,36 @@ export async function detachDisk(coordinator: Coordinator, disk: DiskState): Pro
   await leaveTable(coordinator, disk);
   engine.revokeUnopened(disk.layer);
   interruptNbd(disk.node); // a request that a server never answers would keep its thread
-  await Promise.all([coordinator.jobs.ending.released(disk), handlesClosed(coordinator, disk)]);
-  // Whatever cannot be closed as it should be: the rest is let go of all the same, and the first failure is told at the end.
-  const closed = [
-    await settled(disk.journal?.close()),
-    await settled(engine.removeLayer(disk.layer)),
-    await settled(engine.closeNode(disk.node)),
-  ];
+  await Promise.all([ending.released(disk, "changing"), handlesClosed(coordinator, disk)]);
+  const released = ending.released(disk);
+  await within(readersMs, released);
+  const failures: Failure[] = [await settled(disk.journal?.close())];
   disk.under?.above.delete(disk);
-  disk.actor.send({ type: "closed" });
-  for (const failure of closed) if (failure !== undefined) throw failure.error;
+  const early = ending.holds(disk);
+  // A window's file is that of the disk under it.
+  if (early && disk.under === undefined) failures.push(await settled(engine.unlockNode(disk.node)));
+  const closed = released.then(() => close(coordinator, disk, failures));
+  if (early) {
+    closed.catch(() => {}); // told to those who wait for it
+    throwFirst(failures);
+  } else await closed;
+  return { closed };
 }
 
-async function settled(work: Promise<unknown> | undefined): Promise<{ readonly error: unknown } | undefined> {
+/** Whatever cannot be closed as it should be: the rest is let go of all the same, and the first failure is told at the end. */
+async function close({ engine }: Coordinator, disk: DiskState, failures: Failure[]): Promise<void> {
+  failures.push(await settled(engine.removeLayer(disk.layer)), await settled(engine.closeNode(disk.node)));
+  disk.actor.send({ type: "closed" });
+  throwFirst(failures);
+}
+
+function throwFirst(failures: readonly Failure[]): void {
+  for (const failure of failures) if (failure !== undefined) throw failure.error;
+}
+
+type Failure = { readonly error: unknown } | undefined;
+
+async function settled(work: Promise<unknown> | undefined): Promise<Failure> {
   try {
     await work;
     return undefined;

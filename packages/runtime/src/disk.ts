@@ -108,6 +108,7 @@ export class Disk {
    * @throws BlockError where another program stands against it; then it is locked as before
    */
   async lockImage(use: ImageUse): Promise<void> {
+    this.#coordinator.refuseClosing(this.state, true, "lock image"); // its descriptor may be another file's by now
     await this.#coordinator.engine.lockNode(this.state.node, this.#imageUse, use);
     this.#imageUse = use;
   }

@@ -76,6 +76,67 @@ test("guests are not held by it, and a disk that has nothing to do with it comes
     await disk.detach(); // bounded, although the job's thread still has it
   }));
 
+for (const kept of [false, true]) {
+  test(`its source is detached and attached again meanwhile${kept ? ", with what its journal keeps" : ""}, through a window as well`, () =>
+    inScene(async (scene) => {
+      const { runtime } = scene;
+      const options = { name: "a", journal: { allowTmpfs: true } };
+      const attached = await runtime.attach(scene.image("a.raw", length, 8), options);
+      await attached.bitmaps.add("daily", { persistent: kept });
+      for (const granule of [1, 2, 9]) await attached.write(new Uint8Array(1), granule * cluster);
+      const window = await runtime.attach({ driver: "raw", file: attached }, { name: "window" });
+      const targets = [await scene.faulty("t", length, hangs), await scene.faulty("u", length, hangs)];
+      const jobs = [
+        await runtime.backup({ disk: attached, target: targets[0], bitmap: "daily", maxChunk: cluster }),
+        await runtime.backup({ disk: window, target: targets[1], maxChunk: cluster }),
+      ];
+      for (const { node } of targets) await faultReached(node, 0);
+      for (const job of jobs) {
+        job.cancel();
+        expect((await job.done).status).toBe("cancelled");
+      }
+      await window.detach();
+      const inBetween = await runtime.attach({ driver: "raw", file: attached }, { name: "window" });
+      await inBetween.detach();
+      const from = performance.now();
+      await attached.detach();
+      expect(performance.now() - from).toBeLessThan(3000);
+      const disk = await runtime.attach({ driver: "file", filename: scene.path("a.raw") }, options);
+      expect(runtime.inspect().lettingGo.length).toBe(2);
+      if (kept) expect(granulesOf(disk, "daily")).toEqual([1, 2, 9]);
+      else expect(disk.bitmaps.list()).toEqual([]);
+      const shadow = scene.bytes("a.raw");
+      expect(await ended(await runtime.backup({ disk, target: scene.target(length) }))).toEqual({
+        status: "completed",
+        error: null,
+      });
+      expect(firstDifference(scene.bytes("target0.raw"), shadow)).toBe(-1);
+      await disk.detach();
+      for (const { node } of targets) releaseHang(node);
+      await scene.until(() => runtime.inspect().lettingGo.length === 0);
+      for (const target of targets) await target.detach();
+      await scene.until(() => runtime.inspect().memory.shared === 0);
+    }));
+}
+
+test("a disk that is itself the target which hangs stays taken, name and image", () =>
+  inScene(async (scene) => {
+    const { runtime } = scene;
+    const disk = await scene.disk("a", length, 9);
+    const target = await scene.faulty("t", length, hangs);
+    const job = await runtime.backup({ disk, target, maxChunk: cluster });
+    await faultReached(target.node, 0);
+    job.cancel();
+    await job.done;
+    await target.detach(); // bounded
+    const spec = { driver: "file", filename: scene.path("t.raw") };
+    expect((await refusalOf(() => runtime.attach(spec, { name: "t" }))).code).toBe("ERR_NODE_EXISTS");
+    expect((await refusalOf(() => runtime.attach(spec, { name: "other" }))).code).toBe("ERR_TARGET_LETTING_GO");
+    releaseHang(target.node);
+    await scene.until(() => !runtime.disks.some(({ name }) => name === "t"));
+    await (await runtime.attach(spec, { name: "t" })).detach();
+  }));
+
 test("a spill that fills up behind it breaks the view, and the job fails though its thread hangs", () =>
   inScene(async (scene) => {
     const disk = await scene.disk("a", length, 6);

@@ -21,7 +21,7 @@ import { lastingIdentity } from "./lasting-identity.ts";
 import { type GroupEvent, groupMachine } from "./machines/group-machine.ts";
 import type { JobContext, JobEffect, JobEvent } from "./machines/job-types.ts";
 import { MachineActor, type Plan } from "./machines/machine-actor.ts";
-import type { JobResult } from "./options.ts";
+import type { JobResult, OnOtherTarget } from "./options.ts";
 import { planJob } from "./plan-job.ts";
 import type { PreparedBackup } from "./prepared-backup.ts";
 import { refuseTarget, targetRefusal } from "./refuse-target.ts";
@@ -128,22 +128,25 @@ export class JobControl {
   }
 
   /**
-   * The target of a job that waits for it. @throws RefusalError: it is another one, and then the job is given up; or it cannot be
-   * written now
+   * The target of a job that waits for it.
+   * @param onOther whether the job is given up where it is another one, or waits on
+   * @throws RefusalError: it is another one, or it cannot be written now
    */
-  adoptTarget(id: string, target: JobTarget): void {
+  adoptTarget(id: string, target: JobTarget, onOther: OnOtherTarget = "give-up"): void {
     const { world, engine } = this.#coordinator;
     const job = this.#find(id, "job resume");
     if (!job.awaitsTarget || job.resumable === undefined || job.decided !== undefined)
       throw targetRefusal(job, `Job '${id}' has its target already`);
-    const { name, node } = target;
+    const { label, node } = target;
     if (lastingIdentity(node, target.length) !== job.resumable.target) {
-      const desc = `Job '${id}' goes on with its target '${job.resumable.targetName}' alone, not with '${name}': it was given up`;
+      const alone = `Job '${id}' goes on with its target '${job.resumable.targetName}' alone, not with '${label}'`;
+      if (onOther === "refuse") throw targetRefusal(job, `${alone}; it waits on`);
+      const desc = `${alone}: it was given up`;
       this.#sendIfPossible(job, { type: "fail", error: desc });
       throw targetRefusal(job, desc);
     }
     const refused = refuseTarget(world, job, target);
-    if (refused !== undefined) throw targetRefusal(job, `Job '${id}' cannot go on with '${name}': ${refused}`);
+    if (refused !== undefined) throw targetRefusal(job, `Job '${id}' cannot go on with '${label}': ${refused}`);
     if (!engine.pool.canStart(job.movers.threads))
       throw targetRefusal(job, `Job '${id}' cannot go on: there are not enough threads left for it`);
     job.target = target;

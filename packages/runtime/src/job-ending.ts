@@ -10,7 +10,7 @@ import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import { invariant } from "./errors.ts";
 import { endReason } from "./job-reasons.ts";
-import { disksOf, type JobState, jobLength, jobOffset } from "./job-state.ts";
+import { disksOf, type DiskUse, type JobState, jobLength, jobOffset, usesOf } from "./job-state.ts";
 import { flushTarget } from "./job-flushing.ts";
 import type { JobDecision } from "./machines/job-types.ts";
 import type { JobResult } from "./options.ts";
@@ -21,6 +21,8 @@ import { within, withResolvers } from "./waiting.ts";
 const errnoIo = 5;
 /** A last flush, so that what is on the target counts for bitmap-mode always, may take this long. */
 const lastFlushMs = 2000;
+/** Whoever writes down what a failed job has left may take this long. */
+const keptMs = 10_000;
 /** `done` waits this long for the target to be let go of. */
 const lettingGoMs = 250;
 
@@ -28,8 +30,8 @@ export class JobEnding {
   readonly #coordinator: Coordinator;
   /** Tells the job's actor and its group: before the result is handed out. */
   readonly #onSettled: (job: JobState, status: JobResult["status"]) => void;
-  /** Ended jobs whose threads have not all let go. */
-  readonly #releasing = new Map<Promise<void>, ReadonlySet<DiskState>>();
+  /** Ended jobs whose threads have not all let go, and the disks that these use. */
+  readonly #releasing = new Map<Promise<void>, ReadonlyMap<DiskState, DiskUse>>();
   /** The same by the identity of the target. */
   readonly #letGoOf = new Map<string, Promise<void>>();
 
@@ -38,16 +40,19 @@ export class JobEnding {
     this.#onSettled = onSettled;
   }
 
-  /** Resolves when the threads of ended jobs have let go: of this disk, or of all. */
-  async released(disk?: DiskState): Promise<void> {
-    await Promise.all(
-      [...this.#releasing].filter(([, disks]) => disk === undefined || disks.has(disk)).map(([letGo]) => letGo),
-    );
+  /**
+   * Resolves when the threads of ended jobs have let go: of this disk, or of all.
+   * @param use where given, only threads that may use it so are waited for
+   */
+  async released(disk?: DiskState, use?: DiskUse): Promise<void> {
+    const waits = ([, uses]: [Promise<void>, ReadonlyMap<DiskState, DiskUse>]): boolean =>
+      disk === undefined || (use === undefined ? uses.has(disk) : uses.get(disk) === use);
+    await Promise.all([...this.#releasing].filter(waits).map(([letGo]) => letGo));
   }
 
   /** Whether a thread of an ended job has not let go of this disk. */
   holds(disk: DiskState): boolean {
-    return [...this.#releasing.values()].some((disks) => disks.has(disk));
+    return [...this.#releasing.values()].some((uses) => uses.has(disk));
   }
 
   /** Resolves when no ended job's thread has this target any more, or after the time: threads that do not hang take a moment. */
@@ -65,7 +70,7 @@ export class JobEnding {
    */
   async end(jobs: readonly JobState[], outcome: JobDecision): Promise<void> {
     for (const job of jobs) job.decided = outcome;
-    if (outcome !== "success") await Promise.all(jobs.map((job) => this.#coverByFlush(job)));
+    if (outcome !== "success") await Promise.all(jobs.map((job) => this.#keepWhatIsSafe(job, outcome)));
     const kept = jobs.flatMap(({ bitmap }) => (bitmap?.actor.context.persistent === true ? [bitmap] : []));
     if (kept.length === 0) {
       await this.#endAtOnce(jobs, outcome);
@@ -201,6 +206,24 @@ export class JobEnding {
     if (errno === 0) job.safe = snapshot;
   }
 
+  /** What is on the target counts once whoever asked to know has written down what it is. */
+  async #keepWhatIsSafe(job: JobState, outcome: JobDecision): Promise<void> {
+    await this.#coverByFlush(job);
+    const { id, safe, view, onKept } = job;
+    if (safe === undefined || onKept === undefined || endEvent(job, outcome)?.type !== "abdicate") return;
+    const ranges = [...copiedRanges(view.memory.view, safe)];
+    if (ranges.length === 0) return;
+    const { promise, resolve } = withResolvers<boolean>();
+    const timer = setTimeout(() => resolve(false), keptMs);
+    const written = onKept({ job: id, ranges }).then(
+      () => true,
+      () => false,
+    );
+    // Where nobody knows what is there, nothing of it counts.
+    if (!(await Promise.race([written, promise]))) job.safe = undefined;
+    clearTimeout(timer);
+  }
+
   #foldUncopied(job: JobState): void {
     const { view } = job.view.memory;
     invariant(job.bitmap !== undefined, "only a job with a bitmap keeps what was not copied");
@@ -273,7 +296,7 @@ export class JobEnding {
       if (job.target.disk === undefined && !job.awaitsTarget) await engine.closeNode(job.target.node).catch(() => {});
       world.lettingGo.delete(identity);
     });
-    this.#releasing.set(letGo, disksOf(job));
+    this.#releasing.set(letGo, usesOf(job));
     void letGo.finally(() => this.#releasing.delete(letGo));
   }
 
@@ -302,7 +325,7 @@ export class JobEnding {
       this.#letGoOf.delete(identity);
     });
     this.#letGoOf.set(identity, letGo);
-    this.#releasing.set(letGo, disksOf(job));
+    this.#releasing.set(letGo, usesOf(job));
     void letGo.finally(() => this.#releasing.delete(letGo));
     const before = job.actor.context;
     const status = outcome === "success" ? "completed" : before.cancelled ? "cancelled" : "failed";

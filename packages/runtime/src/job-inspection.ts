@@ -1,7 +1,8 @@
 /** What a job was asked to do and why it copied what it did, beside its state and history. Kept for some time after its end. */
 import { why } from "./job-reasons.ts";
-import type { JobState } from "./job-state.ts";
+import { type JobState, waitOf } from "./job-state.ts";
 import type { Inspection } from "./machines/machine-actor.ts";
+import type { JobWait } from "./options.ts";
 
 export interface JobInspection extends Inspection<unknown> {
   readonly job: string;
@@ -12,6 +13,7 @@ export interface JobInspection extends Inspection<unknown> {
   readonly sync: string;
   /** Why it copies what it copies. */
   readonly because: string;
+  readonly waits: JobWait | null;
 }
 
 /** Member by member: see `factsOf` for why nothing is spread here. */
@@ -30,5 +32,6 @@ export function inspectJob(job: JobState): JobInspection {
     bitmapMode: request.bitmap?.mode ?? null,
     sync: request.sync,
     because: why(job).reason,
+    waits: waitOf(job),
   };
 }

@@ -5,7 +5,7 @@ import type { BitmapState } from "./bitmap-memory.ts";
 import type { DiskState } from "./disk-state.ts";
 import type { JobContext, JobDecision, JobEffect, JobEvent, JobInput } from "./machines/job-types.ts";
 import type { MachineActor } from "./machines/machine-actor.ts";
-import type { CopiedBackup, JobResult } from "./options.ts";
+import type { CopiedBackup, JobResult, JobWait, KeptBackup } from "./options.ts";
 import type { Resumable } from "./resumable.ts";
 import type { NormalizedBackup } from "./validation/backup-request.ts";
 
@@ -44,6 +44,8 @@ export interface JobState {
   readonly movers: Omit<MoverOptions, "speed" | "scan" | "target">;
   /** Work that must be done when everything is copied and before the success is decided. */
   readonly onCopied: ((copied: CopiedBackup) => Promise<void>) | undefined;
+  /** Work that must be done before its bitmap gives up what is on the target of a job that failed. */
+  readonly onKept: ((kept: KeptBackup) => Promise<void>) | undefined;
   readonly done: Promise<JobResult>;
   readonly finish: (result: JobResult) => void;
   /** Clusters of the view's set at the instant. */
@@ -81,9 +83,28 @@ function wantedClusters(job: JobState): number {
   return Math.max(0, job.setClusters - job.view.retiredClusters);
 }
 
+/** What a resumable job that was cut off waits for; null where it does not wait. */
+export function waitOf({ awaitsTarget, resumable, decided }: JobState): JobWait | null {
+  if (!awaitsTarget || resumable === undefined || decided !== undefined) return null;
+  const { targetName: target, frozenAt, waitingSince, settings } = resumable;
+  return { target, frozenAt, until: waitingSince + settings.resumeTimeoutMs };
+}
+
 /** The attached disks that a job uses. */
 export function disksOf(job: JobState): ReadonlySet<DiskState> {
   return new Set(job.target.disk === undefined ? [job.disk] : [job.disk, job.target.disk]);
+}
+
+/** What a job's threads may do with a disk, as long as they exist. A change of its journal is one of the disk. */
+export type DiskUse = "reading" | "changing";
+
+/** The attached disks that a job's threads use, those under them included: they share a file. */
+export function usesOf(job: JobState): ReadonlyMap<DiskState, DiskUse> {
+  const uses = new Map<DiskState, DiskUse>();
+  const source = job.movers.discardSource || job.resumable !== undefined ? "changing" : "reading";
+  for (let disk: DiskState | undefined = job.disk; disk !== undefined; disk = disk.under) uses.set(disk, source);
+  for (let { disk } = job.target; disk !== undefined; disk = disk.under) uses.set(disk, "changing");
+  return uses;
 }
 
 /** Clusters of the view that are in its set, in whole clusters of the job. */

@@ -4,7 +4,7 @@ import type { EngineView } from "@heirloom/engine";
 import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import { HeirloomError, refusal, RefusalError } from "./errors.ts";
-import { type JobState, jobLength, jobOffset } from "./job-state.ts";
+import { type JobState, jobLength, jobOffset, waitOf } from "./job-state.ts";
 import { jobStatus } from "./machines/job-refusal.ts";
 import type { HistoryEntry } from "./machines/machine-actor.ts";
 import type { JobInfo, JobResult } from "./options.ts";
@@ -47,6 +47,7 @@ export class Job {
       autoFinalize: request.autoFinalize,
       autoDismiss: request.autoDismiss,
       error: context.error,
+      waits: waitOf(this.#state),
     };
   }
 

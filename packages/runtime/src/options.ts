@@ -124,7 +124,12 @@ export interface BackupOptions {
    * If it throws, the job fails and the bitmap is reclaimed.
    */
   readonly onCopied?: (copied: CopiedBackup) => Promise<void>;
-  /** Cancels the job. Aborted before the freeze, it is thrown and nothing has changed. */
+  /**
+   * With bitmap-mode always: runs when the job has failed or was cancelled, before its bitmap gives up what of the set is on the target for
+   * good: the place to write down what that is. If it throws, or takes longer than 10 s, the bitmap gives up nothing.
+   */
+  readonly onKept?: (kept: KeptBackup) => Promise<void>;
+  /** Aborted while the target is opened, it is thrown and nothing has changed; after that it cancels the job. */
   readonly signal?: AbortSignal;
 }
 
@@ -137,6 +142,23 @@ export interface CopiedBackup {
   /** What was copied, in order, cut where the target holds data or zeroes; bytes. */
   extents(): Promise<ReadonlyArray<{ readonly offset: number; readonly length: number; readonly zero: boolean }>>;
 }
+
+/** What a backup with bitmap-mode always that did not complete has left on its target, for `onKept`. */
+export interface KeptBackup {
+  readonly job: string;
+  /** In order; bytes. A flush has covered it. */
+  readonly ranges: ReadonlyArray<{ readonly offset: number; readonly length: number }>;
+}
+
+export interface ResumeOptions {
+  /** The target of a job that was cut off, and waits for it: a node to open (and close at the end), or an attached disk. */
+  readonly target?: NodeSpec | Disk;
+  /** What becomes of the job where that is another one; `give-up` by default. */
+  readonly onOther?: OnOtherTarget;
+}
+
+/** A resumable job that is told to go on with what is not its target: its bitmap is reclaimed, or it waits on. */
+export type OnOtherTarget = "give-up" | "refuse";
 
 export interface ViewRequest {
   /** Limits the view to what it says; frozen until the view ends. */
@@ -233,6 +255,18 @@ export interface JobInfo {
   readonly autoFinalize: boolean;
   readonly autoDismiss: boolean;
   readonly error: string | null;
+  /** Of a resumable job that was cut off: what it waits for. */
+  readonly waits: JobWait | null;
+}
+
+/** A resumable job that was cut off, until it is resumed. Milliseconds since the epoch. */
+export interface JobWait {
+  /** What its target was called: a path, or the name of a node. */
+  readonly target: string;
+  /** Its point in time. */
+  readonly frozenAt: number;
+  /** It is reclaimed then. */
+  readonly until: number;
 }
 
 export interface JobResult {
@@ -250,7 +284,7 @@ export interface JobResult {
    * Of a job with bitmap-mode always that did not complete: what of its set is on the target for good, which the next backup
    * leaves out. Bytes, in order.
    */
-  readonly kept?: ReadonlyArray<{ readonly offset: number; readonly length: number }> | undefined;
+  readonly kept?: KeptBackup["ranges"] | undefined;
 }
 
 /** What happens, as it happens: job events with the names that QEMU's tools know, and our own. */

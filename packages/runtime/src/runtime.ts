@@ -12,7 +12,8 @@
  * });
  * const { status } = await job.done; // "completed": the bitmap has abdicated to what was written since
  */
-import { statSync } from "node:fs";
+import { type Stats, statSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Worker } from "node:worker_threads";
 import { BlockError, type NodeHandle, type NodeSpec } from "@heirloom/block";
@@ -29,7 +30,7 @@ import { Job } from "./job.ts";
 import { inspectJob, type JobInspection } from "./job-inspection.ts";
 import type { JobTarget } from "./job-state.ts";
 import type { DiskExport } from "./disk-export.ts";
-import { checkActions, checkList, checkNodeSpec } from "./validation/call-arguments.ts";
+import { checkActions, checkFunction, checkNodeSpec, checkSignal } from "./validation/call-arguments.ts";
 import { DiskServer, type ServeOptions } from "./disk-server.ts";
 import { diskMachine } from "./machines/disk-machine.ts";
 import { type Inspection, MachineActor } from "./machines/machine-actor.ts";
@@ -38,6 +39,7 @@ import type {
   AttachOptions,
   BackupOptions,
   DiskSpec,
+  ResumeOptions,
   RuntimeEvent,
   RuntimeOptions,
   TransactionAction,
@@ -49,9 +51,11 @@ import { prepareBackup } from "./prepare-backup.ts";
 import { recoverBitmaps, refuseKept } from "./recovering.ts";
 import { dropSpill, prepareResumable, type Resumable } from "./resumable.ts";
 import { takeOver } from "./taking-over.ts";
-import { snapshotIn } from "./snapshots.ts";
-import { windowOf } from "./window.ts";
+import { betweenResizes } from "./resize.ts";
+import { snapshotIn, type SnapshotSource } from "./snapshots.ts";
+import { type Window, windowOf } from "./window.ts";
 import { refuseNodeName } from "./validation/identifier.ts";
+import { checkRuntimeOptions } from "./validation/runtime-options.ts";
 import { within } from "./waiting.ts";
 
 export interface RuntimeInspection {
@@ -71,8 +75,9 @@ export interface RuntimeInspection {
   readonly pool: Inspection<unknown>;
 }
 
-/** A runtime: nothing starts before it is used. Close it when done. */
+/** A runtime: nothing starts before it is used. Close it when done. @throws RefusalError that names the option and what was expected */
 export function createRuntime(options: RuntimeOptions = {}): Runtime {
+  checkRuntimeOptions(options);
   return new Runtime(options);
 }
 
@@ -90,7 +95,7 @@ export class Runtime {
   #nextJob = 0;
   #nextTarget = 0;
   #threadsDied = 0;
-  readonly #detaching = new Map<Disk, Promise<void>>();
+  readonly #detaching = new Map<Disk, Leaving>();
   /** Calls that open nodes and are not over: closing waits for them, so that nothing stays open behind it. */
   readonly #underWay = new Set<Promise<unknown>>();
   #closing: Promise<void> | undefined;
@@ -136,6 +141,17 @@ export class Runtime {
   async #attachAs(name: string, spec: DiskSpec, options: AttachOptions): Promise<Disk> {
     const snapshot = await snapshotIn(this.#coordinator, spec);
     const window = windowOf(snapshot?.spec ?? spec);
+    const attach = (): Promise<Disk> => this.#attachNode(name, spec, options, snapshot, window);
+    return window.under === undefined ? attach() : betweenResizes(window.under.state, attach);
+  }
+
+  async #attachNode(
+    name: string,
+    spec: DiskSpec,
+    options: AttachOptions,
+    snapshot: SnapshotSource | undefined,
+    window: Window,
+  ): Promise<Disk> {
     if (window.under !== undefined) this.#coordinator.refuseClosing(window.under.state, true, "attach");
     const opened = await this.#open(window.spec, "attach");
     try {
@@ -143,7 +159,7 @@ export class Runtime {
       if (window.under !== undefined) this.#coordinator.refuseClosing(window.under.state, true, "attach");
       snapshot?.refuseEnded();
     } catch (error) {
-      await this.#engine.closeNode(opened.handle);
+      await this.#giveUp({ handle: opened.handle, spec: window.spec });
       throw error;
     }
     const under = window.under === undefined ? undefined : { layer: window.under.state.layer, offset: window.offset };
@@ -171,7 +187,7 @@ export class Runtime {
       else await recoverBitmaps(this.#coordinator, state);
     } catch (error) {
       await this.#engine.removeLayer(layer);
-      await this.#engine.closeNode(opened.handle);
+      await this.#giveUp({ handle: opened.handle, spec: window.spec });
       throw error;
     }
     window.under?.state.above.add(state);
@@ -186,7 +202,7 @@ export class Runtime {
   /** It goes when the view does; who takes it away before takes it off the list. */
   #endWith(view: EngineView, disk: Disk): void {
     const { snapshots } = this.#coordinator;
-    const end = (): Promise<void> => this.#gone(disk);
+    const end = (): Promise<void> => this.#leave(disk).closed; // until then a thread may read the view
     snapshots.add(view, end);
     disk.state.whenGone.push(() => snapshots.gone(view, end));
   }
@@ -222,15 +238,17 @@ export class Runtime {
     const operation = actions.length === 1 && actions[0].type === "backup" ? "backup" : "transaction";
     this.#refuseClosed(operation);
     const prepared: Action[] = [];
-    const opened: NodeHandle[] = [];
+    const opened: OpenedTarget[] = [];
     const made: Resumable[] = [];
+    const conditions = { given: givenDisks(actions), signals: actions.flatMap(signalOf) };
     try {
       for (const action of actions) {
-        if (action.type === "backup") action.signal?.throwIfAborted();
+        for (const signal of signalOf(action)) signal.throwIfAborted();
+        for (const disk of givenDisks([action])) this.#coordinator.refuseClosing(disk, true, operation);
         prepared.push(await this.#prepare(action, opened, made));
       }
       this.#refuseClosed(operation);
-      const states = await this.#coordinator.transaction(prepared, options.completionMode ?? "individual");
+      const states = await this.#coordinator.transaction(prepared, options.completionMode ?? "individual", conditions);
       const jobs = states.map((state) => new Job(this.#coordinator, state));
       actions
         .filter((action) => action.type === "backup")
@@ -239,8 +257,7 @@ export class Runtime {
     } catch (error) {
       // A job may have begun before it failed that its record was written: then these are its own.
       const jobs = [...this.#coordinator.world.jobs.values()];
-      for (const handle of opened)
-        if (!jobs.some(({ target }) => target.node === handle)) await this.#engine.closeNode(handle).catch(() => {});
+      for (const one of opened) if (!jobs.some(({ target }) => target.node === one.handle)) await this.#giveUp(one);
       for (const one of made) if (!jobs.some(({ resumable }) => resumable === one)) await dropSpill(this.#engine, one);
       throw error;
     }
@@ -248,21 +265,22 @@ export class Runtime {
 
   /**
    * Resumes a job; with a target, one that was cut off and waits for it.
-   * @throws RefusalError: its target is not there, or is another one: then the job is given up, and its bitmap reclaimed
+   * @throws RefusalError: its target is not there, or is another one: then the job is given up, and its bitmap reclaimed, unless
+   * `onOther` says to refuse
    */
-  async resume(job: Job | string, options: { readonly target?: NodeSpec | Disk } = {}): Promise<void> {
-    await this.#follow(this.#resume(typeof job === "string" ? job : job.id, options.target));
+  async resume(job: Job | string, options: ResumeOptions = {}): Promise<void> {
+    await this.#follow(this.#resume(typeof job === "string" ? job : job.id, options));
   }
 
-  async #resume(id: string, target: NodeSpec | Disk | undefined): Promise<void> {
+  async #resume(id: string, { target, onOther }: ResumeOptions): Promise<void> {
     this.#refuseClosed("job resume");
     const { jobs } = this.#coordinator;
-    const opened: NodeHandle[] = [];
+    const opened: OpenedTarget[] = [];
     if (target !== undefined) {
       try {
-        jobs.adoptTarget(id, await this.#openTarget(target, opened));
+        jobs.adoptTarget(id, await this.#openTarget(target, opened), onOther);
       } catch (error) {
-        for (const handle of opened) await this.#engine.closeNode(handle).catch(() => {});
+        for (const one of opened) await this.#giveUp(one);
         throw error;
       }
     }
@@ -302,14 +320,17 @@ export class Runtime {
 
   /** What happens from now on, until the runtime closes. Also on the diagnostics channel `heirloom:event`. */
   events(options: { readonly signal?: AbortSignal } = {}): AsyncIterableIterator<RuntimeEvent> {
+    checkSignal("events", options.signal);
     return this.#events.read(options.signal);
   }
 
   /**
-   * Calls `listener` with what happens, while it happens: before the call that brings it about returns. It must not throw.
+   * Calls `listener` with what happens, while it happens: before the call that brings it about returns. What it throws is an uncaught
+   * exception of the process.
    * @returns what takes the listener away
    */
   onEvent(listener: (event: RuntimeEvent) => void): () => void {
+    checkFunction("events", "listener", listener);
     return this.#events.listen(listener);
   }
 
@@ -398,43 +419,49 @@ export class Runtime {
   }
 
   /**
-   * Refuses at once, or ends with the disk gone; where a thread hangs in it, after a bounded time, with the node kept open.
+   * Refuses at once, or ends with the disk gone; where a thread hangs in it, after a bounded time. Name and image stay taken
+   * only if that thread may still change the image.
    */
   async #detach(disk: Disk, force: boolean): Promise<void> {
     const { state } = disk;
-    if (force) return within(state.journal === undefined ? detachMs : settledMs, this.#gone(disk));
+    if (force) return within(state.journal === undefined ? detachMs : settledMs, this.#leave(disk).free);
     this.#coordinator.refuseClosing(state, true, "detach");
     refuseDetach(this.#coordinator, state);
     // Nobody uses it; a thread of a job that has ended may still hang in it.
-    const gone = this.#gone(disk);
-    await within(detachMs, gone);
-    if (!this.#coordinator.jobs.ending.holds(state)) await gone;
+    const { free } = this.#leave(disk);
+    await within(detachMs, free);
+    if (!this.#coordinator.jobs.ending.holds(state)) await free;
   }
 
-  /** Resolves when the disk is gone, however long a thread hangs in it. */
-  #gone(disk: Disk): Promise<void> {
-    let gone = this.#detaching.get(disk);
-    if (gone === undefined) {
-      gone = this.#takeAway(disk);
-      this.#detaching.set(disk, gone);
-      gone.catch(() => {}); // told to those who wait for it
+  #leave(disk: Disk): Leaving {
+    let leaving = this.#detaching.get(disk);
+    if (leaving === undefined) {
+      leaving = this.#takeAway(disk);
+      this.#detaching.set(disk, leaving);
+      for (const step of [leaving.free, leaving.closed]) step.catch(() => {}); // told to those who wait for it
     }
-    return gone;
+    return leaving;
   }
 
-  async #takeAway(disk: Disk): Promise<void> {
+  #takeAway(disk: Disk): Leaving {
     const { state } = disk;
     const windows = [...this.#disks.values()].filter((other) => other.state.under === state);
-    // Not bounded: a thread that hangs in a window uses this disk's descriptor.
-    await Promise.all(windows.map((window) => this.#gone(window)));
-    try {
-      await detachDisk(this.#coordinator, state);
-    } finally {
-      this.#disks.delete(disk.name);
-      this.#coordinator.world.disks.delete(disk.name);
-      this.#detaching.delete(disk);
-      for (const listener of state.whenGone) listener();
-    }
+    const left = Promise.all(windows.map((window) => this.#leave(window).free)).then(() =>
+      detachDisk(this.#coordinator, state),
+    );
+    const free = left
+      .finally(() => {
+        this.#disks.delete(disk.name);
+        this.#coordinator.world.disks.delete(disk.name);
+      })
+      .then(() => {});
+    const closed = left
+      .then((outcome) => outcome.closed)
+      .finally(() => {
+        this.#detaching.delete(disk);
+        for (const listener of state.whenGone) listener();
+      });
+    return { free, closed };
   }
 
   /** The stack has a layer more: its table says so from here on. */
@@ -446,7 +473,7 @@ export class Runtime {
     });
   }
 
-  async #prepare(action: TransactionAction, opened: NodeHandle[], made: Resumable[]): Promise<Action> {
+  async #prepare(action: TransactionAction, opened: OpenedTarget[], made: Resumable[]): Promise<Action> {
     switch (action.type) {
       case "abort":
         return { kind: "abort", because: action.because };
@@ -456,7 +483,6 @@ export class Runtime {
       }
       case "bitmap-merge": {
         const node = nameOf(action.disk);
-        checkList("bitmap merge", "sources", action.sources);
         const sources = action.sources.map((source) =>
           typeof source === "string" ? { node, name: source } : { node: nameOf(source.disk), name: source.name },
         );
@@ -479,7 +505,7 @@ export class Runtime {
     }
   }
 
-  async #openTarget(target: BackupOptions["target"], opened: NodeHandle[]): Promise<JobTarget> {
+  async #openTarget(target: BackupOptions["target"], opened: OpenedTarget[]): Promise<JobTarget> {
     if (target instanceof Disk) {
       await this.#coordinator.jobs.ending.targetFree(target.node.identity, lettingGoMs);
       const { name, state, length } = target;
@@ -487,9 +513,16 @@ export class Runtime {
     }
     checkNodeSpec("backup", "target", target);
     const { handle, length } = await this.#open(target, "backup");
-    opened.push(handle);
+    opened.push({ handle, spec: target });
     const label = typeof target.filename === "string" ? target.filename : target.driver;
     return { name: `#block${this.#nextTarget++}`, label, node: handle, length, disk: undefined };
+  }
+
+  /** What was opened for something that was refused: a file that was made for it goes. */
+  async #giveUp({ handle, spec }: OpenedTarget): Promise<void> {
+    const file = madeFile(spec);
+    if (file !== undefined) await rm(file, { force: true }).catch(() => {}); // while its lock is held: it is nobody else's yet
+    await this.#engine.closeNode(handle).catch(() => {});
   }
 
   /** A job that has ended and whose threads hang keeps its target's lock: then it is named, and not the lock. */
@@ -534,6 +567,17 @@ export class Runtime {
   }
 }
 
+interface OpenedTarget {
+  readonly handle: NodeHandle;
+  readonly spec: NodeSpec;
+}
+
+/** A disk on its way out: its name and image are free again; no thread uses it any more, however long one has hung in it. */
+interface Leaving {
+  readonly free: Promise<void>;
+  readonly closed: Promise<void>;
+}
+
 /** A new job waits this long for a target that an ended one is letting go of, before it is refused. */
 const lettingGoMs = 1000;
 /** Closing waits this long for jobs to end, which they do at once unless a guest's request hangs in the disk. */
@@ -545,6 +589,34 @@ const settledMs = 6000;
 
 function nameOf(disk: Disk | string): string {
   return typeof disk === "string" ? disk : disk.name;
+}
+
+/** Disks that were given as objects, and not by name. */
+function givenDisks(actions: readonly TransactionAction[]): DiskState[] {
+  const given = actions.flatMap((action): unknown[] => {
+    if (action.type === "abort") return [];
+    if (action.type === "backup") return [action.disk, action.target];
+    if (action.type !== "bitmap-merge") return [action.disk];
+    return [action.disk, ...action.sources.map((source) => (typeof source === "string" ? source : source.disk))];
+  });
+  return given.flatMap((disk) => (disk instanceof Disk ? disk.state : []));
+}
+
+function signalOf(action: TransactionAction): AbortSignal[] {
+  return action.type === "backup" && action.signal !== undefined ? [action.signal] : [];
+}
+
+/** The file that opening a node has made. One that it may have found, and emptied, is its user's. */
+function madeFile(spec: NodeSpec): string | undefined {
+  if (spec.driver !== "file") return isNode(spec.file) ? madeFile(spec.file) : undefined;
+  const { create, filename } = spec as {
+    readonly create?: { readonly overwrite?: boolean };
+    readonly filename?: string;
+  };
+  return create === undefined || create.overwrite === true ? undefined : filename;
+}
+function isNode(value: unknown): value is NodeSpec {
+  return typeof value === "object" && value !== null && !(value instanceof Disk);
 }
 
 /** The file or device at the bottom of a disk of its own. */
@@ -568,13 +640,22 @@ function directoryOf(spec: NodeSpec): string | undefined {
 /** The identity that an image has as a node (see @heirloom/block), without opening it. */
 function imageIdentity(spec: NodeSpec): string | undefined {
   if (typeof spec.filename === "string") {
-    const status = statSync(spec.filename, { throwIfNoEntry: false });
+    const status = statusOf(spec.filename);
     if (status === undefined) return undefined;
     return status.isBlockDevice() ? `device:${status.rdev}` : `file:${status.dev}:${status.ino}`;
   }
   return typeof spec.file === "object" && spec.file !== null && !(spec.file instanceof Disk)
     ? imageIdentity(spec.file as NodeSpec)
     : undefined;
+}
+
+/** Undefined where there is none, or where it cannot be looked at: whoever opens it says why. */
+function statusOf(filename: string): Stats | undefined {
+  try {
+    return statSync(filename, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
 }
 
 const actionKinds: readonly TransactionAction["type"][] = [

@@ -17,6 +17,7 @@ import { backupCommand } from "./control/backup-command.ts";
 import { bitmapCommands } from "./control/bitmap-commands.ts";
 import { explainCommand } from "./control/explain-command.ts";
 import { cancelCommand, jobsCommand } from "./control/jobs-commands.ts";
+import { resumeCommand } from "./control/resume-command.ts";
 import { explain } from "./explain.ts";
 import { journalRoutes } from "./journal/check-command.ts";
 import { infoCommand } from "./journal/info-command.ts";
@@ -31,6 +32,7 @@ const root = buildRouteMap({
     bitmap: bitmapCommands,
     backup: backupCommand,
     jobs: jobsCommand,
+    resume: resumeCommand,
     cancel: cancelCommand,
     explain: explainCommand,
     info: infoCommand,

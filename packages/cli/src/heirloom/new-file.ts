@@ -12,9 +12,20 @@ export function refuseExisting(path: string): void {
   ]);
 }
 
+const suffix = ".partial";
+
+/** What it is called until then, whether or not it is there. */
+export function partialName(path: string): string {
+  return path + suffix;
+}
+/** What a file that is called so gets for its name; undefined for any other. */
+export function finishedName(path: string): string | undefined {
+  return path.endsWith(suffix) ? path.slice(0, -suffix.length) : undefined;
+}
+
 /** What it is called until then. @throws CommandError where somebody is at it */
 export function unfinishedName(path: string): string {
-  const unfinished = `${path}.partial`;
+  const unfinished = partialName(path);
   if (existsSync(unfinished)) {
     throw new CommandError(`'${unfinished}' exists already`, [
       `Another command is at it, or one was killed and has left it behind; then: rm ${quoted(unfinished)}`,

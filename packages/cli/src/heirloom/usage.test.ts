@@ -29,6 +29,7 @@ for (const command of [
   "bitmap merge",
   "backup",
   "jobs",
+  "resume",
   "cancel",
   "explain",
   "info",
@@ -51,7 +52,7 @@ test("a command that is misspelt is told what was meant: status 2", async () => 
 
 const proposals: [words: string[], proposed: string[]][] = [
   [["s"], ["serve"]],
-  [[""], ["serve", "pull", "bitmap", "backup", "jobs", "cancel", "explain", "info", "journal", "completion"]],
+  [[""], ["serve", "pull", "bitmap", "backup", "jobs", "resume", "cancel", "explain", "info", "journal", "completion"]],
   [
     ["serve", "vm.raw", "--s"],
     ["--socket", "--stop-timeout"],

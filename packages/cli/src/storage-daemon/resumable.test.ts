@@ -85,6 +85,11 @@ test("told to use another node it is given up: its bitmap is reclaimed; job-canc
     daemon = await RunningDaemon.start(directory, ...nodes, ...diskOptions("other", other));
     if (verb === "cancel") await daemon.qmp.execute("job-cancel", { id: "monday" });
     else {
+      const file = daemon.qmp.execute("job-resume", { id: "monday", filename: join(directory, "no") });
+      await expect(file).rejects.toThrow("No such file or directory");
+      const both = daemon.qmp.execute("job-resume", { id: "monday", target: "other", filename: image });
+      await expect(both).rejects.toThrow("'target' and 'filename' cannot be given together");
+      expect(await daemon.qmp.execute("query-jobs", {})).toMatchObject([{ status: "paused" }]);
       const resume = daemon.qmp.execute("job-resume", { id: "monday", target: "other" });
       await expect(resume).rejects.toThrow("goes on with its target 'backup' alone, not with 'other': it was given up");
     }

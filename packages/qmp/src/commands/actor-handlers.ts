@@ -29,8 +29,16 @@ function actorsOf(runtime: Runtime): HeirloomActor[] {
 }
 
 function jobActor(job: JobInspection, ended: boolean): HeirloomActor {
-  const { disk: node, target, because, bitmap, sync } = job;
-  return actor("job", job.job, job, ended, { node, target, because, sync, ...(bitmap === null ? {} : { bitmap }) });
+  const { disk: node, target, because, bitmap, bitmapMode, sync, waits } = job;
+  return actor("job", job.job, job, ended, {
+    node,
+    target,
+    because,
+    sync,
+    ...(bitmap === null ? {} : { bitmap }),
+    ...(bitmapMode === null ? {} : { "bitmap-mode": bitmapMode }),
+    ...(waits === null ? {} : { waits: { target: waits.target, "frozen-at": waits.frozenAt, until: waits.until } }),
+  });
 }
 
 function actor(

@@ -48,8 +48,12 @@ export function jobHandlers(context: CommandContext): Family {
     "query-jobs": () =>
       [...context.runtime.jobs.map((job) => jobInfo(job.info)), ...context.createJobs.list()].reverse(),
     "job-pause": byId("pause"),
-    "job-resume": ({ id, target }) =>
-      target === undefined ? byId("resume")({ id }) : resumeWith(context, jobOf(context, id, jobNotFound), target),
+    "job-resume": ({ id, target, filename }) => {
+      if (target !== undefined && filename !== undefined)
+        throw new QmpError("'target' and 'filename' cannot be given together");
+      if (target === undefined && filename === undefined) return byId("resume")({ id });
+      return resumeWith(context, jobOf(context, id, jobNotFound), { target, filename });
+    },
     "job-cancel": byId("cancel"),
     "job-complete": byId("complete"),
     "job-finalize": byId("finalize"),
@@ -68,13 +72,15 @@ export function jobHandlers(context: CommandContext): Family {
   };
 }
 
+/** A node was put there for the job, and another one ends it; the name of a file is easily mistaken, and nothing is lost by it. */
 async function resumeWith(
   { graph, runtime }: CommandContext,
   job: Job,
-  target: string,
+  { target = "", filename }: { readonly target: string | undefined; readonly filename: string | undefined },
 ): Promise<Readonly<Record<string, never>>> {
   try {
-    await runtime.resume(job, { target: graph.get(target).disk });
+    if (filename === undefined) await runtime.resume(job, { target: graph.get(target).disk });
+    else await runtime.resume(job, { target: { driver: "file", filename }, onOther: "refuse" });
   } catch (error) {
     throw asQmpError(error);
   }

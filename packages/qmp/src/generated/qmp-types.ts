@@ -1205,6 +1205,10 @@ export interface HeirloomActor {
   readonly bitmap?: string;
   /** Of a job: its mode. */
   readonly sync?: string;
+  /** Of a job: what becomes of its bitmap. */
+  readonly "bitmap-mode"?: string;
+  /** Of a resumable job that was cut off. */
+  readonly waits?: HeirloomWait;
   /** What the machine keeps besides; its members are not promised. */
   readonly context: unknown;
   /** The last changes, oldest first. */
@@ -1213,6 +1217,16 @@ export interface HeirloomActor {
 
 /** What an actor stands for. */
 export type HeirloomActorKind = "disk" | "bitmap" | "job" | "group" | "export" | "transaction" | "pool";
+
+/** What a resumable job that was cut off waits for. */
+export interface HeirloomWait {
+  /** What its target was called: a path, or the name of a node. */
+  readonly target: string;
+  /** Its point in time, milliseconds since the epoch. */
+  readonly "frozen-at": number;
+  /** It is reclaimed then, milliseconds since the epoch. */
+  readonly until: number;
+}
 
 /** A change of state. */
 export interface HeirloomTransition {
@@ -1326,6 +1340,8 @@ export interface QmpCommands {
   readonly id: string;
   /** Ours alone: the node that is its target; if it is another one, the job is given up. */
   readonly target?: string;
+  /** Ours alone: the file or device that is its target, opened for it and closed with it; another one is refused. */
+  readonly filename?: string;
 }; readonly result: Readonly<Record<string, never>> };
   /** Ends the job without success: its bitmap is reclaimed. */
   readonly "job-cancel": { readonly arguments: {

@@ -212,7 +212,7 @@ function reach(schema: readonly Entry[]): Set<string> {
 const ours: readonly RegExp[] = [
   /\.(on-cbw-error|cbw-timeout|discard-source|min-cluster-size|handshake-max-seconds)\b/,
   /^(blockdev-backup|drive-backup|transaction)\(.*\.resumable\b/,
-  /^job-resume\(\.target\b/,
+  /^job-resume\(\.(target|filename)\b/,
   /^query-qmp-schema\)/,
   /^x-heirloom-/,
   /^JOURNAL_FAILED\b/,

@@ -27,6 +27,12 @@ const step = struct("HeirloomTransition", "a change of state", {
   reason: optional(str, "why, or for whom"),
 });
 
+const wait = struct("HeirloomWait", "what a resumable job that was cut off waits for", {
+  target: required(str, "what its target was called: a path, or the name of a node"),
+  "frozen-at": required(int, "its point in time, milliseconds since the epoch"),
+  until: required(int, "it is reclaimed then, milliseconds since the epoch"),
+});
+
 const actor = struct("HeirloomActor", "a state machine that runs, or has run", {
   kind: required(kind, "what it stands for"),
   name: required(str, "of the disk, bitmap, job, group, export or transaction"),
@@ -37,6 +43,8 @@ const actor = struct("HeirloomActor", "a state machine that runs, or has run", {
   target: optional(str, "of a job: where it writes"),
   bitmap: optional(str, "of a job: the bitmap that it has"),
   sync: optional(str, "of a job: its mode"),
+  "bitmap-mode": optional(str, "of a job: what becomes of its bitmap"),
+  waits: optional(wait, "of a resumable job that was cut off"),
   context: required(any, "what the machine keeps besides; its members are not promised"),
   history: required(list(step), "the last changes, oldest first"),
 });

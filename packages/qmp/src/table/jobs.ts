@@ -74,6 +74,10 @@ export const jobCommands: CommandTable = {
     arguments: {
       ...id,
       target: optional(str, "ours alone: the node that is its target; if it is another one, the job is given up"),
+      filename: optional(
+        str,
+        "ours alone: the file or device that is its target, opened for it and closed with it; another one is refused",
+      ),
     },
   }),
   "job-cancel": command({ doc: "Ends the job without success: its bitmap is reclaimed.", arguments: id }),

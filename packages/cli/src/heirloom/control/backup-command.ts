@@ -15,6 +15,7 @@ export interface BackupFlags extends ControlFlags {
   readonly bitmapMode?: (typeof BITMAP_MODES)[number];
   readonly speed?: number;
   readonly job?: string;
+  readonly resumable?: boolean;
 }
 
 export const backupCommand: Command<CommandContext> = buildCommand<BackupFlags, [string, string]>({
@@ -32,10 +33,14 @@ If it succeeds, the bitmap says from then on what was written since the instant.
 bitmap is reclaimed: nothing is forgotten, and the next one catches up. Ctrl-C cancels it; a second one leaves, and
 the job ends by itself. The paths are those of the machine: who is driven opens them.
 
+With --resumable, which needs a persistent bitmap, a backup that is cut off by the end of who runs it waits, paused,
+until 'heirloom resume' goes on with its point in time.
+
 Examples:
   heirloom backup vm.raw monday.raw --bitmap daily
   heirloom backup vm.raw monday.raw --bitmap daily --update
   heirloom backup vm.raw copy.raw --speed 50M --json
+  heirloom backup vm.raw monday.raw --bitmap daily --resumable
 
 ${aboutControl}`,
     customUsage: ["NODE TARGET [--bitmap NAME] [--update] [--sync MODE] [options]"],
@@ -78,6 +83,12 @@ ${aboutControl}`,
         brief: "The job's id (default backup-N)",
         placeholder: "JOB",
       },
+      resumable: {
+        kind: "boolean",
+        optional: true,
+        withNegated: false,
+        brief: "It goes on after a restart of who runs it: heirloom resume",
+      },
       ...controlFlags,
     },
     aliases: { b: "bitmap", u: "update" },
@@ -106,7 +117,7 @@ function parseJob(text: string): string {
   throw new UsageError(`'${text}' is no id; expected a letter, then letters, digits, '-', '.' and '_'`);
 }
 
-function parseSpeed(text: string): number {
+export function parseSpeed(text: string): number {
   const bytes = parseBytes(text);
   if (bytes !== undefined && bytes > 0) return bytes;
   throw new UsageError(`'${text}' is no speed; expected bytes a second, as in 50M`);

@@ -22,6 +22,8 @@ export interface BackupPlan {
   readonly bitmapMode: DriveBackup["bitmap-mode"];
   /** Bytes a second; 0: no limit. */
   readonly speed: number;
+  /** It goes on after a restart of who runs it. */
+  readonly resumable: boolean;
 }
 
 export interface Disk {
@@ -32,7 +34,7 @@ export interface Disk {
 
 /** @param isNode whether there is a node of that name @throws UsageError, CommandError */
 export function planBackup(
-  { bitmap, update = false, sync: asked, bitmapMode, speed = 0 }: BackupFlags,
+  { bitmap, update = false, sync: asked, bitmapMode, speed = 0, resumable = false }: BackupFlags,
   disk: Disk,
   text: string,
   isNode: (name: string) => boolean,
@@ -41,6 +43,11 @@ export function planBackup(
   if (bitmap === undefined && (byBitmap || bitmapMode !== undefined)) {
     throw new UsageError(`${byBitmap ? `--sync ${asked}` : "--bitmap-mode"} is about a bitmap; it needs --bitmap NAME`);
   }
+  if (resumable && bitmap === undefined) {
+    throw new UsageError("--resumable needs --bitmap NAME: a persistent bitmap, whose journal keeps the job as well");
+  }
+  if (resumable && asked === "top")
+    throw new UsageError("--sync top cannot go on after a restart; leave one of them out");
   const sync = asked ?? (bitmap !== undefined && update ? "incremental" : "full");
   const target = targetOf(text, disk, update, isNode);
   if (byBitmap && target.kind === "new") {
@@ -51,7 +58,7 @@ export function planBackup(
     );
   }
   const mode = bitmap === undefined || sync === "incremental" ? bitmapMode : (bitmapMode ?? "on-success");
-  return { node: disk.node, target, sync, bitmap, bitmapMode: mode, speed };
+  return { node: disk.node, target, sync, bitmap, bitmapMode: mode, speed, resumable };
 }
 
 function targetOf(text: string, disk: Disk, update: boolean, isNode: (name: string) => boolean): Target {

@@ -1,10 +1,11 @@
 /** `heirloom backup`: a job of who is driven, followed to its end. */
-import { rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type BlockdevBackup, QmpError } from "@heirloom/qmp";
 import { CommandError } from "../command-error.ts";
 import { giveName } from "../new-file.ts";
 import { formatBytes } from "../sizes.ts";
+import { quoted } from "../shell-words.ts";
 import type { StopSignals } from "../stop-signals.ts";
 import type { ProgressDisplay } from "../terminal/progress-display.ts";
 import type { BackupPlan } from "./backup-plan.ts";
@@ -27,23 +28,42 @@ export interface BackupResult {
 }
 
 /** @throws CommandError where it does not begin, or its end is not known: then nothing is removed */
-export async function runJob(
+export function runJob(
   control: ControlClient,
   plan: BackupPlan,
   job: string,
   signals: StopSignals,
   progress: ProgressDisplay,
 ): Promise<BackupResult> {
+  const start = async (): Promise<string> => {
+    try {
+      await begin(control, plan, job);
+    } catch (error) {
+      // Refused, it has made the file all the same: QEMU's daemon leaves it, and so does ours.
+      if (error instanceof CommandError && error.cause instanceof QmpError) removeUnfinished(plan);
+      throw error;
+    }
+    return `${job} has begun. Ctrl-C cancels it.`;
+  };
+  return follow(control, plan, job, start, signals, progress);
+}
+
+/**
+ * From its start to its end.
+ * @param start makes it go; answers what is told of that
+ * @throws CommandError where that is refused, or its end is not known
+ */
+export async function follow(
+  control: ControlClient,
+  plan: BackupPlan,
+  job: string,
+  start: () => Promise<string>,
+  signals: StopSignals,
+  progress: ProgressDisplay,
+): Promise<BackupResult> {
   const events = new JobEvents(control.qmp, job);
   const begun = performance.now();
-  try {
-    await begin(control, plan, job);
-  } catch (error) {
-    // Refused, it has made the file all the same: QEMU's daemon leaves it, and so does ours.
-    if (error instanceof CommandError && error.cause instanceof QmpError) removeUnfinished(plan);
-    throw error;
-  }
-  progress.say(`${job} has begun. Ctrl-C cancels it.`);
+  progress.say(await start());
   const over = new AbortController();
   const looking = look(control, job, progress, over.signal);
   const signal = await followed(control, plan, job, events, signals, progress);
@@ -56,7 +76,7 @@ export async function runJob(
 }
 
 async function begin(control: ControlClient, plan: BackupPlan, job: string): Promise<void> {
-  const { node, target, sync, bitmap, bitmapMode, speed } = plan;
+  const { node, target, sync, bitmap, bitmapMode, speed, resumable } = plan;
   const common: Omit<BlockdevBackup, "target"> = {
     "job-id": job,
     device: node,
@@ -64,6 +84,7 @@ async function begin(control: ControlClient, plan: BackupPlan, job: string): Pro
     speed,
     ...(bitmap === undefined ? {} : { bitmap }),
     ...(bitmapMode === undefined ? {} : { "bitmap-mode": bitmapMode }),
+    ...(resumable ? { resumable } : {}),
   };
   const about = { node, ...(bitmap === undefined ? {} : { bitmap }) };
   if (target.kind === "node") await control.run("blockdev-backup", { ...common, target: target.name }, about);
@@ -120,7 +141,13 @@ async function dirtyBytes(control: ControlClient, { node, bitmap }: BackupPlan):
 
 /** The copy is whole: it gets its name. @throws CommandError */
 export function keep({ target }: BackupPlan): void {
-  if (target.kind === "new") giveName(target.unfinished, target.path);
+  if (target.kind !== "new") return;
+  try {
+    giveName(target.unfinished, target.path);
+  } catch (error) {
+    // Two may follow one job, who began it and who resumed it: the other one was quicker.
+    if (existsSync(target.unfinished) || !existsSync(target.path)) throw error;
+  }
 }
 
 export function removeUnfinished({ target }: BackupPlan): void {
@@ -145,8 +172,14 @@ export function failure(plan: BackupPlan, { job, end, dirty, signal }: BackupRes
   return new CommandError(`${job} was cancelled by ${signal ?? "somebody else"}`, hints);
 }
 
-function unknownEnd({ path }: ControlClient, { target }: BackupPlan, job: string): CommandError {
+function unknownEnd({ path }: ControlClient, { target, resumable }: BackupPlan, job: string): CommandError {
   const { message } = lost(path, new Error("no end was told"));
+  if (resumable) {
+    return new CommandError(`${job}: ${message}`, [
+      "It is resumable: its target was left as it is. Once the disk is served again, with the journal that it had:",
+      `  heirloom resume ${quoted(job)}`,
+    ]);
+  }
   const left =
     target.kind === "new" ? [`What there is of the copy is '${target.unfinished}'; it may not be whole.`] : [];
   return new CommandError(`${job}: ${message}`, [

@@ -25,14 +25,22 @@ export interface Driven {
   /** `heirloom` in the directory, with HEIRLOOM_CONTROL set. */
   readonly heirloom: (...words: string[]) => Promise<Ran>;
   readonly env: NodeJS.ProcessEnv;
+  /** Ends it by a signal, and starts it anew over the same files, with these options instead. */
+  readonly again: (signal: NodeJS.Signals, ...serveOptions: string[]) => Promise<Driven>;
 }
 
-export async function drive(context: TestContext, kind: Kind, ...serveOptions: string[]): Promise<Driven> {
-  if (kind === "qemu-storage-daemon") needTool(context, kind);
+/** @param context where the peer may be missing */
+export async function drive(context: TestContext | undefined, kind: Kind, ...serveOptions: string[]): Promise<Driven> {
+  if (context !== undefined && kind === "qemu-storage-daemon") needTool(context, kind);
   const directory = scratchDirectory();
-  const [image, control, nbd] = ["disk.raw", "control", "nbd"].map((name) => join(directory, name));
+  const image = join(directory, "disk.raw");
   writeFileSync(image, Buffer.alloc(length / 2, "data"));
   truncateSync(image, length);
+  return start(directory, kind, serveOptions);
+}
+
+async function start(directory: string, kind: Kind, serveOptions: readonly string[]): Promise<Driven> {
+  const [image, control, nbd] = ["disk.raw", "control", "nbd"].map((name) => join(directory, name));
   const words =
     kind === "heirloom serve"
       ? [heirloom, "serve", `${image}=disk`, "--socket", nbd, "--control", control, ...serveOptions]
@@ -61,6 +69,11 @@ export async function drive(context: TestContext, kind: Kind, ...serveOptions: s
     uri: `nbd+unix:///disk?socket=${nbd}`,
     child,
     env,
+    again: async (signal, ...options) => {
+      child.kill(signal);
+      await gone;
+      return start(directory, kind, options);
+    },
     heirloom: (...args) => runHeirloom(args, { cwd: directory, env }),
   };
 }

@@ -7,7 +7,7 @@ import { proposeJobs } from "./propose.ts";
 export const jobsCommand: Command<CommandContext> = buildCommand<ControlFlags>({
   docs: {
     brief: "Backups that run, and those that nobody has dismissed",
-    fullDescription: `Lists jobs: where they stand and how far they are.\n\n${aboutControl}`,
+    fullDescription: `Lists jobs: where they stand and how far they are. Of one that was cut off, what it waits for.\n\n${aboutControl}`,
   },
   parameters: { flags: controlFlags },
   loader: async () => (await import("./run-jobs.ts")).runJobs,
@@ -29,7 +29,7 @@ ended already and was kept is forgotten.\n\n${aboutControl}`,
   loader: async () => (await import("./run-jobs.ts")).runCancel,
 });
 
-function parseJob(text: string): string {
+export function parseJob(text: string): string {
   if (text === "") throw new UsageError("expected the id of a job, and it is empty");
   return text;
 }

@@ -3,6 +3,7 @@ import type { QmpClient, QmpError } from "@heirloom/qmp";
 import { quoted } from "../shell-words.ts";
 import { printable } from "../terminal/printable.ts";
 import { bitmapsOf } from "./bitmaps.ts";
+import { jobsOf } from "./jobs.ts";
 
 /** What a command was about. */
 export interface Subject {
@@ -33,6 +34,13 @@ async function stepsFor(qmp: QmpClient, text: string, about: Subject): Promise<r
     ];
   }
   if (/^Job not found$|^Block job '.*' not found$/s.test(text)) return jobsInstead(qmp);
+  if (/^Job '.*' (waits for its target|goes on with its target) /s.test(text)) return targetInstead(about);
+  if (text.startsWith("The backup cannot be resumable: it needs a persistent bitmap")) {
+    const { node = "NODE" } = about;
+    return [
+      `Add one: heirloom bitmap add ${quoted(node)} NAME --persistent. Who serves the disk keeps it with --journal beside.`,
+    ];
+  }
   if (text.endsWith("already in use"))
     return ["Choose another name: --job NAME. 'heirloom jobs' lists those that are taken."];
   return [];
@@ -59,11 +67,23 @@ async function jobsInstead(qmp: QmpClient): Promise<readonly string[]> {
   return [jobs.length === 0 ? "There are no jobs." : `Jobs that there are: ${listed(jobs.map(({ id }) => id))}`];
 }
 
+function targetInstead({ job = "JOB" }: Subject): readonly string[] {
+  return [
+    `Where its target has been moved to: heirloom resume ${quoted(job)} PATH`,
+    `Where it is gone: heirloom cancel ${quoted(job)}; its bitmap is reclaimed, and the next backup catches up.`,
+  ];
+}
+
 /** A busy bitmap is a job's, an export's or a view's; QEMU's own daemon does not say whose. */
 async function whoHas(qmp: QmpClient, { node, bitmap }: Subject): Promise<readonly string[]> {
   const user = await userOf(qmp, node, bitmap);
-  if (user?.kind === "job")
-    return [`The job '${user.id}' has it: wait for it ('heirloom jobs'), or heirloom cancel ${quoted(user.id)}`];
+  if (user?.kind === "job") {
+    const { id } = user;
+    const waits = (await jobsOf(qmp)).some((job) => job.id === id && job.waits !== null);
+    return waits
+      ? [`The job '${id}' was cut off, and has it: heirloom resume ${quoted(id)}, or heirloom cancel ${quoted(id)}`]
+      : [`The job '${id}' has it: wait for it ('heirloom jobs'), or heirloom cancel ${quoted(id)}`];
+  }
   if (user?.kind === "export") {
     return [
       `The export '${printable(user.id)}' shows it to NBD clients, and it is busy as long as they may look.`,

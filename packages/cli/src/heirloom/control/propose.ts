@@ -1,5 +1,6 @@
 /** Completions that only who is driven knows. Where nobody answers at once there are none. */
 import type { QmpClient } from "@heirloom/qmp";
+import { jobsOf } from "./jobs.ts";
 
 const PROPOSE_MS = 500;
 
@@ -15,6 +16,12 @@ export async function proposeNodes(partial: string): Promise<readonly string[]> 
 export async function proposeJobs(partial: string): Promise<readonly string[]> {
   const ids = await ask(async (qmp) => (await qmp.execute("query-jobs")).map(({ id }) => id));
   return ids.filter((id) => id.startsWith(partial));
+}
+
+/** Ids of jobs that can be resumed. */
+export async function proposePaused(partial: string): Promise<readonly string[]> {
+  const jobs = await ask(async (qmp) => (await jobsOf(qmp)).filter(({ paused }) => paused).map(({ id }) => id));
+  return jobs.filter((id) => id.startsWith(partial));
 }
 
 async function ask(question: (qmp: QmpClient) => Promise<readonly string[]>): Promise<readonly string[]> {

@@ -30,12 +30,17 @@ export async function runBackup(this: CommandContext, flags: BackupFlags, node: 
   } finally {
     progress.end();
   }
+  conclude(plan, disk.length, result, flags.json === true);
+}
+
+/** Its copy gets its name, or is removed, and both are told. @throws CommandError where it came to nothing */
+export function conclude(plan: BackupPlan, diskLength: number, result: BackupResult, json: boolean): void {
   if (result.end.how === "completed") keep(plan);
   else removeUnfinished(plan);
   const screen = new Screen(process.stdout);
-  if (flags.json === true) screen.print(JSON.stringify(asJson(plan, disk.length, result)));
+  if (json) screen.print(JSON.stringify(asJson(plan, diskLength, result)));
   if (result.end.how !== "completed") throw failure(plan, result);
-  if (flags.json !== true) screen.print(...asText(plan, result));
+  if (!json) screen.print(...asText(plan, result));
 }
 
 /** One that no job has, and none of those that have ended of late. */

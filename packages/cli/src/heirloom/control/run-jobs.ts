@@ -9,7 +9,7 @@ import { Screen } from "../terminal/screen.ts";
 import { ControlClient } from "./control-client.ts";
 import type { ControlFlags } from "./control-flags.ts";
 import { JobEvents } from "./job-events.ts";
-import { type JobRow, jobsOf } from "./jobs.ts";
+import { type JobRow, type JobWait, jobsOf } from "./jobs.ts";
 
 /** What hangs in a device may take longer to end. */
 const END_MS = 20_000;
@@ -20,7 +20,18 @@ export async function runJobs(this: CommandContext, flags: ControlFlags): Promis
   const screen = new Screen(process.stdout);
   if (flags.json === true) screen.print(JSON.stringify({ jobs }));
   else if (jobs.length === 0) screen.print("There are no jobs.");
-  else screen.print(...alignRows([["JOB", "STATUS", "DONE", "OF", "LIMIT", "ERROR"], ...jobs.map(rowOf)]));
+  else {
+    screen.print(...alignRows([["JOB", "STATUS", "DONE", "OF", "LIMIT", "ERROR"], ...jobs.map(rowOf)]));
+    for (const { id, waits } of jobs) if (waits !== null) screen.print("", ...waitText(id, waits));
+  }
+}
+
+/** Why it is paused, and what to do. */
+function waitText(id: string, { target, frozenAt, until }: JobWait): readonly string[] {
+  return [
+    `${id} was cut off, and waits for its target '${target}'; its point in time is of ${frozenAt}.`,
+    `  To go on: heirloom resume ${quoted(id)}. To give it up: heirloom cancel ${quoted(id)}; by itself it is at ${until}.`,
+  ].map(printable);
 }
 
 export async function runCancel(this: CommandContext, flags: ControlFlags, id: string): Promise<void> {

@@ -80,7 +80,10 @@ function bitmapText({
   const title = `bitmap ${printable(name)} (a bit for ${formatBytes(granularity)})`;
   if (inconsistent !== null) return `${title}: inconsistent: ${printable(inconsistent)}`;
   const parts = [recording ? "recording" : "disabled", `${formatBytes(dirty)} dirty`];
-  if (job !== null) parts.push(`resumable backup ${printable(job.id)} has it since ${time(job.frozenAt)}`);
+  if (job !== null)
+    parts.push(
+      `resumable backup ${printable(job.id)} into '${printable(job.target)}' has it since ${time(job.frozenAt)}`,
+    );
   else if (frozen) parts.push("a backup has it");
   if (damaged > 0) parts.push(`${count(damaged, "block")} not whole count as dirty`);
   return `${title}: ${parts.join(", ")}`;

@@ -10,7 +10,7 @@ export class JsonReport implements ServeReport {
     this.#screen = screen;
   }
 
-  ready({ server, disks, tls, control, metrics }: Serving): void {
+  ready({ runtime, server, disks, tls, control, metrics }: Serving): void {
     const exports = disks.map(({ image, disk, exported }) => ({
       name: exported.name,
       image: image.path,
@@ -18,7 +18,7 @@ export class JsonReport implements ServeReport {
       length: disk.length,
       readOnly: !exported.writable,
       bitmaps: exported.bitmaps.map((name) => ({ name, granularity: disk.bitmaps.get(name).granularity })),
-      journal: disk.journal === undefined ? null : { path: disk.journal.path, bitmaps: keptBitmaps(disk) },
+      journal: disk.journal === undefined ? null : { path: disk.journal.path, bitmaps: keptBitmaps(runtime, disk) },
       uris: exported.uris,
     }));
     const { addresses } = server;

@@ -119,13 +119,13 @@ async function serveDisk(
 }
 
 /**
- * Of those that can be believed: whoever asks for one that cannot must not take it for what changed. One that clients see is
- * busy as long as they may look, so where backups are driven over QMP they see only those that were said to be for them.
+ * Of those that can be believed: whoever asks for one that cannot must not take it for what changed. One that a backup still has,
+ * which was cut off, is not to be seen before that has ended. One that clients see is busy as long as they may look, so where backups are driven over QMP they see only those that were said to be for them.
  */
 function shownBitmaps(disk: Disk, asked: readonly BitmapArgument[], byDefault: boolean): readonly string[] {
   const isShown = (name: string): boolean => asked.find((one) => one.name === name)?.exported ?? byDefault;
   return oldestFirst(disk)
-    .filter(({ name, inconsistent, recording }) => !inconsistent && recording && isShown(name))
+    .filter(({ name, inconsistent, recording, busy }) => !inconsistent && recording && !busy && isShown(name))
     .map(({ name }) => name);
 }
 
@@ -156,15 +156,19 @@ export interface KeptBitmap {
   /** How it came back, or that it was begun now. */
   readonly story: string;
   readonly inconsistent: boolean;
+  /** The resumable backup that has it, and was cut off. */
+  readonly waiting: string | null;
 }
 
 /** The bitmaps that outlive the command. */
-export function keptBitmaps({ bitmaps }: Disk): KeptBitmap[] {
+export function keptBitmaps(runtime: Runtime, { name: node, bitmaps }: Disk): KeptBitmap[] {
+  const waiting = runtime.inspect().jobs.filter(({ disk, waits }) => disk === node && waits !== null);
   const kept = bitmaps.list().filter(({ persistent }) => persistent);
   return kept.reverse().map(({ name, count, inconsistent }) => ({
     name,
     dirty: count,
     story: bitmaps.history(name)[0]?.reason ?? "begins empty: the first backup has to be a full one",
     inconsistent,
+    waiting: waiting.find(({ bitmap }) => bitmap === name)?.job ?? null,
   }));
 }

@@ -1,4 +1,5 @@
 /** For people: what is served, who comes and goes, and on a terminal what happens right now. */
+import type { Disk } from "@heirloom/runtime";
 import type { Paint } from "../terminal/colours.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Screen } from "../terminal/screen.ts";
@@ -7,7 +8,7 @@ import { formatBytes } from "../sizes.ts";
 import { howToUse } from "./how-to-use.ts";
 import { LiveFigures } from "./live-figures.ts";
 import type { ClientEvent, ServeReport, StopEnd, StopEvent } from "./serve-report.ts";
-import { keptBitmaps, oldestFirst, type ServedDisk, type Serving } from "./serving.ts";
+import { type KeptBitmap, keptBitmaps, oldestFirst, type ServedDisk, type Serving } from "./serving.ts";
 import { isLoopback } from "./listen-argument.ts";
 
 const REFRESH_MS = 1000;
@@ -104,14 +105,25 @@ export class TextReport implements ServeReport {
     }
     if (this.#serving?.control !== undefined && disk.name !== exported.name) parts.push(`node ${disk.name}`);
     const title = image.path === exported.name ? image.path : `${image.path} as ${shown(exported.name)}`;
-    const kept = keptBitmaps(disk).map(({ name, story, inconsistent }) =>
+    const kept = this.#kept(disk).flatMap(({ name, story, inconsistent, waiting }) => [
       paint(
         inconsistent ? "red" : "dim",
         `  ${name}: ${inconsistent ? "not exported, it is inconsistent: " : ""}${printable(story)}`,
       ),
-    );
+      ...(waiting === null ? [] : [paint("yellow", `  ${name}: ${this.#howToResume(waiting)}`)]),
+    ]);
     const uris = exported.uris.map((uri) => `  ${paint("cyan", uri)}`);
     return [`${paint("bold", title)}: ${parts.join(", ")}`, ...uris, ...kept];
+  }
+
+  #kept(disk: Disk): readonly KeptBitmap[] {
+    return this.#serving === undefined ? [] : keptBitmaps(this.#serving.runtime, disk);
+  }
+
+  #howToResume(job: string): string {
+    const [resume, cancel] = [`heirloom resume ${quoted(job)}`, `heirloom cancel ${quoted(job)}`];
+    if (this.#serving?.control !== undefined) return `to go on: ${resume}; to give the backup up: ${cancel}`;
+    return `not exported before that backup has ended; with --control PATH: ${resume}, or ${cancel}`;
   }
 
   #hints({ server, disks, tls }: Serving): readonly string[] {

@@ -1,6 +1,6 @@
 /** Runs the demo as its user does: as a process, whole. */
 import { spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -158,6 +158,10 @@ describe("what it cannot take is refused in a sentence:", () => {
       /expected an image at \/nonexistent.img, but there is no such file/,
     ],
     "a directory": [() => [scratch], /is a directory/],
+    "a path that leads nowhere": [
+      () => (symlinkSync("given.img", given), [given]),
+      /expected an image that can be looked at \(ELOOP/,
+    ],
     "a device": [() => ["/dev/null"], /regular file/],
     "an image that is too small": [() => (makeGiven(4096), [given]), /at least 8.0 MiB, but .* has 4.0 KiB/],
     "an image for which there is no room": [
@@ -166,7 +170,8 @@ describe("what it cannot take is refused in a sentence:", () => {
     ],
     "two images": [() => ["a", "b"], /one IMAGE at most/],
     "a seed that is none": [() => ["--seed", "x"], /--seed: expected a whole number/],
-    "an option that is none": [() => ["--sede"], /--sede/],
+    "a seed that looks like an option": [() => ["--seed", "-1"], /Option '--seed' argument is ambiguous \(--help/],
+    "an option that is none": [() => ["--sede"], /demo: Unknown option '--sede' \(--help lists what there is\)/],
     "no place to work in": [() => [], /expected \/nonexistent to be a directory .* TMPDIR/, { TMPDIR: "/nonexistent" }],
   };
   for (const [name, [args, says, environment]] of Object.entries(cases)) {

@@ -1,5 +1,5 @@
 /** The disk that is backed up: an ext4 image with real files, a raw pattern, or a copy of an image that was given. */
-import { closeSync, cpSync, mkdirSync, openSync, rmSync, statSync, truncateSync, writeSync } from "node:fs";
+import { closeSync, cpSync, mkdirSync, openSync, rmSync, type Stats, statSync, truncateSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Random } from "@heirloom/example-seed";
@@ -31,13 +31,21 @@ const lengthMin = 8 * MiB;
 
 /** Bytes of an image that was given. @throws DemoError */
 export function lengthOf(image: string): number {
-  const found = statSync(image, { throwIfNoEntry: false });
+  const found = statusOf(image);
   if (found === undefined) throw new DemoError(`expected an image at ${image}, but there is no such file`);
   if (found.isDirectory()) throw new DemoError(`expected an image, but ${image} is a directory`);
   if (!found.isFile()) throw new DemoError(`expected an image in a regular file, which ${image} is not`);
   if (found.size < lengthMin)
     throw new DemoError(`expected an image of at least ${bytes(lengthMin)}, but ${image} has ${bytes(found.size)}`);
   return found.size;
+}
+
+function statusOf(image: string): Stats | undefined {
+  try {
+    return statSync(image, { throwIfNoEntry: false });
+  } catch (error) {
+    throw new DemoError(`expected an image that can be looked at (${(error as Error).message})`);
+  }
 }
 
 export function copyImage(given: string, workplace: Workplace): Image {

@@ -60,11 +60,15 @@ function explain(error: unknown): number {
     process.stderr.write(`demo: ${error.message}\n`);
     return 2;
   }
-  const known = error instanceof HeirloomError || error instanceof BlockError;
-  process.stderr.write(
-    `demo: ${known ? `${error.message} (${error.code})` : error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
-  );
+  process.stderr.write(`demo: ${textOf(error)}\n`);
   return 1;
+}
+
+/** A stack is for a bug of ours alone. */
+function textOf(error: unknown): string {
+  if (error instanceof HeirloomError || error instanceof BlockError) return `${error.message} (${error.code})`;
+  if (!(error instanceof Error)) return String(error);
+  return "syscall" in error ? error.message : (error.stack ?? error.message);
 }
 
 process.exitCode = await main().catch(explain);

@@ -69,6 +69,7 @@ function parse(args: readonly string[]): {
       },
     });
   } catch (error) {
-    throw new DemoError(`${(error as Error).message} (--help lists what there is)`);
+    const [what] = (error as Error).message.split(/\.(?:\s|$)/); // the advice after it is for who writes a program
+    throw new DemoError(`${what} (--help lists what there is)`);
   }
 }

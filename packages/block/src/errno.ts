@@ -17,6 +17,7 @@ export const ENXIO: Errno = constants.errno.ENXIO;
 export const EAGAIN: Errno = constants.errno.EAGAIN;
 export const ENOMEM: Errno = constants.errno.ENOMEM;
 export const EACCES: Errno = constants.errno.EACCES;
+export const EFAULT: Errno = constants.errno.EFAULT;
 export const EBUSY: Errno = constants.errno.EBUSY;
 export const EEXIST: Errno = constants.errno.EEXIST;
 export const EXDEV: Errno = constants.errno.EXDEV;
@@ -42,6 +43,7 @@ const texts: Readonly<Record<number, string>> = {
   [EAGAIN]: "Resource temporarily unavailable",
   [ENOMEM]: "Cannot allocate memory",
   [EACCES]: "Permission denied",
+  [EFAULT]: "Bad address",
   [EBUSY]: "Device or resource busy",
   [EEXIST]: "File exists",
   [EXDEV]: "Invalid cross-device link",

@@ -11,7 +11,15 @@ export type {
   RequestKind,
   StatusExtent,
 } from "./node.ts";
-export { builtInDrivers, closeNode, connectNode, loadDrivers, openNode } from "./open-node.ts";
+export {
+  builtInDrivers,
+  closeNode,
+  connectNode,
+  loadDrivers,
+  noteReopened,
+  openNode,
+  reopenNode,
+} from "./open-node.ts";
 export { BlockError } from "./block-error.ts";
 export type { BlockErrorCode, BlockErrorDetails, BlockErrorFields } from "./block-error.ts";
 export * from "./errno.ts";
@@ -28,6 +36,13 @@ export { armFault, disarmFault, faultCount, faultReached, releaseHang } from "./
 export type { FaultRule } from "./drivers/fault-rule.ts";
 export { setThrottle } from "./drivers/throttle.ts";
 export type { ThrottleLimits } from "./drivers/throttle.ts";
+export {
+  type GroupLimit,
+  GroupMember,
+  joinGroup,
+  makeThrottleGroup,
+  setGroupLimits,
+} from "./drivers/throttle-group.ts";
 export * from "./libc.ts";
 export { loadSystemCalls } from "./load-system-calls.ts";
 export { ReadRing } from "./read-ring.ts";

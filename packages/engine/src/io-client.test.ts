@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { faultReached, releaseHang } from "@heirloom/block";
+import { EFAULT, faultReached, releaseHang } from "@heirloom/block";
 import {
   operationDiscard,
   operationFlush,
@@ -137,6 +137,28 @@ describe("the main thread's requests", () => {
     expect(await io.request(operationReadView, number, 0, MiB, buffer)).not.toBe(0);
     await lab.end(view);
     lab.expectFreeIsZero();
+  });
+
+  it("whose memory is transferred away are answered EFAULT, and those beside them are served", async () => {
+    await using lab = new Lab();
+    const { layer, node } = await lab.memory(MiB);
+    node.write(pattern(MiB, 1), 0);
+    const io = lab.engine.io(layer);
+    const take = ({ buffer }: Uint8Array): void => void structuredClone(buffer, { transfer: [buffer as ArrayBuffer] });
+    const read = (into: Uint8Array, offset: number): Promise<number> =>
+      io.request(operationRead, layer.id, offset, into.length, into);
+    const [early, beside, late] = [0, 1, 2].map(() => new Uint8Array(4096));
+    const gone = pattern(4096, 2);
+    const answers = [read(early, 0), read(beside, 4096), io.request(operationWrite, layer.id, 8192, 4096, gone)];
+    take(early); // before the batch is sent
+    take(gone);
+    answers.push(read(late, 0));
+    await Promise.resolve();
+    take(late); // after it was
+    expect(await Promise.all(answers)).toEqual([EFAULT, 0, EFAULT, EFAULT]);
+    expect(difference(beside, pattern(MiB, 1).subarray(4096, 8192))).toBe(-1);
+    expect(difference(contentOf(node, 0, MiB), pattern(MiB, 1))).toBe(-1);
+    expect(await read(beside, 0)).toBe(0);
   });
 
   it("of a disk that is gone are answered with an error", async () => {

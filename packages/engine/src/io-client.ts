@@ -3,7 +3,7 @@
  * loop go to the server as one batch, and are answered in order.
  */
 import { MessageChannel, type MessagePort } from "node:worker_threads";
-import type { Errno } from "@heirloom/block";
+import { EFAULT, type Errno } from "@heirloom/block";
 import * as ring from "./io-ring.ts";
 import type { Adoption, IoServerTask } from "./io-server.ts";
 import { type LongTask, type Pool, ThreadDied } from "./pool.ts";
@@ -26,6 +26,13 @@ interface Pending {
   /** Where its data lies in the ring of bytes, and how much of that it holds up. */
   place: number;
   taken: number;
+  /** There was nothing to write from, or to read into, when its turn came. */
+  lost: boolean;
+}
+
+/** The memory of its buffer was transferred or resized since it was handed over. */
+function hasLost({ buffer, length }: Pending): boolean {
+  return buffer !== undefined && buffer.length !== length;
 }
 
 /** One request on the ring carries at most this many bytes; longer ones are cut by the caller. */
@@ -141,6 +148,7 @@ export class IoClient {
         reject,
         place: 0,
         taken: 0,
+        lost: false,
       });
       if (this.#scheduled) return;
       this.#scheduled = true;
@@ -160,14 +168,16 @@ export class IoClient {
     for (const pending of this.#waiting) {
       if (this.#flying.length >= ring.ringEntries || !this.#place(pending)) break;
       const at = ((submitted >>> 0) % ring.ringEntries) * ring.entryNumbers;
-      numbers[at] = pending.operation;
+      pending.lost = hasLost(pending);
+      // It keeps its place among the others, and moves nothing.
+      numbers[at] = pending.lost ? ring.operationRead : pending.operation;
       numbers[at + 1] = pending.number;
       numbers[at + 2] = pending.offset;
-      numbers[at + 3] = pending.length;
+      numbers[at + 3] = pending.lost ? 0 : pending.length;
       numbers[at + 4] = pending.place;
       numbers[at + 5] = pending.flag;
       if (pending.adoption !== undefined) server.port.postMessage(pending.adoption);
-      if (pending.operation === ring.operationWrite && pending.buffer !== undefined)
+      if (pending.operation === ring.operationWrite && pending.buffer !== undefined && !pending.lost)
         data.set(pending.buffer, pending.place);
       this.#flying.push(pending);
       submitted = (submitted + 1) | 0;
@@ -232,8 +242,9 @@ export class IoClient {
     const count = (completed - first) | 0;
     for (let index = 0; index < count; index++) {
       const pending = this.#flying[index];
-      const errno = Atomics.load(words, ring.errnoStart + ((((first + index) | 0) >>> 0) % ring.ringEntries));
+      let errno = Atomics.load(words, ring.errnoStart + ((((first + index) | 0) >>> 0) % ring.ringEntries));
       const reads = pending.operation === ring.operationRead || pending.operation === ring.operationReadView;
+      if (pending.lost || (reads && hasLost(pending))) errno = EFAULT;
       if (reads && errno === 0 && pending.buffer !== undefined) {
         pending.buffer.set(data.subarray(pending.place, pending.place + pending.length));
       }

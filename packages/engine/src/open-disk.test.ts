@@ -5,12 +5,15 @@ import { contentOf, difference, Lab, MiB, pattern } from "./lab.fixture.ts";
 import { startThread, type TestThread } from "./threads.fixture.ts";
 
 const guestThread = `
+  const { createRequire } = await import("node:module");
+  const { dist } = workerData;
   const { openDisk } = await load("index.js");
   const disks = new Map();
   parentPort.on("message", ({ verb, handle, offset, length, seed }) => {
     try {
       if (verb === "open") { disks.set("d", openDisk(handle)); parentPort.postMessage("opened"); }
       else if (verb === "exit") process.exit(0);
+      else if (verb === "koffi") parentPort.postMessage(Object.keys(createRequire(dist).cache).some((path) => path.includes("koffi")));
       else if (verb === "close") { disks.get("d").close(); disks.get("d").close(); parentPort.postMessage("closed"); }
       else if (verb === "write") { disks.get("d").write(new Uint8Array(length).fill(seed), offset); parentPort.postMessage("written"); }
       else { disks.get("d")[verb](...(verb === "flush" ? [] : verb === "read" ? [new Uint8Array(length), offset] : [offset, length])); parentPort.postMessage("done"); }
@@ -43,6 +46,17 @@ describe("a posted disk", () => {
       code: "ERR_IO",
       message: expect.stringMatching(/^write at offset 1048576: EINVAL/),
     });
+    await thread.worker.terminate();
+  });
+
+  it("has loaded its system calls when it is open: its first request, inside the gate, does not", async () => {
+    await using lab = new Lab();
+    const { layer } = await lab.memory(MiB);
+    const thread = startThread(guestThread);
+    lab.engine.register(thread.worker);
+    expect(await ask(thread, { verb: "koffi" })).toBe(false);
+    expect(await ask(thread, { verb: "open", handle: lab.engine.handle(layer) })).toBe("opened");
+    expect(await ask(thread, { verb: "koffi" })).toBe(true);
     await thread.worker.terminate();
   });
 

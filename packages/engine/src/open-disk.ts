@@ -101,7 +101,8 @@ export class GuestDisk {
 }
 
 /**
- * Opens a posted disk on this thread, once. The thread must have been registered, so that its end is noticed.
+ * Opens a posted disk on this thread, once. The thread must have been registered, so that its end is noticed. Its system calls
+ * are loaded by then: a thread that is terminated while it loads them takes the process with it, one that has its disk does not.
  * @throws BlockError with a sentence that says what is missing
  */
 export function openDisk(handle: DiskHandle): GuestDisk {
@@ -112,6 +113,8 @@ export function openDisk(handle: DiskHandle): GuestDisk {
       "open disk: this thread is not registered; call runtime.register(worker) before it is given a disk",
     );
   }
+  // Here, and not with the first request: that one is inside the gate.
+  loadSystemCalls();
   connectFirst(handle);
   context.arenas.catchUp(handle.arenaCount);
   if (!context.goLive(handle.seat)) {

@@ -1,4 +1,13 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -190,4 +199,43 @@ test("a refused backup leaves no file", async () => {
   await expect(run("first", { sync: "top", basedOn: "x" })).rejects.toMatchObject({ code: "ERR_ARTEFACT_SYNC" });
   await expect(run("first", { path: file("first.map") })).rejects.toMatchObject({ code: "ERR_ARTEFACT_NAME" });
   expect(readdirSync(directory)).toEqual(["disk.img"]);
+});
+
+test("what a failed backup with bitmap-mode always has left is written down before its bitmap gives it up", async () => {
+  await disk.write(new Uint8Array(length).fill(9), 0);
+  const { artefact: base } = await full("first");
+  for (let at = 0; at < 1024 * 1024; at += 131_072) await disk.write(new Uint8Array(65_536).fill(1), at);
+  const said = disk.bitmaps.get("daily").count;
+  const states: string[] = [];
+  const off = runtime.onEvent(({ name, data }) => {
+    if (name === "JOB_STATUS_CHANGE" && data.status === "concluded")
+      states.push(existsSync(file("second.json")) ? "written" : "missing");
+  });
+  const always = { sync: "bitmap", bitmapMode: "always", maxChunk: 65_536, maxWorkers: 1 } as const;
+  await run("second", { ...always, basedOn: base ?? "", through: failing });
+  off();
+  expect([states, disk.bitmaps.get("daily").count]).toEqual([["written"], said - 65_536]);
+});
+
+test("where that cannot be written down the bitmap gives up nothing, and the next backup has it all", async () => {
+  await disk.write(new Uint8Array(length).fill(9), 0);
+  const { artefact: base } = await full("first");
+  for (let at = 0; at < 1024 * 1024; at += 131_072) await disk.write(new Uint8Array(65_536).fill(1), at);
+  const before = [...disk.bitmaps.extents("daily")];
+  const always = { sync: "bitmap", bitmapMode: "always", maxChunk: 65_536, maxWorkers: 1 } as const;
+  const backup = await backupToArtefact(runtime, {
+    disk,
+    bitmap: "daily",
+    path: file("second.json"),
+    basedOn: base ?? "",
+    through: failing,
+    ...always,
+  });
+  mkdirSync(file("second.json")); // a file cannot take its place
+  expect(await backup.done).toMatchObject({ status: "failed", artefact: undefined, kept: [] });
+  expect([...disk.bitmaps.extents("daily")]).toEqual(before);
+  const now = contents();
+  await run("third", { basedOn: base ?? "" });
+  await rebuild([file("first.json"), file("third.json")], file("image"));
+  expect(readFileSync(file("image")).equals(now)).toBe(true);
 });

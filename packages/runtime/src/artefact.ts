@@ -4,7 +4,7 @@
  *
  * Order, so that a bitmap never forgets what no artefact keeps: the data is copied and flushed, then the map is made
  * durable (temporary name, fsync, rename, fsync of the directory), and only then the success is decided and the bitmap
- * abdicates. A raw file without a map is what a crash left: it is no artefact and can be deleted.
+ * abdicates. With bitmap-mode always the same holds for what a failed backup has left. A raw file without a map is what a crash left: it is no artefact and can be deleted.
  */
 import { randomUUID } from "node:crypto";
 import { open, rename, rm } from "node:fs/promises";
@@ -16,7 +16,7 @@ import type { Job } from "./job.ts";
 import type { BackupOptions, CopiedBackup, JobResult } from "./options.ts";
 import type { Runtime } from "./runtime.ts";
 
-export interface ArtefactOptions extends Omit<BackupOptions, "target" | "targetIsZero" | "onCopied"> {
+export interface ArtefactOptions extends Omit<BackupOptions, "target" | "targetIsZero" | "onCopied" | "onKept"> {
   /** Of the map, ending in `.json`; the data goes beside it, into `.raw`. Neither may exist. */
   readonly path: string;
   /** The artefact that the backup builds on, or its id: the last success of the same bitmap. Not for `sync: "full"`. */
@@ -87,6 +87,10 @@ export async function backupToArtefact(runtime: Runtime, options: ArtefactOption
       onCopied: async (copied) => {
         await keep(copied.clusterSize, frozenAt(runtime, copied), true, await extentsOf(copied));
       },
+      onKept: async (kept) => {
+        const extents = kept.ranges.map((range) => ({ ...range, kind: "data" as const }));
+        await keep(partialCluster, frozenAt(runtime, kept), false, extents);
+      },
     });
   } catch (error) {
     await rm(rawPath, { force: true });
@@ -94,14 +98,11 @@ export async function backupToArtefact(runtime: Runtime, options: ArtefactOption
   }
   const end = async (): Promise<ArtefactResult> => {
     const result = await job.done;
-    if (result.status === "completed") return { ...result, artefact };
-    artefact = undefined; // its map may have been written before the cancel came
-    await rm(path, { force: true });
-    // By what the job says and not by its bitmap, which may be cleared or in the next backup by now.
-    const left = (result.kept ?? []).map((range) => ({ ...range, kind: "data" as const }));
-    if (left.length > 0) await keep(partialCluster, timeOf(job), false, left);
-    else await rm(rawPath, { force: true });
-    return { ...result, artefact };
+    const left = artefact?.complete === false && (result.kept ?? []).length > 0;
+    if (result.status === "completed" || left) return { ...result, artefact };
+    // A map may have been written before the cancel came. What cannot be removed stays, and harms no chain.
+    for (const file of [path, rawPath]) await rm(file, { force: true }).catch(() => {});
+    return { ...result, artefact: undefined };
   };
   return { job, id, done: end() };
 }
@@ -204,12 +205,8 @@ async function extentsOf(copied: CopiedBackup): Promise<ArtefactExtent[]> {
   return extents;
 }
 
-function frozenAt(runtime: Runtime, copied: CopiedBackup): string {
-  const job = runtime.jobs.find(({ id }) => id === copied.job);
-  return job === undefined ? new Date().toISOString() : timeOf(job);
-}
-
 /** The job's first entry is of the freeze. */
-function timeOf(job: Job): string {
-  return new Date(job.history[0].at).toISOString();
+function frozenAt(runtime: Runtime, { job: id }: { readonly job: string }): string {
+  const job = runtime.jobs.find((one) => one.id === id);
+  return new Date(job === undefined ? Date.now() : job.history[0].at).toISOString();
 }

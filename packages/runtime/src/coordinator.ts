@@ -7,7 +7,7 @@ import type { JournalError } from "@heirloom/journal";
 import { type BitmapState, nextOrder } from "./bitmap-memory.ts";
 import { BrokenViews } from "./broken-views.ts";
 import type { DiskExport } from "./disk-export.ts";
-import type { DiskState } from "./disk-state.ts";
+import type { DiskState, GivenDisk } from "./disk-state.ts";
 import { Draft, type DraftFold } from "./draft.ts";
 import { type Intent, Keeping, type Staged } from "./keeping.ts";
 import { HeirloomError, invariant, type Refusal, refusal, RefusalError, unwrap } from "./errors.ts";
@@ -77,6 +77,18 @@ const operationName: Readonly<Record<Action["kind"], string>> = {
   merge: "bitmap merge",
   backup: "backup",
 };
+
+function nameOfAll(actions: readonly Action[]): string {
+  return actions.length === 1 ? operationName[actions[0].kind] : "transaction";
+}
+
+/** What must hold until the instant at which the actions are carried out. */
+export interface TransactionConditions {
+  /** Disks that were given as objects: each is meant, and no other that has its name by then. */
+  readonly given: readonly DiskState[];
+  /** None is aborted. */
+  readonly signals?: readonly AbortSignal[];
+}
 
 type TransactionActor = MachineActor<TransactionInput, TransactionContext, TransactionEvent, TransactionEffect>;
 
@@ -151,18 +163,30 @@ export class Coordinator {
 
   /**
    * Carries actions out, all or none. @returns the jobs that it started
+   * @param conditions besides what the actions say
    * @throws RefusalError; then nothing has changed
    */
-  async transaction(actions: readonly Action[], completionMode: "individual" | "grouped"): Promise<JobState[]> {
-    const operation = actions.length === 1 ? operationName[actions[0].kind] : "transaction";
+  async transaction(
+    actions: readonly Action[],
+    completionMode: "individual" | "grouped",
+    conditions: TransactionConditions,
+  ): Promise<JobState[]> {
+    const operation = nameOfAll(actions);
+    this.#checkConditions(conditions, operation);
     return this.keeping.during(operation, this.#intents(actions), (staged) =>
-      this.#transaction(actions, completionMode, staged),
+      this.#transaction(actions, completionMode, conditions, staged),
     );
+  }
+
+  #checkConditions({ given, signals = [] }: TransactionConditions, operation: string): void {
+    for (const signal of signals) signal.throwIfAborted();
+    for (const disk of given) this.refuseClosing(disk, true, operation);
   }
 
   async #transaction(
     actions: readonly Action[],
     completionMode: "individual" | "grouped",
+    conditions: TransactionConditions,
     staged: Staged,
   ): Promise<JobState[]> {
     const command = this.nextCommand();
@@ -182,11 +206,11 @@ export class Coordinator {
     let folded: Promise<void> | undefined;
     try {
       await this.engine.transitions.run({
-        name: freezes ? "freeze" : actions.length === 1 ? operationName[actions[0].kind] : "transaction",
+        name: freezes ? "freeze" : nameOfAll(actions),
         stacks,
         deadlineMs: this.freezeDeadlineMs,
         prepare: () => {
-          const prepared = this.#prepare(command, actions, disks, group, staged, (done) => {
+          const prepared = this.#prepare(command, actions, disks, group, conditions, staged, (done) => {
             if (done === undefined) tx.send({ type: "prepared" });
             else tx.send({ type: "refused", refusal: done });
           });
@@ -211,8 +235,7 @@ export class Coordinator {
         },
       });
     } catch (error) {
-      const operation = actions.length === 1 ? operationName[actions[0].kind] : "transaction";
-      throw this.asRefusal(error, operation);
+      throw this.asRefusal(error, nameOfAll(actions));
     } finally {
       const kept = this.#transactions.indexOf(tx);
       if (kept !== -1) this.#transactions[kept] = tx.inspect();
@@ -377,6 +400,14 @@ export class Coordinator {
     throw new RefusalError("bitmap", refusal("ERR_NODE_NOT_FOUND", desc, { node: name }));
   }
 
+  /** The one that was given, and no other of its name; or the one of this name. @throws RefusalError */
+  diskOf(given: GivenDisk, operation: string): DiskState {
+    if (typeof given === "string") return this.disk(given, operation);
+    if (given.state === undefined) return this.disk(given.name, operation);
+    this.refuseClosing(given.state, true, operation);
+    return given.state;
+  }
+
   disk(name: string, operation: string): DiskState {
     const disk = this.world.disks.get(name);
     if (disk !== undefined) return disk;
@@ -392,14 +423,15 @@ export class Coordinator {
     actions: readonly Action[],
     held: ReadonlySet<DiskState>,
     group: string | null,
+    conditions: TransactionConditions,
     staged: Staged,
     tell: (refused: Refusal | undefined) => void,
   ): { draft: Draft; jobs: JobState[] } {
     const jobs: JobState[] = [];
-    const operation = actions.length === 1 ? operationName[actions[0].kind] : "transaction";
-    const draft = this.draft(command, operation, staged);
+    const draft = this.draft(command, nameOfAll(actions), staged);
     let index = 0;
     try {
+      this.#checkConditions(conditions, nameOfAll(actions));
       for (const action of actions) {
         if (action.kind === "abort" && action.because !== undefined) throw action.because;
         const forbidden = refuseAction(qmpKind[action.kind], group === null ? "individual" : "grouped");
@@ -511,11 +543,11 @@ export class Coordinator {
 
   /** A disk that is being detached, or that was detached and attached anew while the command waited for its turn. */
   refuseClosing(disk: DiskState, held: boolean, operation: string): void {
-    if (held && disk.actor.state === "open") return;
-    throw new RefusalError(
-      operation,
-      refusal("ERR_DISK_STATE", `Disk '${disk.name}' is being detached`, { disk: disk.name }),
-    );
+    const { name } = disk;
+    const here = this.world.disks.get(name) === disk;
+    if (held && here && disk.actor.state === "open") return;
+    const what = here ? "is being detached" : "is not attached here: it was detached, or is another runtime's";
+    throw new RefusalError(operation, refusal("ERR_DISK_STATE", `Disk '${name}' ${what}`, { disk: name }));
   }
 
   /** What the engine threw, as what users are told. */

@@ -1,11 +1,12 @@
 /** The named dirty bitmaps of a disk. */
-import type { Coordinator } from "./coordinator.ts";
+import type { Action, Coordinator } from "./coordinator.ts";
 import { refusal, RefusalError } from "./errors.ts";
 import type { BitmapState } from "./bitmap-memory.ts";
 import { bitmapInfo, successorInfo } from "./bitmap-info.ts";
-import type { DiskState } from "./disk-state.ts";
+import type { DiskState, GivenDisk } from "./disk-state.ts";
 import type { HistoryEntry } from "./machines/machine-actor.ts";
 import type { BitmapInfo } from "./options.ts";
+import { checkMergeSources } from "./validation/merge-sources.ts";
 
 export interface BitmapAddOptions {
   /** Bytes, a power of two from 512; 65536 by default. */
@@ -17,7 +18,7 @@ export interface BitmapAddOptions {
 }
 
 /** A bitmap of another disk, or of this one by name. */
-export type BitmapSource = string | { readonly disk: { readonly name: string }; readonly name: string };
+export type BitmapSource = string | { readonly disk: GivenDisk; readonly name: string };
 
 export class DiskBitmaps {
   readonly #coordinator: Coordinator;
@@ -32,10 +33,7 @@ export class DiskBitmaps {
   /** @throws RefusalError: the name is taken or no name, the granularity no power of two or too fine for the disk */
   async add(name: string, options: BitmapAddOptions = {}): Promise<void> {
     const { granularity, disabled = false, persistent = false } = options;
-    await this.#coordinator.transaction(
-      [{ kind: "add", disk: this.#disk.name, name, granularity, disabled, persistent }],
-      "individual",
-    );
+    await this.#command({ kind: "add", disk: this.#disk.name, name, granularity, disabled, persistent });
   }
   /** @throws RefusalError while a job, a view or an export has it */
   async remove(name: string): Promise<void> {
@@ -55,13 +53,11 @@ export class DiskBitmaps {
   }
   /** Joins what the sources say into `target`, all or none. Granularities may differ. @throws RefusalError */
   async merge(target: string, sources: readonly BitmapSource[]): Promise<void> {
-    const references = sources.map((source) =>
-      typeof source === "string"
-        ? { node: this.#disk.name, name: source }
-        : { node: source.disk.name, name: source.name },
-    );
-    const action = { kind: "merge", disk: this.#disk.name, target, sources: references } as const;
-    await this.#coordinator.transaction([action], "individual");
+    checkMergeSources("bitmap merge", sources);
+    const given = sources.map((source) => (typeof source === "string" ? { disk: this.#disk, name: source } : source));
+    const references = given.map(({ disk, name }) => ({ node: typeof disk === "string" ? disk : disk.name, name }));
+    const others = given.flatMap(({ disk }) => (typeof disk !== "string" && "state" in disk ? (disk.state ?? []) : []));
+    await this.#command({ kind: "merge", disk: this.#disk.name, target, sources: references }, others);
   }
 
   /** All of them, newest first. @param options.successors those too that record for frozen bitmaps; they have no names */
@@ -103,7 +99,11 @@ export class DiskBitmaps {
   }
 
   async #do(kind: "remove" | "clear" | "enable" | "disable", name: string): Promise<void> {
-    await this.#coordinator.transaction([{ kind, disk: this.#disk.name, name }], "individual");
+    await this.#command({ kind, disk: this.#disk.name, name });
+  }
+
+  async #command(action: Action, others: readonly DiskState[] = []): Promise<void> {
+    await this.#coordinator.transaction([action], "individual", { given: [this.#disk, ...others] });
   }
 
   #find(name: string): BitmapState {

@@ -21,7 +21,7 @@ import {
 } from "@heirloom/nbd";
 import type { BitmapState } from "./bitmap-memory.ts";
 import type { Coordinator } from "./coordinator.ts";
-import { Disk } from "./disk.ts";
+import type { Disk } from "./disk.ts";
 import type { BitmapSource } from "./disk-bitmaps.ts";
 import { DiskExport, releaseBitmaps } from "./disk-export.ts";
 import type { DiskState } from "./disk-state.ts";
@@ -147,7 +147,7 @@ export class DiskServer {
 
   async #addDisk(options: Extract<ExportOptions, { disk: unknown }>): Promise<DiskExport> {
     const coordinator = this.#coordinator;
-    const disk = coordinator.disk(options.disk instanceof Disk ? options.disk.name : options.disk, "export");
+    const disk = coordinator.diskOf(options.disk, "export");
     const { writable = false, name = disk.name } = options;
     const id = this.#idFor(options.id, name);
     const wanted = this.#bitmapsOf(disk, options.bitmaps ?? []);
@@ -204,7 +204,7 @@ export class DiskServer {
     const wanted = new Map<string, WantedBitmap>();
     for (const source of sources) {
       const own = typeof source === "string";
-      const of = own ? disk : this.#coordinator.disk(source.disk.name, "export");
+      const of = own ? disk : this.#coordinator.diskOf(source.disk, "export");
       const name = own ? source : source.name;
       const key = `${of.name}/${name}`;
       if (!wanted.has(key)) wanted.set(key, { disk: of, name, own });
@@ -242,6 +242,7 @@ export class DiskServer {
   async #addView(options: Extract<ExportOptions, { view: unknown }>): Promise<DiskExport> {
     const { view } = options;
     const { disk, engineView, bitmap, all } = await view.standing("export");
+    this.#coordinator.refuseClosing(disk, true, "export");
     if (!all) {
       const desc = `${view.id} is limited to what its bitmap says; expected a view with all: true`;
       throw new RefusalError("export", refusal("ERR_INVALID_ARGUMENT", desc, { view: view.id }));

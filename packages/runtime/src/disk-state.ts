@@ -34,3 +34,6 @@ export interface DiskState {
   /** Once it has, or had, persistent bitmaps. */
   journal: DiskJournal | undefined;
 }
+
+/** A disk as a user names it: by its name, or as the very one that an object stands for. */
+export type GivenDisk = string | { readonly name: string; readonly state?: DiskState };

@@ -13,6 +13,7 @@ import {
 import type { Coordinator } from "./coordinator.ts";
 import { DiskBitmaps } from "./disk-bitmaps.ts";
 import type { DiskState } from "./disk-state.ts";
+import { type ReopenOptions, reopenDisk } from "./reopening.ts";
 import { resizeDisk } from "./resize.ts";
 import type { JournalInfo, ViewRequest } from "./options.ts";
 import type { SpillDefaults } from "./spill-options.ts";
@@ -79,6 +80,15 @@ export class Disk {
   }
 
   /**
+   * Opens it anew, for writing or for reading only; exports and backups that read it go on. A window can be written where the
+   * disk under it can: it is reopened after that one, and made read-only with it.
+   * @throws RefusalError while anybody writes it, or BlockError where it cannot be opened so; then nothing has changed
+   */
+  async reopen(options: ReopenOptions): Promise<void> {
+    await reopenDisk(this.#coordinator, this.state, options, this.#imageUse);
+  }
+
+  /**
    * What the disk holds now, for reading while guests go on. With a bitmap: frozen until the view ends, and the view is
    * limited to what it says changed.
    * @example
@@ -98,6 +108,7 @@ export class Disk {
    * @throws BlockError where another program stands against it; then it is locked as before
    */
   async lockImage(use: ImageUse): Promise<void> {
+    this.#coordinator.refuseClosing(this.state, true, "lock image"); // its descriptor may be another file's by now
     await this.#coordinator.engine.lockNode(this.state.node, this.#imageUse, use);
     this.#imageUse = use;
   }

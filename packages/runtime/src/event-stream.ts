@@ -15,7 +15,7 @@ export class EventStream {
 
   emit(event: RuntimeEvent): void {
     if (diagnostics.hasSubscribers) diagnostics.publish(event);
-    for (const listener of this.#listeners) listener(event);
+    for (const listener of this.#listeners) callOut(listener, event);
     for (const reader of this.#readers) reader.push(event);
   }
 
@@ -42,6 +42,20 @@ export class EventStream {
   close(): void {
     this.#closed = true;
     for (const reader of this.#readers) reader.end();
+  }
+}
+
+/**
+ * Events are told in the middle of what they tell of: a listener that throws must not leave that half done. Its error is the process's,
+ * as that of a subscriber of a diagnostics channel is.
+ */
+function callOut(listener: (event: RuntimeEvent) => void, event: RuntimeEvent): void {
+  try {
+    listener(event);
+  } catch (error) {
+    process.nextTick(() => {
+      throw error;
+    });
   }
 }
 

@@ -143,7 +143,7 @@ test("an export may show another disk's bitmap of the same length, which is busy
     expect(scratch.bitmaps.get("since").busy).toBe(false);
     await scratch.detach();
     expect(await refusalOf(() => server.add({ disk, bitmaps: [{ disk: scratch, name: "since" }] }))).toMatchObject({
-      code: "ERR_NODE_NOT_FOUND",
+      code: "ERR_DISK_STATE",
     });
   }));
 

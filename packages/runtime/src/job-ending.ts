@@ -21,6 +21,8 @@ import { within, withResolvers } from "./waiting.ts";
 const errnoIo = 5;
 /** A last flush, so that what is on the target counts for bitmap-mode always, may take this long. */
 const lastFlushMs = 2000;
+/** Whoever writes down what a failed job has left may take this long. */
+const keptMs = 10_000;
 /** `done` waits this long for the target to be let go of. */
 const lettingGoMs = 250;
 
@@ -68,7 +70,7 @@ export class JobEnding {
    */
   async end(jobs: readonly JobState[], outcome: JobDecision): Promise<void> {
     for (const job of jobs) job.decided = outcome;
-    if (outcome !== "success") await Promise.all(jobs.map((job) => this.#coverByFlush(job)));
+    if (outcome !== "success") await Promise.all(jobs.map((job) => this.#keepWhatIsSafe(job, outcome)));
     const kept = jobs.flatMap(({ bitmap }) => (bitmap?.actor.context.persistent === true ? [bitmap] : []));
     if (kept.length === 0) {
       await this.#endAtOnce(jobs, outcome);
@@ -202,6 +204,24 @@ export class JobEnding {
     const errno = await Promise.race([this.flush(job), promise]);
     clearTimeout(timer);
     if (errno === 0) job.safe = snapshot;
+  }
+
+  /** What is on the target counts once whoever asked to know has written down what it is. */
+  async #keepWhatIsSafe(job: JobState, outcome: JobDecision): Promise<void> {
+    await this.#coverByFlush(job);
+    const { id, safe, view, onKept } = job;
+    if (safe === undefined || onKept === undefined || endEvent(job, outcome)?.type !== "abdicate") return;
+    const ranges = [...copiedRanges(view.memory.view, safe)];
+    if (ranges.length === 0) return;
+    const { promise, resolve } = withResolvers<boolean>();
+    const timer = setTimeout(() => resolve(false), keptMs);
+    const written = onKept({ job: id, ranges }).then(
+      () => true,
+      () => false,
+    );
+    // Where nobody knows what is there, nothing of it counts.
+    if (!(await Promise.race([written, promise]))) job.safe = undefined;
+    clearTimeout(timer);
   }
 
   #foldUncopied(job: JobState): void {

@@ -5,7 +5,7 @@ import type { BitmapState } from "./bitmap-memory.ts";
 import type { DiskState } from "./disk-state.ts";
 import type { JobContext, JobDecision, JobEffect, JobEvent, JobInput } from "./machines/job-types.ts";
 import type { MachineActor } from "./machines/machine-actor.ts";
-import type { CopiedBackup, JobResult, JobWait } from "./options.ts";
+import type { CopiedBackup, JobResult, JobWait, KeptBackup } from "./options.ts";
 import type { Resumable } from "./resumable.ts";
 import type { NormalizedBackup } from "./validation/backup-request.ts";
 
@@ -44,6 +44,8 @@ export interface JobState {
   readonly movers: Omit<MoverOptions, "speed" | "scan" | "target">;
   /** Work that must be done when everything is copied and before the success is decided. */
   readonly onCopied: ((copied: CopiedBackup) => Promise<void>) | undefined;
+  /** Work that must be done before its bitmap gives up what is on the target of a job that failed. */
+  readonly onKept: ((kept: KeptBackup) => Promise<void>) | undefined;
   readonly done: Promise<JobResult>;
   readonly finish: (result: JobResult) => void;
   /** Clusters of the view's set at the instant. */

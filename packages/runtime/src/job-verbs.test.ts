@@ -294,11 +294,7 @@ test("a guest's write that hangs holds the freeze: refused at its deadline, nami
       expect(await refusalOf(() => disk.view({ bitmap: "b" }).ready)).toMatchObject({ code: "ERR_GATE_HELD" });
       releaseHang(disk.node);
       await stuck;
-      const job = await scene.runtime.backup({
-        disk,
-        target: { driver: "file", filename: target.filename },
-        bitmap: "b",
-      });
+      const job = await scene.runtime.backup({ disk, target, bitmap: "b" }); // the same call again
       expect(await ended(job)).toEqual({ status: "completed", error: null });
       expect(disk.bitmaps.get("b")).toMatchObject({ count: 0, busy: false });
     },

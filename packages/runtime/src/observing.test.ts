@@ -248,3 +248,29 @@ test("a reader that does not read loses the oldest, and is told how many", () =>
     expect(kept).toBe(10_000);
     expect(value.data.count).toBeGreaterThan(2000); // of 12 000 and some
   }));
+
+test("a listener that throws is the process's own matter: the job that it was told of goes on", () =>
+  inScene(async (scene) => {
+    const disk = await scene.disk("a", length, 9);
+    await disk.bitmaps.add("b");
+    const others = process.listeners("uncaughtException");
+    process.removeAllListeners("uncaughtException");
+    const uncaught: unknown[] = [];
+    process.on("uncaughtException", (error) => uncaught.push(error.message));
+    try {
+      let told = 0;
+      const off = scene.runtime.onEvent(({ name }) => {
+        told++;
+        throw new Error(name);
+      });
+      const first = { sync: "full", bitmap: "b", bitmapMode: "on-success", target: scene.target(length) } as const;
+      expect(await ended(await scene.runtime.backup({ disk, ...first }))).toEqual({ status: "completed", error: null });
+      await scene.event("JOB_STATUS_CHANGE", { status: "null" });
+      off();
+      await scene.until(() => uncaught.length === told);
+      expect(uncaught).toEqual(scene.events.map(({ name }) => name));
+    } finally {
+      process.removeAllListeners("uncaughtException");
+      for (const other of others) process.on("uncaughtException", other);
+    }
+  }));

@@ -130,7 +130,12 @@ export interface BackupOptions {
    * If it throws, the job fails and the bitmap is reclaimed.
    */
   readonly onCopied?: (copied: CopiedBackup) => Promise<void>;
-  /** Cancels the job. Aborted before the freeze, it is thrown and nothing has changed. */
+  /**
+   * With bitmap-mode always: runs when the job has failed or was cancelled, before its bitmap gives up what of the set is on the target for
+   * good: the place to write down what that is. If it throws, or takes longer than 10 s, the bitmap gives up nothing.
+   */
+  readonly onKept?: (kept: KeptBackup) => Promise<void>;
+  /** Aborted while the target is opened, it is thrown and nothing has changed; after that it cancels the job. */
   readonly signal?: AbortSignal;
 }
 
@@ -142,6 +147,13 @@ export interface CopiedBackup {
   readonly clusterSize: number;
   /** What was copied, in order, cut where the target holds data or zeroes; bytes. */
   extents(): Promise<ReadonlyArray<{ readonly offset: number; readonly length: number; readonly zero: boolean }>>;
+}
+
+/** What a backup with bitmap-mode always that did not complete has left on its target, for `onKept`. */
+export interface KeptBackup {
+  readonly job: string;
+  /** In order; bytes. A flush has covered it. */
+  readonly ranges: ReadonlyArray<{ readonly offset: number; readonly length: number }>;
 }
 
 export interface ResumeOptions {
@@ -278,7 +290,7 @@ export interface JobResult {
    * Of a job with bitmap-mode always that did not complete: what of its set is on the target for good, which the next backup
    * leaves out. Bytes, in order.
    */
-  readonly kept?: ReadonlyArray<{ readonly offset: number; readonly length: number }> | undefined;
+  readonly kept?: KeptBackup["ranges"] | undefined;
 }
 
 /** What happens, as it happens: job events with the names that QEMU's tools know, and our own. */

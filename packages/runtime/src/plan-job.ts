@@ -100,6 +100,7 @@ export function planJob(
       record: resumable?.records?.row,
     },
     onCopied: backup.onCopied,
+    onKept: backup.onKept,
     done: promise,
     finish: resolve,
     setClusters: 0,

@@ -54,6 +54,7 @@ export function prepareBackup(
     spill: spillFile,
     resumable: undefined,
     onCopied: options.onCopied,
+    onKept: options.onKept,
   };
 }
 

@@ -1,7 +1,7 @@
 /** A backup on its way to the coordinator: the request in QEMU's words, the open target, and what only we have. */
 import type { MoverOptions, SpillFileOptions } from "@heirloom/engine";
 import type { JobTarget } from "./job-state.ts";
-import type { CopiedBackup } from "./options.ts";
+import type { CopiedBackup, KeptBackup } from "./options.ts";
 import type { Resumable } from "./resumable.ts";
 import type { BackupRequest } from "./validation/backup-request.ts";
 
@@ -19,4 +19,5 @@ export interface PreparedBackup {
   /** It goes on after a restart. */
   readonly resumable: Resumable | undefined;
   readonly onCopied: ((copied: CopiedBackup) => Promise<void>) | undefined;
+  readonly onKept: ((kept: KeptBackup) => Promise<void>) | undefined;
 }

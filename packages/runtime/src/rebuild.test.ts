@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import {
   mkdirSync,
@@ -7,6 +7,7 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
@@ -224,4 +225,63 @@ describe("a map is checked before it is believed:", () => {
     execFileSync("mkfifo", [file("0.raw")]); // must not hang
     await expect(readArtefact(path)).rejects.toMatchObject({ code: "ERR_ARTEFACT_RAW" });
   });
+});
+
+test("a file of the chain is never replaced by the image, whatever it is called", async () => {
+  const chain = [put(0, all), put(1, some)];
+  symlinkSync("1.raw", file("other"));
+  for (const name of ["0.json", "0.raw", "1.json", "1.raw", "other"]) {
+    const before = readFileSync(file(name));
+    await expect(rebuild(chain, file(name), { overwrite: true }), name).rejects.toMatchObject({
+      code: "ERR_REBUILD_TARGET",
+      message: expect.stringContaining("which is a file of the artefact") as string,
+    });
+    expect(readFileSync(file(name)).equals(before)).toBe(true);
+  }
+});
+
+test("an image that exists is found before anything is copied", async () => {
+  writeFileSync(file("image"), "mine");
+  const onProgress = (): void => expect.fail("it copies");
+  await expect(rebuild([put(0, all)], file("image"), { onProgress })).rejects.toMatchObject({
+    code: "ERR_REBUILD_TARGET",
+  });
+});
+
+test.each([["0.json"], undefined, [undefined], [{ path: 5 }]].map((chain) => [JSON.stringify(chain), chain]))(
+  "what is no list of artefacts is refused in a sentence: %s",
+  async (_text, chain) => {
+    const given = (Array.isArray(chain) && chain[0] === "0.json" ? "0.json" : chain) as string[];
+    await expect(rebuild(given, file("image"))).rejects.toMatchObject({
+      code: "ERR_ARTEFACT_CHAIN",
+      message: "rebuild: expected a list of artefacts, or of the paths of their maps",
+    });
+  },
+);
+
+test("a file system without hard links takes an image, and none over one that is there", (context) => {
+  if (spawnSync("strace", ["-V"]).error !== undefined) {
+    if (process.env.CI) throw new Error("strace is not installed, and CI must have it");
+    context.skip("strace is not installed");
+  }
+  const program = `
+    import(process.argv[1]).then(async ({ rebuild }) => {
+      const told = await rebuild([process.argv[2]], process.argv[3]).then(({ length }) => length, ({ code }) => code);
+      process.stdout.write(String(told));
+    });`;
+  const rebuildOnce = (): string => {
+    const refuses = ["-f", "-o", "/dev/null", "-e", "trace=link,linkat", "-e", "inject=link,linkat:error=EPERM"];
+    const node = [
+      process.execPath,
+      "-e",
+      program,
+      import.meta.resolve("@heirloom/runtime"),
+      put(0, all),
+      file("image"),
+    ];
+    return execFileSync("strace", [...refuses, ...node], { encoding: "utf8" });
+  };
+  expect(rebuildOnce()).toBe(String(length));
+  expect(readFileSync(file("image")).equals(Buffer.alloc(length, 1))).toBe(true);
+  expect(rebuildOnce()).toBe("ERR_REBUILD_TARGET");
 });

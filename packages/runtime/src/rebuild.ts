@@ -6,7 +6,7 @@
  * name when it is whole and durable, or not at all.
  */
 import { randomUUID } from "node:crypto";
-import { type FileHandle, link, open, rename, rm } from "node:fs/promises";
+import { type FileHandle, link, open, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { isZero } from "@heirloom/block";
 import { type Artefact, readArtefact } from "./artefact-map.ts";
@@ -56,10 +56,13 @@ export async function rebuild(
   target: string,
   options: RebuildOptions = {},
 ): Promise<Rebuilt> {
+  checkChainShape(chain);
+  if (typeof target !== "string" || target === "") broken("ERR_REBUILD_TARGET", "expected the path of the image");
   const artefacts: Artefact[] = [];
   // Read again, also those that were read before: the files may have changed since.
   for (const given of chain) artefacts.push(await readArtefact(typeof given === "string" ? given : given.path));
   checkChain(artefacts);
+  await refuseTarget(artefacts, target, options);
   const { length, time } = artefacts[artefacts.length - 1];
   const pieces = layoutOf(artefacts);
   const temporary = join(dirname(target), `.${basename(target)}.${randomUUID()}.tmp`);
@@ -74,6 +77,42 @@ export async function rebuild(
     throw new HeirloomError("ERR_REBUILD_TARGET", "rebuild", desc, { fields: { target }, cause: error });
   } finally {
     await rm(temporary, { force: true });
+  }
+}
+
+function checkChainShape(chain: unknown): void {
+  const shape = "expected a list of artefacts, or of the paths of their maps";
+  if (!Array.isArray(chain)) broken("ERR_ARTEFACT_CHAIN", shape);
+  for (const given of chain as unknown[]) {
+    const path = typeof given === "object" && given !== null && "path" in given ? given.path : given;
+    if (typeof path !== "string") broken("ERR_ARTEFACT_CHAIN", shape);
+  }
+}
+
+/** Before anything is copied. What is found out later is refused as well. */
+async function refuseTarget(chain: readonly Artefact[], target: string, options: RebuildOptions): Promise<void> {
+  const found = await identityOf(target);
+  if (found === undefined) return;
+  if (options.overwrite !== true)
+    broken("ERR_REBUILD_TARGET", `expected that nothing is at '${target}', or 'overwrite'`);
+  for (const { path, rawPath } of chain) {
+    for (const file of [path, rawPath]) {
+      if ((await identityOf(file)) !== found) continue;
+      broken(
+        "ERR_REBUILD_TARGET",
+        `expected another image than '${target}', which is a file of the artefact '${path}'`,
+      );
+    }
+  }
+}
+
+/** Of a file, whatever it is called; undefined where there is none. */
+async function identityOf(path: string): Promise<string | undefined> {
+  try {
+    const { dev, ino } = await stat(path);
+    return `${dev}:${ino}`;
+  } catch {
+    return undefined;
   }
 }
 
@@ -231,14 +270,26 @@ async function writeSparse(image: FileHandle, buffer: Buffer, offset: number): P
 
 /** `link` refuses a name that is taken, in one step; `rename` replaces it. */
 async function putInPlace(temporary: string, target: string, options: RebuildOptions): Promise<void> {
-  if (options.overwrite === true) await rename(temporary, target);
-  else await link(temporary, target);
+  if (options.overwrite !== true) await takeName(temporary, target);
+  else await rename(temporary, target);
   if (options.durable === false) return;
   const directory = await open(dirname(target), "r");
   try {
     await directory.sync();
   } finally {
     await directory.close();
+  }
+}
+
+/** A file system without hard links (vfat, some network shares) has another way to find that a name is free: to make a file of it. */
+async function takeName(temporary: string, target: string): Promise<void> {
+  try {
+    await link(temporary, target);
+  } catch (error) {
+    const { code = "" } = error as NodeJS.ErrnoException;
+    if (!["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(code)) throw error;
+    await (await open(target, "wx")).close();
+    await rename(temporary, target);
   }
 }
 

@@ -96,6 +96,7 @@ export function recoverJob(
       record: records.row,
     },
     onCopied: undefined,
+    onKept: undefined,
     done: promise,
     finish: resolve,
     setClusters: 0,

@@ -114,7 +114,7 @@ export async function prepareResumable(
 }
 
 function whyNot(options: BackupOptions, disk: DiskState, identity: string | undefined): string | undefined {
-  const { bitmap, sync, onCopied } = options;
+  const { bitmap, sync, onCopied, onKept } = options;
   const context = bitmap === undefined ? undefined : disk.bitmaps.get(bitmap)?.actor.context;
   if (bitmap === undefined || context?.persistent === false)
     return "it needs a persistent bitmap, whose journal keeps it";
@@ -122,6 +122,7 @@ function whyNot(options: BackupOptions, disk: DiskState, identity: string | unde
   if (options.waitForTarget === true) return "guests that wait for its target would wait for it over a restart";
   if (options.discardSource === true) return "a source that is given up as it is copied is not there after a restart";
   if (onCopied !== undefined) return "'onCopied' is gone after a restart";
+  if (onKept !== undefined) return "'onKept' is gone after a restart";
   if (identity === undefined)
     return "its target cannot be told again after a restart: expected a file, a device or an NBD export";
   return undefined;

@@ -12,7 +12,8 @@
  * });
  * const { status } = await job.done; // "completed": the bitmap has abdicated to what was written since
  */
-import { statSync } from "node:fs";
+import { type Stats, statSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Worker } from "node:worker_threads";
 import { BlockError, type NodeHandle, type NodeSpec } from "@heirloom/block";
@@ -29,7 +30,7 @@ import { Job } from "./job.ts";
 import { inspectJob, type JobInspection } from "./job-inspection.ts";
 import type { JobTarget } from "./job-state.ts";
 import type { DiskExport } from "./disk-export.ts";
-import { checkActions, checkList, checkNodeSpec } from "./validation/call-arguments.ts";
+import { checkActions, checkFunction, checkNodeSpec, checkSignal } from "./validation/call-arguments.ts";
 import { DiskServer, type ServeOptions } from "./disk-server.ts";
 import { diskMachine } from "./machines/disk-machine.ts";
 import { type Inspection, MachineActor } from "./machines/machine-actor.ts";
@@ -50,9 +51,11 @@ import { prepareBackup } from "./prepare-backup.ts";
 import { recoverBitmaps, refuseKept } from "./recovering.ts";
 import { dropSpill, prepareResumable, type Resumable } from "./resumable.ts";
 import { takeOver } from "./taking-over.ts";
-import { snapshotIn } from "./snapshots.ts";
-import { windowOf } from "./window.ts";
+import { betweenResizes } from "./resize.ts";
+import { snapshotIn, type SnapshotSource } from "./snapshots.ts";
+import { type Window, windowOf } from "./window.ts";
 import { refuseNodeName } from "./validation/identifier.ts";
+import { checkRuntimeOptions } from "./validation/runtime-options.ts";
 import { within } from "./waiting.ts";
 
 export interface RuntimeInspection {
@@ -72,8 +75,9 @@ export interface RuntimeInspection {
   readonly pool: Inspection<unknown>;
 }
 
-/** A runtime: nothing starts before it is used. Close it when done. */
+/** A runtime: nothing starts before it is used. Close it when done. @throws RefusalError that names the option and what was expected */
 export function createRuntime(options: RuntimeOptions = {}): Runtime {
+  checkRuntimeOptions(options);
   return new Runtime(options);
 }
 
@@ -137,6 +141,17 @@ export class Runtime {
   async #attachAs(name: string, spec: DiskSpec, options: AttachOptions): Promise<Disk> {
     const snapshot = await snapshotIn(this.#coordinator, spec);
     const window = windowOf(snapshot?.spec ?? spec);
+    const attach = (): Promise<Disk> => this.#attachNode(name, spec, options, snapshot, window);
+    return window.under === undefined ? attach() : betweenResizes(window.under.state, attach);
+  }
+
+  async #attachNode(
+    name: string,
+    spec: DiskSpec,
+    options: AttachOptions,
+    snapshot: SnapshotSource | undefined,
+    window: Window,
+  ): Promise<Disk> {
     if (window.under !== undefined) this.#coordinator.refuseClosing(window.under.state, true, "attach");
     const opened = await this.#open(window.spec, "attach");
     try {
@@ -144,7 +159,7 @@ export class Runtime {
       if (window.under !== undefined) this.#coordinator.refuseClosing(window.under.state, true, "attach");
       snapshot?.refuseEnded();
     } catch (error) {
-      await this.#engine.closeNode(opened.handle);
+      await this.#giveUp({ handle: opened.handle, spec: window.spec });
       throw error;
     }
     const under = window.under === undefined ? undefined : { layer: window.under.state.layer, offset: window.offset };
@@ -172,7 +187,7 @@ export class Runtime {
       else await recoverBitmaps(this.#coordinator, state);
     } catch (error) {
       await this.#engine.removeLayer(layer);
-      await this.#engine.closeNode(opened.handle);
+      await this.#giveUp({ handle: opened.handle, spec: window.spec });
       throw error;
     }
     window.under?.state.above.add(state);
@@ -223,15 +238,17 @@ export class Runtime {
     const operation = actions.length === 1 && actions[0].type === "backup" ? "backup" : "transaction";
     this.#refuseClosed(operation);
     const prepared: Action[] = [];
-    const opened: NodeHandle[] = [];
+    const opened: OpenedTarget[] = [];
     const made: Resumable[] = [];
+    const conditions = { given: givenDisks(actions), signals: actions.flatMap(signalOf) };
     try {
       for (const action of actions) {
-        if (action.type === "backup") action.signal?.throwIfAborted();
+        for (const signal of signalOf(action)) signal.throwIfAborted();
+        for (const disk of givenDisks([action])) this.#coordinator.refuseClosing(disk, true, operation);
         prepared.push(await this.#prepare(action, opened, made));
       }
       this.#refuseClosed(operation);
-      const states = await this.#coordinator.transaction(prepared, options.completionMode ?? "individual");
+      const states = await this.#coordinator.transaction(prepared, options.completionMode ?? "individual", conditions);
       const jobs = states.map((state) => new Job(this.#coordinator, state));
       actions
         .filter((action) => action.type === "backup")
@@ -240,8 +257,7 @@ export class Runtime {
     } catch (error) {
       // A job may have begun before it failed that its record was written: then these are its own.
       const jobs = [...this.#coordinator.world.jobs.values()];
-      for (const handle of opened)
-        if (!jobs.some(({ target }) => target.node === handle)) await this.#engine.closeNode(handle).catch(() => {});
+      for (const one of opened) if (!jobs.some(({ target }) => target.node === one.handle)) await this.#giveUp(one);
       for (const one of made) if (!jobs.some(({ resumable }) => resumable === one)) await dropSpill(this.#engine, one);
       throw error;
     }
@@ -259,12 +275,12 @@ export class Runtime {
   async #resume(id: string, { target, onOther }: ResumeOptions): Promise<void> {
     this.#refuseClosed("job resume");
     const { jobs } = this.#coordinator;
-    const opened: NodeHandle[] = [];
+    const opened: OpenedTarget[] = [];
     if (target !== undefined) {
       try {
         jobs.adoptTarget(id, await this.#openTarget(target, opened), onOther);
       } catch (error) {
-        for (const handle of opened) await this.#engine.closeNode(handle).catch(() => {});
+        for (const one of opened) await this.#giveUp(one);
         throw error;
       }
     }
@@ -304,14 +320,17 @@ export class Runtime {
 
   /** What happens from now on, until the runtime closes. Also on the diagnostics channel `heirloom:event`. */
   events(options: { readonly signal?: AbortSignal } = {}): AsyncIterableIterator<RuntimeEvent> {
+    checkSignal("events", options.signal);
     return this.#events.read(options.signal);
   }
 
   /**
-   * Calls `listener` with what happens, while it happens: before the call that brings it about returns. It must not throw.
+   * Calls `listener` with what happens, while it happens: before the call that brings it about returns. What it throws is an uncaught
+   * exception of the process.
    * @returns what takes the listener away
    */
   onEvent(listener: (event: RuntimeEvent) => void): () => void {
+    checkFunction("events", "listener", listener);
     return this.#events.listen(listener);
   }
 
@@ -454,7 +473,7 @@ export class Runtime {
     });
   }
 
-  async #prepare(action: TransactionAction, opened: NodeHandle[], made: Resumable[]): Promise<Action> {
+  async #prepare(action: TransactionAction, opened: OpenedTarget[], made: Resumable[]): Promise<Action> {
     switch (action.type) {
       case "abort":
         return { kind: "abort", because: action.because };
@@ -464,7 +483,6 @@ export class Runtime {
       }
       case "bitmap-merge": {
         const node = nameOf(action.disk);
-        checkList("bitmap merge", "sources", action.sources);
         const sources = action.sources.map((source) =>
           typeof source === "string" ? { node, name: source } : { node: nameOf(source.disk), name: source.name },
         );
@@ -491,7 +509,7 @@ export class Runtime {
     }
   }
 
-  async #openTarget(target: BackupOptions["target"], opened: NodeHandle[]): Promise<JobTarget> {
+  async #openTarget(target: BackupOptions["target"], opened: OpenedTarget[]): Promise<JobTarget> {
     if (target instanceof Disk) {
       await this.#coordinator.jobs.ending.targetFree(target.node.identity, lettingGoMs);
       const { name, state, length } = target;
@@ -499,9 +517,16 @@ export class Runtime {
     }
     checkNodeSpec("backup", "target", target);
     const { handle, length } = await this.#open(target, "backup");
-    opened.push(handle);
+    opened.push({ handle, spec: target });
     const label = typeof target.filename === "string" ? target.filename : target.driver;
     return { name: `#block${this.#nextTarget++}`, label, node: handle, length, disk: undefined };
+  }
+
+  /** What was opened for something that was refused: a file that was made for it goes. */
+  async #giveUp({ handle, spec }: OpenedTarget): Promise<void> {
+    const file = madeFile(spec);
+    if (file !== undefined) await rm(file, { force: true }).catch(() => {}); // while its lock is held: it is nobody else's yet
+    await this.#engine.closeNode(handle).catch(() => {});
   }
 
   /** A job that has ended and whose threads hang keeps its target's lock: then it is named, and not the lock. */
@@ -546,6 +571,11 @@ export class Runtime {
   }
 }
 
+interface OpenedTarget {
+  readonly handle: NodeHandle;
+  readonly spec: NodeSpec;
+}
+
 /** A disk on its way out: its name and image are free again; no thread uses it any more, however long one has hung in it. */
 interface Leaving {
   readonly free: Promise<void>;
@@ -563,6 +593,34 @@ const settledMs = 6000;
 
 function nameOf(disk: Disk | string): string {
   return typeof disk === "string" ? disk : disk.name;
+}
+
+/** Disks that were given as objects, and not by name. */
+function givenDisks(actions: readonly TransactionAction[]): DiskState[] {
+  const given = actions.flatMap((action): unknown[] => {
+    if (action.type === "abort") return [];
+    if (action.type === "backup") return [action.disk, action.target];
+    if (action.type !== "bitmap-merge") return [action.disk];
+    return [action.disk, ...action.sources.map((source) => (typeof source === "string" ? source : source.disk))];
+  });
+  return given.flatMap((disk) => (disk instanceof Disk ? disk.state : []));
+}
+
+function signalOf(action: TransactionAction): AbortSignal[] {
+  return action.type === "backup" && action.signal !== undefined ? [action.signal] : [];
+}
+
+/** The file that opening a node has made. One that it may have found, and emptied, is its user's. */
+function madeFile(spec: NodeSpec): string | undefined {
+  if (spec.driver !== "file") return isNode(spec.file) ? madeFile(spec.file) : undefined;
+  const { create, filename } = spec as {
+    readonly create?: { readonly overwrite?: boolean };
+    readonly filename?: string;
+  };
+  return create === undefined || create.overwrite === true ? undefined : filename;
+}
+function isNode(value: unknown): value is NodeSpec {
+  return typeof value === "object" && value !== null && !(value instanceof Disk);
 }
 
 /** The file or device at the bottom of a disk of its own. */
@@ -586,13 +644,22 @@ function directoryOf(spec: NodeSpec): string | undefined {
 /** The identity that an image has as a node (see @heirloom/block), without opening it. */
 function imageIdentity(spec: NodeSpec): string | undefined {
   if (typeof spec.filename === "string") {
-    const status = statSync(spec.filename, { throwIfNoEntry: false });
+    const status = statusOf(spec.filename);
     if (status === undefined) return undefined;
     return status.isBlockDevice() ? `device:${status.rdev}` : `file:${status.dev}:${status.ino}`;
   }
   return typeof spec.file === "object" && spec.file !== null && !(spec.file instanceof Disk)
     ? imageIdentity(spec.file as NodeSpec)
     : undefined;
+}
+
+/** Undefined where there is none, or where it cannot be looked at: whoever opens it says why. */
+function statusOf(filename: string): Stats | undefined {
+  try {
+    return statSync(filename, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
 }
 
 const actionKinds: readonly TransactionAction["type"][] = [

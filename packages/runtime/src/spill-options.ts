@@ -27,14 +27,20 @@ export function spillFor(
   spill: SpillOptions,
   disk: DiskState,
 ): { memory: number; file: number; options: SpillFileOptions } {
+  const { memory, file, floor } = spillRanges(operation, spill);
+  return {
+    memory,
+    file,
+    options: { directory: spill.directory ?? disk.directory, allowTmpfs: spill.allowTmpfs ?? false, floor },
+  };
+}
+
+/** @throws RefusalError naming the option and what was expected */
+export function spillRanges(operation: string, spill: SpillOptions): { memory: number; file: number; floor: number } {
   return {
     memory: inRange(operation, "spill.memory", spill.memory ?? memoryDefault, memoryMost),
     file: inRange(operation, "spill.file", spill.file ?? fileDefault, fileMost),
-    options: {
-      directory: spill.directory ?? disk.directory,
-      allowTmpfs: spill.allowTmpfs ?? false,
-      floor: inRange(operation, "spill.floor", spill.floor ?? floorDefault, 1),
-    },
+    floor: inRange(operation, "spill.floor", spill.floor ?? floorDefault, 1),
   };
 }
 

@@ -2,7 +2,7 @@
  * A point in time, read by its user: frozen when it is made, given up or used to begin anew when it ends. `success` is
  * abdicate, `fail` is reclaim, and so is leaving it without a word.
  */
-import { BlockError, errnoName } from "@heirloom/block";
+import { assertRequest, BlockError, errnoName } from "@heirloom/block";
 import { type BreakReason, type EngineView, operationReadView, type Recorder, requestBytesMax } from "@heirloom/engine";
 import type { BitmapState } from "./bitmap-memory.ts";
 import type { Coordinator } from "./coordinator.ts";
@@ -38,6 +38,8 @@ export class View {
   readonly #request: ViewRequest;
   readonly #defaults: SpillDefaults;
   #standing: Standing | undefined;
+  /** What the bitmap said to which it is limited, if that is not its own. */
+  #limitedTo: Recorder | undefined;
   readonly #exports = new Set<DiskExport>();
   #ending: Promise<void> | undefined;
 
@@ -70,15 +72,16 @@ export class View {
     return (await this.#stand()).view.memory.view.length;
   }
 
-  /** What the bitmap says changed, in order; without a bitmap, all of the disk. */
+  /** What the bitmap says changed, in order, or what the view is limited to; without either, all of the disk. */
   async *extents(): AsyncGenerator<{ offset: number; length: number }, void, void> {
     const { bitmap, view } = await this.#stand();
     this.refuseEnded("view extents"); // the bitmap may be its heir by now
-    if (bitmap === undefined) {
-      yield { offset: 0, length: view.memory.view.length };
+    const bits = bitmap === undefined ? this.#limitedTo : bitmap.memory.bits;
+    if (bits === undefined) {
+      const { length } = view.memory.view;
+      if (length > 0) yield { offset: 0, length };
       return;
     }
-    const { bits } = bitmap.memory;
     bits.hold(); // it may abdicate while the loop goes on
     try {
       yield* bits.bitmap.extents();
@@ -87,11 +90,16 @@ export class View {
     }
   }
 
-  /** Fills `buffer` with what the disk held at the instant. @throws BlockError: EIO once the view is broken, EACCES outside its set, EINVAL outside the disk */
+  /**
+   * Fills `buffer` from `offset` (bytes) with what the disk held at the instant.
+   * @throws BlockError: EIO once the view is broken, EACCES outside its set, EINVAL outside the disk
+   */
   async read(buffer: Uint8Array, offset: number): Promise<void> {
     if (!(buffer instanceof Uint8Array)) throw notBytes("read of a view");
     const { number, view } = await this.#stand();
     if (this.#ending !== undefined) throw new BlockError("ERR_REQUEST", `read of ${this.id}: the view has ended`);
+    const limits = { length: view.memory.view.length, alignment: 1, readOnly: false };
+    assertRequest(limits, "read", offset, buffer.length, this.id);
     const io = this.#coordinator.engine.io(this.#disk.layer);
     for (let done = 0; done < buffer.length; done += requestBytesMax) {
       const piece = buffer.subarray(done, done + requestBytesMax);
@@ -171,14 +179,15 @@ export class View {
     const request = this.#request;
     const { memory, file, options } = spillFor("view", { ...this.#defaults.spill, ...request.spill }, disk);
     const { bitmap: name } = request;
-    const limit = await this.#limit();
+    const limit = (this.#limitedTo = await this.#limit());
     const intents = name === undefined ? [] : [{ disk, name, change: "freeze" } as const];
     try {
       await coordinator.keeping.during("view", intents, (staged) =>
         this.#freezeWith(staged, memory, file, options, limit),
       );
-    } finally {
-      limit?.drop(); // the view holds it for as long as it needs it
+    } catch (error) {
+      limit?.drop();
+      throw error;
     }
     await this.#startCarrying();
   }
@@ -188,6 +197,7 @@ export class View {
     const { limit, bitmap } = this.#request;
     if (limit === undefined) return undefined;
     const { world, engine } = this.#coordinator;
+    this.#coordinator.refuseClosing(limit.disk.state, true, "view");
     if (bitmap !== undefined) throw invalid("a view is limited by its bitmap or by another one, not by both");
     const draft = this.#coordinator.draft(0, "view");
     const found = findBitmap(factsOf(world, draft, [], 0), limit.disk.name, limit.name);
@@ -385,6 +395,7 @@ export class View {
     await coordinator.engine.io(this.#disk.layer).forget(number);
     await coordinator.snapshots.end(view);
     await view.release();
+    this.#limitedTo?.drop();
     for (const used of this.#disks()) coordinator.unuse(used, { kind: "view", id: this.id });
   }
 

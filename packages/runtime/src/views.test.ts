@@ -234,3 +234,37 @@ test("a view of a bitmap's disk that closes with its runtime", async () => {
   await expect(view.read(new Uint8Array(1), 0)).rejects.toThrow();
   await view[Symbol.asyncDispose]();
 });
+
+test("one that another bitmap limits lists that bitmap's extents, and an empty disk has none", () =>
+  inScene(async (scene) => {
+    const disk = await scene.disk("a", MiB, 1);
+    await disk.bitmaps.add("daily");
+    await disk.write(new Uint8Array(1), 3 * cluster);
+    const listed = async (view: View): Promise<unknown[]> => {
+      const extents = [];
+      for await (const extent of view.extents()) {
+        await view.read(new Uint8Array(extent.length), extent.offset);
+        extents.push(extent);
+      }
+      await view.success();
+      return extents;
+    };
+    const limited = disk.view({ limit: { disk, name: "daily" } });
+    await limited.ready;
+    await disk.bitmaps.remove("daily");
+    expect(await listed(limited)).toEqual([{ offset: 3 * cluster, length: cluster }]);
+    const empty = await scene.disk("empty", 0);
+    expect(await listed(empty.view())).toEqual([]);
+    await empty.detach();
+    await disk.detach();
+    expect(scene.runtime.inspect().memory.shared).toBe(0);
+  }));
+
+test("a read outside of the disk, or of no whole number, is refused at once", () =>
+  inScene(async (scene) => {
+    const disk = await scene.disk("a", 1000, 1);
+    await using view = disk.view();
+    for (const offset of [-1, 1, 0.5, Number.NaN, 2 ** 53])
+      expect(await refusalOf(() => view.read(new Uint8Array(1000), offset))).toMatchObject({ code: "ERR_REQUEST" });
+    await view.read(new Uint8Array(0), 1000);
+  }));

@@ -12,6 +12,8 @@ export class QemuStorageDaemon {
   #pending = new Map();
   #listeners = new Set();
   #stderr = "";
+  /** By all backups so far. */
+  copiedBytes = 0;
 
   /** @param stage where its sockets go @param command another program with the same command line */
   static async start(stage, [program, ...words] = ["qemu-storage-daemon"], name = "qemu") {
@@ -77,6 +79,7 @@ export class QemuStorageDaemon {
       const elapsedMs = performance.now() - begin;
       if (data.error !== undefined || data.offset !== data.len)
         throw new Error(`blockdev-backup: ${data.error ?? "not everything was copied"}`);
+      this.copiedBytes += data.len;
       return elapsedMs;
     });
     return { id, done };

@@ -18,9 +18,13 @@ const ours = [
   fileURLToPath(new URL("../../../packages/cli/dist/storage-daemon/main.js", import.meta.url)),
 ];
 const peerName = "qemu-storage-daemon";
-/** One that has something to do besides, and two that write as fast as they are let. */
+/**
+ * Two with a rate that both daemons keep, and two that write as fast as they are let: then the one that serves its guest faster
+ * has more to copy each time.
+ */
 const guests = [
   { what: "guest 1,000 /s at depth 1", depth: 1, options: ["--rate_iops=1000"] },
+  { what: "guest 4,000 /s at depth 4", depth: 4, options: ["--rate_iops=4000"] },
   { what: "guest at full speed, depth 1", depth: 1, options: [] },
   { what: "guest at full speed, depth 16", depth: 16, options: [] },
 ];
@@ -57,6 +61,7 @@ async function prepared(stage, name, command, length) {
 async function measure({ daemon, uri }, { depth, options }, length, seconds) {
   let over = false;
   let count = 0;
+  const copiedBefore = daemon.copiedBytes;
   const begin = performance.now();
   const backups = (async () => {
     while (!over) {
@@ -68,7 +73,8 @@ async function measure({ daemon, uri }, { depth, options }, length, seconds) {
   const what = { rw: "randwrite", bs: "4k", depth, length, seconds };
   const guest = await fio(["--ioengine=nbd", `--uri=${uri}`, ...options], what).finally(() => (over = true));
   const elapsedMs = await backups;
-  return { ...guest, perSecond: (count / elapsedMs) * 1000 };
+  const mebibytes = (daemon.copiedBytes - copiedBefore) / count / 2 ** 20;
+  return { ...guest, perSecond: (count / elapsedMs) * 1000, mebibytes };
 }
 
 function* compared(results, what, why) {
@@ -109,7 +115,7 @@ function* compared(results, what, why) {
 function note(server, results) {
   const of = (figure) => results.get(server).map((result) => result[figure]);
   return (
-    `${server}: ${spread(of("perSecond"), 1)} incrementals /s; guest ${spread(of("iops"), 1)} /s, ` +
+    `${server}: ${spread(of("perSecond"), 1)} incrementals /s of ${spread(of("mebibytes"), 1)} MiB; guest ${spread(of("iops"), 1)} /s, ` +
     `p50 ${spread(of("p50us"), 1000)} ms, p99.9 ${spread(of("p999us"), 1000)} ms`
   );
 }

@@ -56,7 +56,7 @@ export interface ActorOptions {
 /**
  * @example
  * ```ts
- * import { bitmapMachine, MachineActor } from "@heirloom/runtime";
+ * import { bitmapMachine } from "./bitmap-machine.ts";
  * const bitmap = new MachineActor("daily", bitmapMachine, { node: "a", name: "daily", recording: true }, { now: Date.now });
  * const clear = bitmap.plan({ type: "clear" });
  * if (clear.ok) bitmap.commit(clear);

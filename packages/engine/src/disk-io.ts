@@ -34,6 +34,7 @@ import {
   countedWrite,
   IoCounters,
 } from "./io-counters.ts";
+import { findUnsafe, makeSafe, type Unsafe } from "./spill-sync.ts";
 import { decodeTable, tableArenaCount, type TableLayer } from "./table.ts";
 import type { ThreadContext } from "./thread-context.ts";
 import type { View } from "./view.ts";
@@ -86,6 +87,8 @@ export class DiskIo implements BlockNode {
   #hasViews = false;
   /** A view of them makes guests wait for its target. */
   #synchronous = false;
+  /** A view of them has its spill synced before a guest overwrites. */
+  #syncs = false;
   #guarded = false;
   #guardsMissing = false;
   #arenasWanted = 0;
@@ -352,6 +355,11 @@ export class DiskIo implements BlockNode {
       }
       const seen = this.#hasViews ? this.#gate.progressSeen() : 0; // before the look for room
       const held = this.#preserve(this.#base + offset, length, firstLook);
+      const unsafe = held === 0 && this.#syncs ? findUnsafe(this.#layers, this.#base + offset, length) : undefined;
+      if (unsafe !== undefined) {
+        if (!this.#makeSafe(unsafe)) return EAGAIN;
+        continue;
+      }
       if (held === 0) {
         markRecorders(this.#layers, this.#base + offset, length);
         this.#gate.count(length);
@@ -392,6 +400,21 @@ export class DiskIo implements BlockNode {
     } finally {
       this.#gate.comeBack();
     }
+  }
+
+  /** Leaves the gate, and has what the request overwrites synced. False if it would have to wait and must not. */
+  #makeSafe(unsafe: Unsafe): boolean {
+    if (!this.patient) {
+      this.#gate.leave();
+      return false;
+    }
+    this.#gate.leaveAside();
+    try {
+      makeSafe(unsafe, threadId + 1);
+    } finally {
+      this.#gate.comeBack();
+    }
+    return true;
   }
 
   get #guardContext(): GuardContext {
@@ -466,6 +489,7 @@ export class DiskIo implements BlockNode {
     this.#guarded = this.#layers.some((layer) => layer.guard !== undefined);
     this.#hasViews = this.#layers.some((layer) => layer.views.length > 0);
     this.#synchronous = this.#layers.some((layer) => layer.views.some((view) => view.synchronous));
+    this.#syncs = this.#layers.some((layer) => layer.views.some((view) => view.safe !== undefined));
     this.#length = this.#layers.find((layer) => layer.layer === this.#layer)?.length ?? 0;
     this.#generation = generation;
     return true;

@@ -96,7 +96,12 @@ export class Engine {
       this.#tellExit(threadId),
     );
     this.transitions = new Transitions(this.registry);
-    this.#parts = { arenas: this.arenas, pool: this.pool, address: () => this.address() };
+    this.#parts = {
+      arenas: this.arenas,
+      pool: this.pool,
+      address: () => this.address(),
+      noneAside: (layer) => this.noneAside(layer),
+    };
   }
 
   address(): EngineAddress {

@@ -201,6 +201,7 @@ function backupOptions(
     readable: isReadable(args),
     discardSource: args["discard-source"] ?? false,
     resumable: args.resumable ?? false,
+    syncSpill: args["sync-spill"] ?? false,
     ...defined("bitmap", args.bitmap),
     ...defined("bitmapMode", args["bitmap-mode"]),
     ...defined("filterNodeName", args["filter-node-name"]),

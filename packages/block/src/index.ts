@@ -33,6 +33,7 @@ export { changeImageLock, lockImage } from "./image-lock.ts";
 export type { ImageUse } from "./image-lock.ts";
 export { lockNode, unlockNode } from "./drivers/file-locking.ts";
 export { armFault, disarmFault, faultCount, faultReached, releaseHang } from "./drivers/fault-control.ts";
+export { blkdebugEvents } from "./drivers/blkdebug-rule.ts";
 export type { FaultRule } from "./drivers/fault-rule.ts";
 export { setThrottle } from "./drivers/throttle.ts";
 export type { ThrottleLimits } from "./drivers/throttle.ts";

@@ -7,16 +7,8 @@
  */
 import assert from "node:assert/strict";
 import { BlockError } from "../block-error.ts";
-import type {
-  BlockNode,
-  Driver,
-  Errno,
-  NodeHandle,
-  NodeSpec,
-  OpenContext,
-  RequestKind,
-  StatusExtent,
-} from "../node.ts";
+import type { BlockNode, Driver, NodeHandle, NodeSpec, OpenContext, RequestKind } from "../node.ts";
+import { DecoratedNode, decoratedHandle } from "./decorated-node.ts";
 import {
   type GroupLimit,
   GROUP_MEMBERS_MAX,
@@ -81,8 +73,7 @@ function openThrottle(options: Record<string, unknown>, context: OpenContext): N
     throw new BlockError("ERR_NODE_OPTION", message, { node: "throttle" });
   }
   const state: ThrottleState = { group, member };
-  const { readOnly, alignment, clusterSize, identity } = child;
-  return { driver: "throttle", readOnly, alignment, clusterSize, identity, state, children: [child] };
+  return decoratedHandle("throttle", child, state);
 }
 
 /**
@@ -115,60 +106,26 @@ function asGroupLimits(limits: ThrottleLimits): GroupLimit[] {
   ];
 }
 
-class ThrottleNode implements BlockNode {
-  /** A kernel copy that nobody asked admission for would pass the limits by. */
-  readonly direct = undefined;
+class ThrottleNode extends DecoratedNode {
+  // What asked for admission may go on at once.
   readonly readNow: BlockNode["readNow"];
   readonly writeZeroesFast: BlockNode["writeZeroesFast"];
   readonly zeroesFrom: BlockNode["zeroesFrom"];
-  readonly #child: BlockNode;
   readonly #member: GroupMember;
 
   constructor(child: BlockNode, { group, member }: ThrottleState) {
-    this.#child = child;
+    super(child);
     this.#member = new GroupMember(group, member);
     this.readNow = child.readNow?.bind(child);
     this.writeZeroesFast = child.writeZeroesFast?.bind(child);
     this.zeroesFrom = child.zeroesFrom?.bind(child);
   }
 
-  length(): number {
-    return this.#child.length();
-  }
-
-  read(buffer: Uint8Array, offset: number): Errno {
-    return this.#child.read(buffer, offset);
-  }
-
-  write(buffer: Uint8Array, offset: number): Errno {
-    return this.#child.write(buffer, offset);
-  }
-
-  discard(offset: number, length: number): Errno {
-    return this.#child.discard(offset, length);
-  }
-
-  writeZeroes(offset: number, length: number, unmap: boolean): Errno {
-    return this.#child.writeZeroes(offset, length, unmap);
-  }
-
-  flush(): Errno {
-    return this.#child.flush();
-  }
-
-  status(offset: number, length: number, extent: StatusExtent): Errno {
-    return this.#child.status(offset, length, extent);
-  }
-
-  resize(length: number): Errno {
-    return this.#child.resize(length);
-  }
-
   /** Flushes and status are free. */
-  admit(kind: RequestKind, length: number): number {
-    if (kind === "flush" || kind === "status") return this.#child.admit(kind, length);
+  override admit(kind: RequestKind, length: number): number {
+    if (kind === "flush" || kind === "status") return this.child.admit(kind, length);
     const reads = kind === "read";
-    const wait = this.#member.wait(reads, length) || this.#child.admit(kind, length);
+    const wait = this.#member.wait(reads, length) || this.child.admit(kind, length);
     if (wait === 0) this.#member.charge(reads, length);
     return wait;
   }

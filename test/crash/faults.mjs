@@ -332,6 +332,14 @@ export const faults = [
     expect: /I2/,
   },
   {
+    name: "the view of a synced job that succeeds leaves before all is recorded as flushed",
+    edits: [[jobCommands, "if \\(view\\.synced\\) \\{\\s*// Until", "if (false) { // Until"]],
+    jobs: "losses",
+    synced: true,
+    expect: /I2/,
+    from: 6,
+  },
+  {
     name: "that a synced job's view is given up is not synced",
     edits: [
       [

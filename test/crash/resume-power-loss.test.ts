@@ -99,6 +99,18 @@ async function losePower(marks: readonly number[], change: () => void = () => {}
 const spill = (): string => readdirSync(place).find((one) => one.endsWith(".spill")) ?? "none";
 const forgetTarget = (): void => writeFileSync(target, new Uint8Array(length));
 
+/** Bytes that the record says a flush of the target covers. */
+function flushed(): number {
+  const sidecar = `${image}.heirloom`;
+  const fd = openFile(sidecar, O_RDWR);
+  const { directory } = readSidecar(new FileStorage(fd), sidecar);
+  const { offset } = directory.bitmaps[0].job?.flushed ?? { offset: 0 };
+  const block = new Uint8Array(512);
+  new FileStorage(fd).read(block, offset);
+  closeFile(fd);
+  return block.subarray(32).reduce((sum, byte) => sum + byte.toString(2).replaceAll("0", "").length, 0) * 4096;
+}
+
 /** A flush covered at least nothing: what was copied may be there, the rest is not. */
 const forgetTargetBut = (bytes: number) => (): void => {
   const found = readFileSync(target);
@@ -131,16 +143,6 @@ describe("goes on", () => {
 
   it("with what a flush covers: that is not copied again", async () => {
     const { shadow, job } = await halfDone(20);
-    const sidecar = `${image}.heirloom`;
-    const flushed = (): number => {
-      const fd = openFile(sidecar, O_RDWR);
-      const { directory } = readSidecar(new FileStorage(fd), sidecar);
-      const { offset } = directory.bitmaps[0].job?.flushed ?? { offset: 0 };
-      const block = new Uint8Array(512);
-      new FileStorage(fd).read(block, offset);
-      closeFile(fd);
-      return block.subarray(32).reduce((sum, byte) => sum + byte.toString(2).replaceAll("0", "").length, 0) * 4096;
-    };
     await until(() => flushed() > 0 && flushed() === job.info.offset);
     const first = job.info.offset / cluster;
     await overwrite(0); // on the target: nobody keeps its old data
@@ -167,6 +169,16 @@ describe("whose spill is synced goes on", () => {
     expect(readFileSync(target).equals(shadow)).toBe(true);
     const regions = marks.flatMap((region) => all.slice(region * 16, (region + 1) * 16));
     expect(dirty()).toEqual([...new Set([...overwritten, ...regions])].sort((one, other) => one - other));
+  });
+
+  it("with all that it has, before its success is decided: guests overwrite without its view from then on", async () => {
+    const file = { driver: "file", filename: target };
+    const options = { bitmap: "daily", resumable: true, syncSpill: true, autoFinalize: false, flushEvery: 1e9 };
+    const job = await runtime.backup({ disk, target: file, ...options });
+    await until(() => job.info.status === "pending");
+    expect(flushed()).toBe(length);
+    job.finalize();
+    expect((await job.done).status).toBe("completed");
   });
 
   it("after a second one as well, and with what a flush covers", async () => {

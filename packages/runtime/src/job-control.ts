@@ -12,7 +12,7 @@ import type { Draft } from "./draft.ts";
 import { invariant, refusal, RefusalError } from "./errors.ts";
 import type { EventStream } from "./event-stream.ts";
 import { JobEnding } from "./job-ending.ts";
-import { flushFromTimeToTime } from "./job-flushing.ts";
+import { flushFromTimeToTime, recordAll } from "./job-flushing.ts";
 import { brokenText, why } from "./job-reasons.ts";
 import { JobCounts } from "./figures.ts";
 import { inspectJob, type JobInspection } from "./job-inspection.ts";
@@ -388,7 +388,8 @@ export class JobControl {
       this.#sendIfPossible(job, { type: "fail", error: text });
       return;
     }
-    this.#sendIfPossible(job, { type: "allCopied" });
+    if (await recordAll(job)) this.#sendIfPossible(job, { type: "allCopied" });
+    else this.#sendIfPossible(job, { type: "fail", error: "what it has copied could not be recorded" });
   }
 
   #tellGroup(id: string, event: GroupEvent): void {

@@ -28,6 +28,17 @@ export async function flushTarget(engine: Engine, job: JobState): Promise<Errno>
   return work;
 }
 
+/**
+ * Before a success is decided: with its view guests lose what keeps them from overwriting, and until the record of its end is
+ * durable a power loss finds the job. Where the spill is synced it would then believe the disk for what is not recorded as flushed.
+ * @returns false where that could not be recorded
+ */
+export async function recordAll({ disk, resumable, view }: JobState): Promise<boolean> {
+  if (resumable?.records === undefined || !resumable.settings.syncSpill) return true;
+  const stored = await disk.journal?.jobs.storeFlushed(resumable.records, view.copiedSnapshot()).catch(() => false);
+  return stored === true;
+}
+
 /** Begins with the job's threads. @param failed told of a flush that failed */
 export function flushFromTimeToTime(engine: Engine, job: JobState, failed: (errno: Errno) => void): void {
   const { resumable } = job;

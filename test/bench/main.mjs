@@ -28,6 +28,7 @@ const modules = [
   "nbd-connections",
   "nbd-cold",
   "small-incrementals",
+  "daemon",
   "journal",
 ];
 

@@ -54,7 +54,8 @@ export function checkJob(storage, sidecar, model, after) {
   const entries = Int32Array.from([...stored.keys()].flatMap((granule) => [0, granule]));
   const state = recoverJob(storage, sidecar, entry.job, after.lost, set, successor, entries);
   if (!usable || state.refused !== undefined) {
-    if (!after.lost && known.must) throw new Error(`the job cannot go on: ${state.refused ?? "its spill"}`);
+    if ((!after.lost || known.synced) && known.must)
+      throw new Error(`the job cannot go on: ${state.refused ?? "its spill"}`);
     return "reclaimed";
   }
   for (const granule of known.set) {

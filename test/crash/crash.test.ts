@@ -22,6 +22,22 @@ describe("every crash of a run of resumable jobs", () => {
   }, 300_000);
 });
 
+describe("every crash of a run of resumable jobs whose spill is synced", () => {
+  it("goes on, after a power loss too", async () => {
+    const { failure, kills, losses, resumedKills, resumedLosses } = await explore({
+      from: 1,
+      to: 6,
+      jobs: true,
+      synced: true,
+    });
+    expect(failure).toBeUndefined();
+    expect(kills).toBeGreaterThan(1000);
+    expect(losses).toBeGreaterThan(8000);
+    expect(resumedKills).toBeGreaterThan(300);
+    expect(resumedLosses).toBeGreaterThan(3000);
+  }, 300_000);
+});
+
 describe("a rule left out is seen", () => {
   for (const fault of faults) {
     it(

@@ -81,6 +81,9 @@ export function enumerateJobs(world, random, markedMax, only) {
         spill = step.bytes.slice();
         spillDurable = step.bytes.slice(); // it is synced when it is made
         spilled = [];
+      } else if (step.type === "sync") {
+        spillDurable.set(spill);
+        spilled = [];
       } else {
         spill.set(step.bytes, step.offset);
         spilled.push(...sectorsOf(step));

@@ -9,6 +9,7 @@
  * @property {number} [from] the first seed that is tried: where few runs show it, one that does
  * @property {number} [seeds] how many are tried
  * @property {"kills" | "losses"} [jobs]
+ * @property {boolean} [synced] of jobs whose spill is synced
  */
 const journal = (/** @type {string} */ name) => `/packages/journal/dist/${name}.js`;
 const commands = "/test/crash/commands.mjs";
@@ -284,6 +285,63 @@ export const faults = [
       ],
     ],
     jobs: "kills",
+    expect: /I2/,
+  },
+  {
+    name: "an entry of a synced spill is not synced before the guest writes",
+    edits: [
+      [
+        jobView,
+        '#store\\(granule\\);\\s*this\\.world\\.recorder\\.add\\(\\{ file: "spill", type: "sync" \\}\\);',
+        "#store(granule);",
+      ],
+    ],
+    jobs: "losses",
+    synced: true,
+    expect: /I2|cannot go on/,
+  },
+  {
+    name: "a guest overwrites what is on the target without a flush",
+    edits: [
+      [jobView, "if \\(this\\.broken \\|\\| !this\\.set", "if (this.copied.has(granule) || this.broken || !this.set"],
+    ],
+    jobs: "losses",
+    synced: true,
+    expect: /I2/,
+  },
+  {
+    name: "a drained entry's place is used again before a flush of the target",
+    edits: [[jobView, "if \\(this\\.synced\\) \\{\\s*this\\.held\\.add", "if (false) { this.held.add"]],
+    jobs: "losses",
+    synced: true,
+    expect: /I2/,
+  },
+  {
+    name: "guests overwrite what a flush covers before that is durably recorded",
+    edits: [[jobCommands, "world\\.storage\\.sync\\(\\);\\s*world\\.mingle\\(\\);", "world.mingle();"]],
+    jobs: "losses",
+    synced: true,
+    expect: /I2/,
+    from: 9,
+  },
+  {
+    name: "the image is not synced after the freeze of a job whose spill is synced",
+    edits: [[jobCommands, "if \\(synced\\) \\{\\s*world\\.syncImage\\(\\);", "if (synced) {"]],
+    jobs: "losses",
+    synced: true,
+    expect: /I2/,
+  },
+  {
+    name: "that a synced job's view is given up is not synced",
+    edits: [
+      [
+        jobView,
+        'this\\.world\\.recorder\\.add\\(\\{ file: "spill", type: "sync" \\}\\);',
+        'if (!this.broken) this.world.recorder.add({ file: "spill", type: "sync" });',
+      ],
+    ],
+    jobs: "losses",
+    synced: true,
     expect: /I2/,
   },
   {

@@ -7,6 +7,7 @@ export interface Fault {
   readonly seeds?: number;
   /** Seen in runs of little else but resumable jobs, after crashes of this kind. */
   readonly jobs?: "kills" | "losses";
+  readonly synced?: boolean;
 }
 export interface Explored {
   readonly seeds: number;
@@ -27,6 +28,7 @@ export function explore(job: {
   readonly commands?: number;
   /** Little else but resumable jobs. */
   readonly jobs?: boolean;
+  readonly synced?: boolean;
   readonly fault?: Fault;
 }): Promise<Explored>;
 export function seedsOf(fault: Fault): { readonly from: number; readonly to: number };

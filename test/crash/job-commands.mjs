@@ -11,8 +11,8 @@ import { diskBytes, granularity } from "./world.mjs";
 /** @typedef {import("./world.mjs").World} World */
 /** @typedef {import("./world.mjs").Layer} Layer */
 
-/** @param {World} world @param {string} name @param {boolean} success */
-export async function resumable(world, name, success) {
+/** @param {World} world @param {string} name @param {boolean} success @param {boolean} synced its spill is synced */
+export async function resumable(world, name, success, synced) {
   const bitmap = world.bitmaps.get(name);
   const entry = world.journal.bitmaps.get(name);
   if (bitmap === undefined || entry === undefined) throw new Error(`no bitmap ${name}`);
@@ -29,7 +29,7 @@ export async function resumable(world, name, success) {
     bitmap.successor = successor;
     next = world.life(name, world.content);
     lives(world, name).pop();
-    frozen = new JobView(world, granulesOf(bitmap.bits.marks));
+    frozen = new JobView(world, granulesOf(bitmap.bits.marks), synced);
     world.view = frozen;
   });
   const since = /** @type {import("./model.mjs").Life} */ (next);
@@ -39,10 +39,14 @@ export async function resumable(world, name, success) {
   // Until the record names it a crash reclaims; nobody was told of the job yet.
   if (foldInto(set.bits, SharedBitmap.create(diskBytes, granularity), bitmap.bits.marks) !== 0) throw new Error("set");
   world.mingle();
-  world.model.job = { name, pit: view.pit, set: view.set, since, must: false };
+  if (synced) {
+    world.syncImage();
+    world.mingle();
+  }
+  world.model.job = { name, synced, pit: view.pit, set: view.set, since, must: false };
   world.tell();
   await world.journal.update(() => {
-    entry.job = jobEntry(set, copied, flushed);
+    entry.job = jobEntry(set, copied, flushed, synced);
   });
   world.model.job.must = !view.broken; // killed from here on it has to go on
   world.tell();
@@ -117,9 +121,13 @@ function copyOne(world, view, copied) {
 
 /** @param {World} world @param {JobView} view @param {Layer} copied */
 function drainOne(world, view, copied) {
-  const [first] = view.stored;
+  const first = [...view.stored].find(([granule]) => !view.held.has(granule));
   if (first === undefined) return;
   const [granule, slot] = first;
+  if (view.synced && view.copied.has(granule)) {
+    view.free(granule, slot); // a copier was quicker
+    return;
+  }
   world.recorder.add({ file: "target", type: "write", granule, version: view.pit[granule] });
   sayCopied(view, granule, copied);
   view.free(granule, slot);
@@ -138,6 +146,10 @@ function flush(world, view, flushed) {
   world.recorder.add({ file: "target", type: "sync" });
   world.mingle();
   add(flushed, covered);
+  if (!view.synced) return;
+  world.storage.sync();
+  world.mingle();
+  view.flushed(covered);
 }
 
 /** Everything is copied and the target flushed. @param {World} world @param {JobView} view @param {Layer} copied @returns {boolean} */
@@ -173,8 +185,8 @@ function granulesOf(marks) {
   return found;
 }
 
-/** @param {Layer} set @param {Layer} copied @param {Layer} flushed @returns {any} */
-function jobEntry(set, copied, flushed) {
+/** @param {Layer} set @param {Layer} copied @param {Layer} flushed @param {boolean} synced @returns {any} */
+function jobEntry(set, copied, flushed, synced) {
   return {
     id: "job",
     options: "",
@@ -184,6 +196,7 @@ function jobEntry(set, copied, flushed) {
     tag: spillTag,
     clusterSize: granularity,
     all: false,
+    synced,
     unit: granularity,
     frozenAt: 1,
     waitingSince: 0,

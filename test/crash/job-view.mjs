@@ -15,9 +15,14 @@ export const clusterBytes = 512;
 export const spillBytes = entryOffset(spillSlots, clusterBytes);
 
 export class JobView {
-  /** @param {import("./world.mjs").World} world @param {Set<number>} set */
-  constructor(world, set) {
+  /** @param {import("./world.mjs").World} world @param {Set<number>} set @param {boolean} synced its spill is synced */
+  constructor(world, set, synced) {
     this.world = world;
+    this.synced = synced;
+    /** Of a synced spill: what a guest may overwrite. @type {Set<number>} */
+    this.safe = new Set();
+    /** Of a synced spill: granules that were drained, and whose places wait for a flush of the target. @type {Set<number>} */
+    this.held = new Set();
     this.set = set;
     this.pit = world.content.slice();
     /** Granule to slot. @type {Map<number, number>} */
@@ -41,7 +46,20 @@ export class JobView {
 
   /** Before a guest writes. @param {number} granule */
   preserve(granule) {
-    if (!this.isNeeded(granule)) return;
+    if (this.synced) this.#preserveSynced(granule);
+    else if (this.isNeeded(granule)) this.#store(granule);
+  }
+
+  /** Stored and synced, though it may be on the target: no flush covers that yet. @param {number} granule */
+  #preserveSynced(granule) {
+    if (this.broken || !this.set.has(granule) || this.safe.has(granule)) return;
+    if (!this.stored.has(granule)) this.#store(granule);
+    this.world.recorder.add({ file: "spill", type: "sync" });
+    if (!this.broken) this.safe.add(granule);
+  }
+
+  /** @param {number} granule */
+  #store(granule) {
     const slot = this.slots.indexOf(undefined);
     if (slot === -1) {
       this.giveUp();
@@ -63,8 +81,23 @@ export class JobView {
     this.broken = true;
   }
 
-  /** @param {number} granule @param {number} slot */
+  /** A flush of the target covers these, and that is durable. @param {Iterable<number>} granules */
+  flushed(granules) {
+    for (const granule of granules) {
+      this.safe.add(granule);
+      const slot = this.stored.get(granule);
+      if (slot === undefined || !this.held.delete(granule)) continue;
+      this.stored.delete(granule);
+      this.slots[slot] = undefined;
+    }
+  }
+
+  /** It is on the target. @param {number} granule @param {number} slot */
   free(granule, slot) {
+    if (this.synced) {
+      this.held.add(granule);
+      return;
+    }
     this.stored.delete(granule);
     this.slots[slot] = undefined;
   }

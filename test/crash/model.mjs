@@ -9,9 +9,10 @@
  * @typedef {{ checkpoint: Int32Array, dirty: Set<number>, optional: Set<number>, must: Set<number> }} Life
  * @typedef {{ recording: boolean | undefined, absent: boolean, lives: Life[] }} BitmapModel
  * A resumable job has the content at its freeze, what it is to copy, and the life that begins with it; `must`: killed now, it has to
- * go on.
+ * go on, and after a power loss too where its spill is `synced`.
  *
- * @typedef {{ name: string, pit: Int32Array, set: Set<number>, since: Life, must: boolean }} JobModel
+ * @typedef {{ name: string, pit: Int32Array, set: Set<number>, since: Life, must: boolean,
+ *   synced: boolean }} JobModel
  * @typedef {{ bitmaps: Map<string, BitmapModel>, inFlight: Set<number>, job: JobModel | undefined }} Model
  */
 

@@ -5,7 +5,7 @@
  * @typedef {{ file: "journal", type: "write", offset: number, bytes: Uint8Array }
  *   | { file: "spill", type: "write", offset: number, bytes: Uint8Array }
  *   | { file: "spill", type: "make", bytes: Uint8Array }
- *   | { file: "journal" | "image" | "target", type: "sync" }
+ *   | { file: "journal" | "spill" | "image" | "target", type: "sync" }
  *   | { file: "image" | "target", type: "write", granule: number, version: number }} Step
  */
 export const sectorBytes = 512;

@@ -50,11 +50,19 @@ async function attach(): Promise<void> {
 const overwrite = (at: number): Promise<void> => disk.write(new Uint8Array(cluster).fill(2), at * cluster);
 
 /** A backup that stands still in the middle: a few clusters are on its target, the others are not. */
-async function halfDone(flushEvery: number): Promise<{ job: Job; shadow: Buffer; copied: number }> {
-  await disk.flush();
+async function halfDone(flushEvery: number, syncSpill = false): Promise<{ job: Job; shadow: Buffer; copied: number }> {
+  if (!syncSpill) await disk.flush();
   const shadow = readFileSync(image);
   const file = { driver: "file", filename: target };
-  const options = { bitmap: "daily", resumable: true, maxWorkers: 1, speed: cluster, flushEvery, maxChunk: cluster };
+  const options = {
+    bitmap: "daily",
+    resumable: true,
+    syncSpill,
+    maxWorkers: 1,
+    speed: cluster,
+    flushEvery,
+    maxChunk: cluster,
+  };
   const job = await runtime.backup({ disk, target: file, ...options });
   await until(() => job.info.offset > 0);
   job.pause();
@@ -90,6 +98,12 @@ async function losePower(marks: readonly number[], change: () => void = () => {}
 }
 const spill = (): string => readdirSync(place).find((one) => one.endsWith(".spill")) ?? "none";
 const forgetTarget = (): void => writeFileSync(target, new Uint8Array(length));
+
+/** A flush covered at least nothing: what was copied may be there, the rest is not. */
+const forgetTargetBut = (bytes: number) => (): void => {
+  const found = readFileSync(target);
+  writeFileSync(target, found.fill(0, bytes));
+};
 
 async function resume(): Promise<{ status: string }> {
   const [job] = runtime.jobs;
@@ -135,6 +149,35 @@ describe("goes on", () => {
     expect((await resume()).status).toBe("completed");
     expect(readFileSync(target).equals(shadow)).toBe(true);
     expect(dirty()).toEqual([0]);
+  });
+});
+
+describe("whose spill is synced goes on", () => {
+  it.each([
+    ["what no flush covers was overwritten on the disk", [], [0, 1, 60]],
+    ["no region was settled", [0, 1, 2, 3, 4, 5, 6, 7], [0, 60, 100]],
+    ["nobody wrote anything", [5], []],
+  ])("where %s", async (_name, marks, overwritten) => {
+    const { shadow } = await halfDone(1e9, true);
+    for (const at of overwritten) await overwrite(at);
+    await losePower(marks, forgetTarget);
+    expect(story()).not.toMatch(/could not go on/);
+    expect(runtime.jobs[0].info).toMatchObject({ status: "paused", offset: 0 });
+    expect((await resume()).status).toBe("completed");
+    expect(readFileSync(target).equals(shadow)).toBe(true);
+    const regions = marks.flatMap((region) => all.slice(region * 16, (region + 1) * 16));
+    expect(dirty()).toEqual([...new Set([...overwritten, ...regions])].sort((one, other) => one - other));
+  });
+
+  it("after a second one as well, and with what a flush covers", async () => {
+    const { shadow, job } = await halfDone(20, true);
+    await overwrite(0);
+    await losePower([0, 6], forgetTargetBut(job.info.offset));
+    await overwrite(1);
+    await overwrite(99);
+    await losePower([0, 1, 6]);
+    expect((await resume()).status).toBe("completed");
+    expect(readFileSync(target).equals(shadow)).toBe(true);
   });
 });
 

@@ -11,9 +11,10 @@ const names = ["daily", "weekly"].map((name) => name.padEnd(400, "."));
 
 /**
  * @param {string | number} seed @param {number} steps commands of the run
- * @param {{ jobs?: boolean, only?: "kills" | "losses" | undefined }} [choice] jobs: little else but resumable ones
+ * @param {{ jobs?: boolean, synced?: boolean, only?: "kills" | "losses" | undefined }} [choice] jobs: little else but resumable
+ *   ones; synced: their spill is
  */
-export async function runSeed(seed, steps, { jobs = false, only } = {}) {
+export async function runSeed(seed, steps, { jobs = false, synced = false, only } = {}) {
   const random = new Random(`crash ${seed}`);
   const world = new World(random.fork("world"));
   const choose = random.fork("commands");
@@ -23,7 +24,7 @@ export async function runSeed(seed, steps, { jobs = false, only } = {}) {
     if (!world.bitmaps.has(one)) await commands.add(world, one);
     else
       await choose.weighted([
-        ...(jobs ? [/** @type {const} */ ([60, () => resumable(world, one, choose.chance(70))])] : []),
+        ...(jobs ? [/** @type {const} */ ([60, () => resumable(world, one, choose.chance(70), synced)])] : []),
         [4, () => commands.backup(world, one, true)],
         [3, () => commands.backup(world, one, false)],
         [2, () => commands.clear(world, one)],

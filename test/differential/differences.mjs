@@ -50,6 +50,8 @@ export class Situation {
     const backups = backupsOf({ kind: "command", name, args });
     const sources = new Set([...alive, ...(backups.length > 1 ? backups : [])].map(({ device }) => device));
     if (backups.some(({ target }) => sources.has(target))) return true;
+    // A file that another job has open is refused here before the bitmap is looked for.
+    if (name === "drive-backup" && alive.some(({ target }) => target === args.target)) return true;
     // Of two faults one comes first.
     const faulty = backups.filter((one) => one.target === "f" || one.target === "g" || one.device === "s");
     if (
@@ -59,14 +61,18 @@ export class Situation {
     )
       return true;
     if (faulty.length > 1 && args.properties !== undefined) return true;
+    // A node with windows keeps its length.
+    if (name === "block_resize" && this.#nodes().some((node) => node.name === "r")) return true;
     // What was cut off has changed when it is grown again, here.
     if (name === "block_resize" && this.#shrunk && args.size > this.#lengthOfE()) return true;
     return name === "transaction" && this.#endsQemu(args);
   }
 
+  #nodes() {
+    return /** @type {ReadonlyArray<{ name: string, length: number }>} */ (this.#last[0]?.nodes ?? []);
+  }
   #lengthOfE() {
-    const nodes = /** @type {ReadonlyArray<{ name: string, length: number }>} */ (this.#last[0]?.nodes ?? []);
-    return nodes.find(({ name }) => name === "e")?.length ?? 0;
+    return this.#nodes().find(({ name }) => name === "e")?.length ?? 0;
   }
 
   /** An enable that cannot be prepared ends QEMU. @param {Record<string, any>} args */
@@ -83,6 +89,11 @@ export class Situation {
         earlier.some((/** @type {any} */ other) => other.name === data.name || other.bitmap === data.name)
       );
     });
+  }
+
+  /** Old data that guests overwrite is on its way there. @param {string} node @returns {boolean} */
+  isBeingWritten(node) {
+    return this.#alive().some(({ target }) => target === node);
   }
 
   /** Backups of jobs that are not over. */

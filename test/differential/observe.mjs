@@ -158,7 +158,7 @@ async function withDigests(client, bitmaps) {
 /** @param {ReadonlyArray<Record<string, any>>} known */
 function nodesOf(known) {
   return known
-    .filter((one) => nodes.includes(one["node-name"]) || one["node-name"] === "n")
+    .filter((one) => nodes.includes(one["node-name"]) || ["n", "r"].includes(one["node-name"]))
     .map((one) => ({ name: one["node-name"], driver: one.drv, readOnly: one.ro, length: one.image["virtual-size"] }));
 }
 
@@ -184,13 +184,15 @@ function line(name, data) {
   return [name, error, operation, action, speed].filter((part) => part !== undefined).join(" ");
 }
 
-/** Draining pauses a job and lets it go on. @param {readonly string[]} story @returns {string[]} */
+/** Without what is a matter of pace: draining pauses a job and lets it go on. @param {readonly string[]} story @returns {string[]} */
 function withoutDrains(story) {
   /** @type {string[]} */
   const kept = [];
   for (const entry of story) {
     if (entry === "running" && kept.at(-1) === "paused") kept.pop();
     else if (entry === "running" && kept.at(-1) === "running") continue;
+    // Of a group's job, when another one fails: it had copied everything by then, or it had not.
+    else if (entry === "aborting" && kept.at(-1) === "waiting") kept[kept.length - 1] = entry;
     // Errors of parallel requests are each told; how many there are is a matter of luck.
     else if (entry.startsWith("BLOCK_JOB_ERROR") && kept.at(-1) === entry) continue;
     else kept.push(entry);

@@ -98,6 +98,7 @@ export class Pair {
       await setRight(left, [qemu, ours]);
     }
     for (const disk of ["d", "s", "e"]) {
+      if (situation.isBeingWritten(disk)) continue;
       if (!sameContent(disk, qemu, ours)) return { at: steps.length - 1, steps, qemu: `${disk} differs`, ours: "" };
     }
     return undefined;

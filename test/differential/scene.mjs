@@ -90,6 +90,7 @@ export class Scene {
     await endJobs(client);
     await client.must("nbd-server-stop");
     const left = /** @type {Array<{ "node-name": string }>} */ (await client.must("query-named-block-nodes"));
+    // Newest first: what stands on others before them.
     for (const { "node-name": name } of left) {
       // Inner nodes go with theirs.
       if (!name.startsWith("#")) await client.must("blockdev-del", { "node-name": name });

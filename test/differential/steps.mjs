@@ -163,28 +163,34 @@ function action(choice, grouped) {
   return { type: `block-dirty-bitmap-${verb}`, data: someBitmap(choice) };
 }
 
-/** What there is changes: g comes and goes, and others, e is resized and reopened. @param {Choice} choice @returns {Step} */
+/**
+ * What there is changes: g comes and goes, and others; e is resized and reopened, and r, which stands on it.
+ * @param {Choice} choice @returns {Step}
+ */
 function nodeStep(choice) {
   const roll = choice.random();
-  if (roll < 0.2) return command("blockdev-del", { "node-name": choice.of(["g", "g", "n", "t", "d", "nosuch"]) });
+  if (roll < 0.2) return command("blockdev-del", { "node-name": choice.of(["g", "g", "n", "r", "t", "d", "nosuch"]) });
   if (roll < 0.45) return command("blockdev-add", onceFaulty(choice.of([5, 28])));
   if (roll < 0.55) {
     const size = choice.of([diskLength, 4096]);
     return command("blockdev-add", { driver: "null-co", "node-name": "n", size, "read-zeroes": true });
   }
+  const readOnly = { "read-only": choice.maybe(0.5) };
+  const upon = { driver: "raw", "node-name": "r", file: "e", ...readOnly };
+  if (roll < 0.62) return command("blockdev-add", upon);
   if (roll < 0.75) {
     const size = choice.of([diskLength, diskLength, 16 * cluster, 20 * cluster + 512, 512, 0, -1]);
     return command("block_resize", { "node-name": choice.of(["e", "e", "e", "nosuch"]), size });
   }
-  const options = { driver: "file", "node-name": "e", filename: "@/e.raw", discard: "unmap" };
-  return command("blockdev-reopen", { options: [{ ...options, "read-only": choice.maybe(0.5) }] });
+  const options = { driver: "file", "node-name": "e", filename: "@/e.raw", discard: "unmap", ...readOnly };
+  return command("blockdev-reopen", { options: choice.of([[options], [options], [upon], [options, upon]]) });
 }
 
 /** @param {Choice} choice @returns {Step} */
 function exportStep(choice) {
   const id = choice.of(exported);
   if (choice.maybe(0.4)) return command("block-export-del", { id, ...choice.some({ mode: [0.5, "hard"] }) });
-  const node = choice.of(["d", "e", "e", "t", "nosuch"]);
+  const node = choice.of(["d", "e", "e", "r", "t", "nosuch"]);
   const named = () => Array.from({ length: 1 + choice.below(2) }, () => choice.of(bitmaps));
   return command("block-export-add", {
     type: "nbd",

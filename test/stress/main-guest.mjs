@@ -42,9 +42,9 @@ export class MainGuest {
       else if (kind === "zero") await disk.writeZeroes(offset, length, { unmap });
       else await disk.discard(offset, length);
     } catch (thrown) {
-      const error = /** @type {Error & { code?: string, errno?: number }} */ (thrown);
+      const error = /** @type {Error & { cause?: { code?: string }, errno?: number }} */ (thrown);
       // Its server died: whether it was done nobody knows, so the log's entry stays open.
-      if (error.code === "ERR_THREAD_DIED") return;
+      if (error.cause?.code === "ERR_THREAD_DIED") return;
       if (error.errno === undefined) throw error;
       errno = error.errno;
     }

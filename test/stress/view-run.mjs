@@ -114,12 +114,14 @@ export class ViewRun {
     try {
       await view.read(data, offset);
     } catch (thrown) {
-      const error = /** @type {Error & { code?: string, errno?: number }} */ (thrown);
+      const error = /** @type {Error & { cause?: { code?: string }, errno?: number }} */ (thrown);
       if (error.errno === eacces && !inside) return;
       this.broken = true;
       const small = plan.spillMemory < image.length;
       const allowed =
-        error.code === "ERR_THREAD_DIED" ? round.deadly : small || round.deadly || round.plan.source !== undefined;
+        error.cause?.code === "ERR_THREAD_DIED"
+          ? round.deadly
+          : small || round.deadly || round.plan.source !== undefined;
       if (!allowed) round.unexpected("a read of a view", error);
       return;
     }

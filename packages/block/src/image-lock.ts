@@ -93,6 +93,15 @@ export function changeImageLock(fd: number, filename: string, before: ImageUse, 
   );
 }
 
+/** Locks what another descriptor of ours has locked already, so that it can take that one's place. @throws BlockError */
+export function joinImageLock(fd: number, filename: string, use: ImageUse): void {
+  if (!capabilities().imageLocks) return;
+  for (const byte of bytesOf(permissionsOf[use])) {
+    const errno = lockByteShared(fd, byte); // shared, as all are: ours does not stand against it
+    if (errno !== 0) throw BlockError.system("ERR_NODE_OPEN", `lock '${filename}'`, errno, { node: filename });
+  }
+}
+
 /** Of whoever opened it, whatever it was locked for. */
 export function unlockImage(fd: number): void {
   if (!capabilities().imageLocks) return;

@@ -20,6 +20,7 @@ export function loadNativeCalls(): SystemCalls {
 
   const open = library.func("open", "int", ["const char *", "int", "unsigned int"]);
   const close = library.func("close", "int", ["int"]);
+  const dup3 = library.func("dup3", "int", ["int", "int", "int"]);
   const pread = library.func("pread", "int64_t", ["int", "void *", "size_t", "int64_t"]);
   const pwrite = library.func("pwrite", "int64_t", ["int", "const void *", "size_t", "int64_t"]);
   const preadv2 = library.func("preadv2", "int64_t", ["int", "const void *", "int", "int64_t", "int"]);
@@ -60,6 +61,7 @@ export function loadNativeCalls(): SystemCalls {
   return {
     open: (path, flags, mode) => answer(open(path, flags, mode)),
     close: (fd) => answer(close(fd)),
+    dup3: (from, to, flags) => answer(dup3(from, to, flags)),
     pread: (fd, buffer, offset) => answer(pread(fd, buffer, buffer.length, offset)),
     pwrite: (fd, buffer, offset) => answer(pwrite(fd, buffer, buffer.length, offset)),
     preadNoWait: (fd, buffer, offset) => {

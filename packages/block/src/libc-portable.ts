@@ -26,6 +26,7 @@ export const portableCalls: SystemCalls = {
   close: (fd) => attempt(() => (closeSync(fd), 0)),
   pread: (fd, buffer, offset) => attempt(() => readSync(fd, buffer, 0, buffer.length, offset)),
   pwrite: (fd, buffer, offset) => attempt(() => writeSync(fd, buffer, 0, buffer.length, offset)),
+  dup3: () => -ENOSYS,
   preadNoWait: () => -ENOSYS,
   copyFileRange: () => -ENOSYS,
   fallocate: () => -ENOSYS,

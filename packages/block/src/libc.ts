@@ -16,6 +16,7 @@ import type { Errno } from "./node.ts";
 export interface SystemCalls {
   open(path: string, flags: number, mode: number): number;
   close(fd: number): number;
+  dup3(from: number, to: number, flags: number): number;
   pread(fd: number, buffer: Uint8Array, offset: number): number;
   pwrite(fd: number, buffer: Uint8Array, offset: number): number;
   preadNoWait(fd: number, buffer: Uint8Array, offset: number): number;
@@ -130,6 +131,18 @@ export function openFile(path: string, flags: number, mode = 0o600): number {
 export function closeFile(fd: number): Errno {
   const result = system().close(fd);
   return result < 0 && result !== -EINTR ? -result : 0;
+}
+
+/**
+ * The file that `from` has open is what `to` has open from now on, at one instant: no call finds the number closed. What is under
+ * way on the old one ends there. `from` stays open.
+ */
+export function replaceFile(from: number, to: number): Errno {
+  for (;;) {
+    const result = system().dup3(from, to, O_CLOEXEC);
+    // EBUSY: the number is being opened elsewhere at this moment, which cannot be, as it is in use.
+    if (result !== -EINTR) return result < 0 ? -result : 0;
+  }
 }
 
 /** Fills the whole buffer; what lies past the end of the file reads as zeroes. */

@@ -8,6 +8,7 @@
  * (range, alignment, `readOnly`): a driver does not check again.
  */
 
+import type { ImageUse } from "./image-lock.ts";
 import type { OptionTable } from "./options.ts";
 
 /** A positive Linux errno, or 0 for success. */
@@ -76,6 +77,7 @@ export interface DirectFile {
 export interface NodeHandle {
   /** Name of a built-in driver, or the file URL of a driver module. */
   readonly driver: string;
+  /** What it was when it was posted: a node may be reopened. */
   readonly readOnly: boolean;
   /** Offsets and lengths of requests must be multiples of it: 1 where any byte can be addressed. */
   readonly alignment: number;
@@ -99,6 +101,12 @@ export interface Driver {
   open(options: Record<string, unknown>, context: OpenContext): NodeHandle;
   /** Makes the verbs on this thread; must not block. */
   connect(handle: NodeHandle, context: ConnectContext): BlockNode;
+  /**
+   * From now on the node can be written, or not. Threads that have it connected go on. Called on a helper thread (may block),
+   * one at a time. A driver without it cannot. @param use what a file that is locked when it is used is locked for now
+   * @throws BlockError; then it is as it was
+   */
+  reopen?(handle: NodeHandle, readOnly: boolean, use: ImageUse): void;
   /** Gives back descriptors and locks; called once, on a helper thread, when no thread uses the node any more. */
   close(handle: NodeHandle, context: CloseContext): void;
 }

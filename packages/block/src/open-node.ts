@@ -14,6 +14,7 @@ import { memory } from "./drivers/memory.ts";
 import { nullCo } from "./drivers/null-co.ts";
 import { raw } from "./drivers/raw.ts";
 import { throttle } from "./drivers/throttle.ts";
+import type { ImageUse } from "./image-lock.ts";
 import { checkModuleHandle, ModuleNode } from "./module-node.ts";
 import type { BlockNode, Driver, NodeHandle, NodeSpec, OpenContext } from "./node.ts";
 import { readOptions } from "./options.ts";
@@ -68,6 +69,28 @@ export function connectNode(handle: NodeHandle): BlockNode {
 /** Gives back descriptors and locks, of the nodes under it as well. Call it once, when no thread uses the node. */
 export function closeNode(handle: NodeHandle): void {
   findDriver(handle.driver).close(handle, closeContext);
+}
+
+/**
+ * Opens a node anew, for writing or for reading only, without those noticing who have it connected. May block: call it on a
+ * helper thread where that matters. The handles that there are do not change (`noteReopened`).
+ *
+ * @param use what a file that was opened with `locking: 'off'` is locked for now
+ * @throws BlockError; then it is open as it was
+ */
+export function reopenNode(handle: NodeHandle, readOnly: boolean, use: ImageUse = "none"): void {
+  const driver = findDriver(handle.driver);
+  if (driver.reopen !== undefined) {
+    driver.reopen(handle, readOnly, use);
+    return;
+  }
+  const message = `reopen ${handle.driver}: a node of this driver cannot be reopened; close it and open it anew`;
+  throw new BlockError("ERR_NOT_SUPPORTED", message, { node: handle.driver });
+}
+
+/** This thread's handle says so from now on, and those that are posted from it. */
+export function noteReopened(handle: NodeHandle, readOnly: boolean): void {
+  (handle as { readOnly: boolean }).readOnly = readOnly;
 }
 
 const connectContext = { connect: connectNode };

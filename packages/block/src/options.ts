@@ -24,6 +24,8 @@ export type OptionRule = RuleBase &
     | { readonly type: "errno" }
     /** Another node's specification. */
     | { readonly type: "node" }
+    /** Shared memory that somebody made for it. */
+    | { readonly type: "memory" }
     | { readonly type: "object"; readonly fields: OptionTable }
     | { readonly type: "list"; readonly fields: OptionTable }
   );
@@ -94,6 +96,9 @@ function readValue(driver: string, name: string, rule: OptionRule, value: unknow
     case "node":
       if (!isRecord(value) || typeof value.driver !== "string") throw wrong();
       return value;
+    case "memory":
+      if (!(value instanceof SharedArrayBuffer)) throw wrong();
+      return value;
     case "object":
       if (!isRecord(value)) throw wrong();
       return readOptions(driver, rule.fields, value, `${name}.`);
@@ -123,6 +128,8 @@ export function expectation(rule: OptionRule): string {
       return "the name of an errno (like 'EIO') or its number";
     case "node":
       return "a node's specification (an object with a 'driver')";
+    case "memory":
+      return "shared memory";
     case "object":
       return `an object of ${Object.keys(rule.fields).join(", ")}`;
     case "list":

@@ -48,7 +48,7 @@ function takeNeeded(job: MoverJob, cluster: number, end: number): typeof taken {
     const word = taken.next >>> 5;
     const upTo = Math.min(end, (word + 1) * 32);
     const owned = view.takeCopying(word, maskOf(taken.next, upTo));
-    const wanted = view.neededOf(word, owned);
+    const wanted = view.wantedOf(word, owned);
     if (wanted === 0) {
       if (owned !== 0) view.dropCopying(word, owned);
       if (taken.count === 0) taken.next = upTo;
@@ -84,7 +84,8 @@ function settleSpan(job: MoverJob, first: number, end: number, arrived: boolean)
         continue;
       }
       const still = view.over() ? 0 : view.neededOf(word, got);
-      if (still !== 0 && sayCopied(job, word, still)) view.setPreserved(word, still);
+      // Of a synced spill it is preserved when a flush covers it (spill-sync.ts).
+      if (still !== 0 && sayCopied(job, word, still) && view.safe === undefined) view.setPreserved(word, still);
       view.release(word, got);
       left &= ~got;
     }

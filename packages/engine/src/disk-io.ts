@@ -34,6 +34,7 @@ import {
   countedWrite,
   IoCounters,
 } from "./io-counters.ts";
+import { findUnsafe, makeSafe, type Unsafe } from "./spill-sync.ts";
 import { decodeTable, tableArenaCount, type TableLayer } from "./table.ts";
 import type { ThreadContext } from "./thread-context.ts";
 import type { View } from "./view.ts";
@@ -64,6 +65,9 @@ const badDescriptor = 9;
 /** A writer that makes room for marks waits so long for those inside the gate; then it begins anew. */
 const outsideMs = 200;
 
+/** See `DiskIo.whole`. */
+export const furtherPart = -1;
+
 const sleepWord = new Int32Array(new SharedArrayBuffer(4));
 function sleep(milliseconds: number): void {
   Atomics.wait(sleepWord, 0, 0, milliseconds);
@@ -83,6 +87,8 @@ export class DiskIo implements BlockNode {
   #hasViews = false;
   /** A view of them makes guests wait for its target. */
   #synchronous = false;
+  /** A view of them has its spill synced before a guest overwrites. */
+  #syncs = false;
   #guarded = false;
   #guardsMissing = false;
   #arenasWanted = 0;
@@ -96,6 +102,11 @@ export class DiskIo implements BlockNode {
   admitted = false;
   /** For how long the next request has waited already before it came here, milliseconds. */
   waitedMs = 0;
+  /**
+   * Bytes of the request that the next call begins, where it does a part of it alone; `furtherPart` for the parts after that.
+   * A request counts once, and throttles are asked once, for all of it. 0: the call is all of its request.
+   */
+  whole = 0;
   /** When the request at hand has waited long enough for spills, over all its pieces; 0 before it had to wait. */
   #deadline = 0;
   #closed = false;
@@ -161,9 +172,15 @@ export class DiskIo implements BlockNode {
   /** What is done again by somebody who can wait counts then. A closed disk's memory may be somebody else's. */
   #counted(kind: CountedKind, offset: number, length: number, begunMs: number, errno: Errno): Errno {
     if (errno === EAGAIN || this.#closed) return errno;
-    this.#counters.ended(kind, offset, length, begunMs - this.waitedMs, errno);
+    if (this.whole === 0) this.#counters.ended(kind, offset, length, begunMs - this.waitedMs, errno);
+    else if (kind === countedWrite && errno === 0) this.#counters.wrote(offset + length);
     this.waitedMs = 0;
     return errno;
+  }
+
+  /** All parts of a request are done. @param begunMs as `performance.now()` had it when it came */
+  partsDone(kind: CountedKind, offset: number, length: number, begunMs: number, errno: Errno): void {
+    if (!this.#closed) this.#counters.ended(kind, offset, length, begunMs, errno);
   }
 
   read(buffer: Uint8Array, offset: number): Errno {
@@ -182,7 +199,7 @@ export class DiskIo implements BlockNode {
     if (refused !== 0 || buffer.length === 0) return refused;
     const { readNow } = this.#node;
     if (readNow === undefined) return EAGAIN;
-    if (this.#node.admit("read", buffer.length) > 0) return EAGAIN;
+    if (this.#admit("read", buffer.length) > 0) return EAGAIN;
     const errno = readNow.call(this.#node, buffer, offset);
     this.admitted = errno === EAGAIN;
     return this.#counted(countedRead, offset, buffer.length, begun, errno);
@@ -338,6 +355,11 @@ export class DiskIo implements BlockNode {
       }
       const seen = this.#hasViews ? this.#gate.progressSeen() : 0; // before the look for room
       const held = this.#preserve(this.#base + offset, length, firstLook);
+      const unsafe = held === 0 && this.#syncs ? findUnsafe(this.#layers, this.#base + offset, length) : undefined;
+      if (unsafe !== undefined) {
+        if (!this.#makeSafe(unsafe)) return EAGAIN;
+        continue;
+      }
       if (held === 0) {
         markRecorders(this.#layers, this.#base + offset, length);
         this.#gate.count(length);
@@ -380,6 +402,21 @@ export class DiskIo implements BlockNode {
     }
   }
 
+  /** Leaves the gate, and has what the request overwrites synced. False if it would have to wait and must not. */
+  #makeSafe(unsafe: Unsafe): boolean {
+    if (!this.patient) {
+      this.#gate.leave();
+      return false;
+    }
+    this.#gate.leaveAside();
+    try {
+      makeSafe(unsafe, threadId + 1);
+    } finally {
+      this.#gate.comeBack();
+    }
+    return true;
+  }
+
   get #guardContext(): GuardContext {
     return {
       arenas: this.#context.arenas,
@@ -407,10 +444,15 @@ export class DiskIo implements BlockNode {
     }
   }
 
+  /** Milliseconds to wait, of throttles that are asked for a whole request. */
+  #admit(kind: RequestKind, length: number): number {
+    return this.whole === furtherPart ? 0 : this.#node.admit(kind, this.whole === 0 ? length : this.whole);
+  }
+
   /** False if it would have to wait and must not. */
   #waitForAdmission(kind: RequestKind, length: number): boolean {
     while (!this.admitted) {
-      const wait = this.#node.admit(kind, length);
+      const wait = this.#admit(kind, length);
       if (wait <= 0) break;
       if (!this.patient) return false;
       sleep(wait);
@@ -447,6 +489,7 @@ export class DiskIo implements BlockNode {
     this.#guarded = this.#layers.some((layer) => layer.guard !== undefined);
     this.#hasViews = this.#layers.some((layer) => layer.views.length > 0);
     this.#synchronous = this.#layers.some((layer) => layer.views.some((view) => view.synchronous));
+    this.#syncs = this.#layers.some((layer) => layer.views.some((view) => view.safe !== undefined));
     this.#length = this.#layers.find((layer) => layer.layer === this.#layer)?.length ?? 0;
     this.#generation = generation;
     return true;

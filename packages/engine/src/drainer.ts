@@ -56,6 +56,11 @@ export function drain(
       drop(job, slot, isOver);
       continue;
     }
+    if (spill.syncs && view.isCopied(cluster)) {
+      spill.hold(slot); // a copier was quicker
+      result.drained++;
+      continue;
+    }
     if (view.synchronous && spill.failure(slot) !== 0) {
       if (!trying) {
         spill.putBack(slot);
@@ -92,7 +97,8 @@ export function drain(
     }
     // Its slot is free for another cluster only when a restart finds this one on the target.
     if (!sayCopied(job, cluster >>> 5, 1 << (cluster & 31))) return;
-    spill.freeDrained(slot, isOver);
+    if (spill.syncs) spill.hold(slot);
+    else spill.freeDrained(slot, isOver);
     view.madeProgress();
     result.drained++;
   }

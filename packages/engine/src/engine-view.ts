@@ -51,6 +51,8 @@ export interface EngineParts {
   readonly arenas: Arenas;
   readonly pool: Pool;
   address(): EngineAddress;
+  /** Nobody works outside the gate with memory that the layer's stack has given up. */
+  noneAside(layer: Layer): Promise<void>;
 }
 
 export interface EngineViewOptions extends Omit<ViewOptions, "gate"> {
@@ -93,10 +95,11 @@ export class EngineView {
 
   /**
    * Takes over what a job had when its process ended. Not in the table yet: nobody else looks at it.
-   * @param copied a bit a cluster @param entries of the spill file: slot and cluster, one after the other
+   * @param copied a bit a cluster @param flushed the same of what a flush of the target covers
+   * @param entries of the spill file: slot and cluster, one after the other
    */
-  restore(copied: Int32Array, entries: Int32Array): void {
-    const clusters = restoreView(this.memory, copied, entries);
+  restore(copied: Int32Array, flushed: Int32Array, entries: Int32Array): void {
+    const clusters = restoreView(this.memory, copied, flushed, entries);
     Atomics.store(this.#jobWords, jobLayout.copiedClustersWord, clusters);
   }
 
@@ -194,6 +197,29 @@ export class EngineView {
     return this.memory.view.spill.full * this.memory.clusterSize;
   }
 
+  /** More than half of a synced spill waits for a flush of the target, or will soon. */
+  get wantsFlush(): boolean {
+    const { spill } = this.memory.view;
+    return spill.held > 0 && spill.isPressing();
+  }
+  /** Slots of a synced spill that wait for a flush of the target. */
+  get heldSlots(): number {
+    return this.memory.view.spill.held;
+  }
+
+  /** A flush of the target covers these clusters, durably recorded: guests may overwrite them, and their entries are not needed. */
+  flushed(covered: Int32Array): void {
+    const { view } = this.memory;
+    if (view.safe === undefined || this.#released !== undefined) return;
+    for (let word = 0; word < covered.length; word++) {
+      if (covered[word] === 0) continue;
+      view.setPreserved(word, covered[word]);
+      view.setSafe(word, covered[word]);
+    }
+    view.spill.freeHeld(covered);
+    view.madeProgress();
+  }
+
   /** What is on the target at this moment, a bit a cluster. */
   copiedSnapshot(): Int32Array {
     return this.memory.view.copied.slice();
@@ -210,6 +236,7 @@ export class EngineView {
 
   async #release(): Promise<void> {
     await Promise.allSettled(this.#movers.map((mover) => mover.ended));
+    if (this.memory.view.safe !== undefined) await this.#parts.noneAside(this.layer);
     await this.#keeper.close();
     this.#jobWords.fill(0);
     this.#parts.arenas.free(this.#jobRegion);

@@ -6,7 +6,7 @@ import assert from "node:assert";
 import { randomUUID } from "node:crypto";
 import { BroadcastChannel, MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import type { SharedBitmap } from "@heirloom/bitmap";
-import type { Errno, ImageUse, NodeHandle, NodeSpec } from "@heirloom/block";
+import { type Errno, type ImageUse, type NodeHandle, type NodeSpec, noteReopened } from "@heirloom/block";
 import { Arenas } from "./arena.ts";
 import type { ArenaAnnouncement, ArenaQuestion } from "./arena-map.ts";
 import { EngineError } from "./engine-error.ts";
@@ -96,7 +96,12 @@ export class Engine {
       this.#tellExit(threadId),
     );
     this.transitions = new Transitions(this.registry);
-    this.#parts = { arenas: this.arenas, pool: this.pool, address: () => this.address() };
+    this.#parts = {
+      arenas: this.arenas,
+      pool: this.pool,
+      address: () => this.address(),
+      noneAside: (layer) => this.noneAside(layer),
+    };
   }
 
   address(): EngineAddress {
@@ -142,6 +147,17 @@ export class Engine {
   /** Of a file node that was opened with `locking: 'off'`. @throws BlockError; then what was locked before still is */
   async lockNode(handle: NodeHandle, before: ImageUse, after: ImageUse): Promise<void> {
     unwrap(await this.pool.help<TaskResult<void>>("lockTask", { handle, before, after }));
+  }
+  /** Opens a node anew, for writing or reading only; threads that have it go on. @throws BlockError; then it is as it was */
+  async reopenNode(handle: NodeHandle, readOnly: boolean, use: ImageUse): Promise<void> {
+    unwrap(await this.pool.help<TaskResult<void>>("reopenTask", { handle, readOnly, use }));
+  }
+  /** Whoever opens the layer from here on finds it so, the main thread's own I/O included. */
+  async reopened(layer: Layer, readOnly: boolean): Promise<void> {
+    noteReopened(layer.node, readOnly);
+    const io = this.#ioOf.get(layer.id);
+    this.#ioOf.delete(layer.id);
+    await io?.forget(layer.id);
   }
   /** Of a node that no thread changes any more, and that a thread which hangs keeps from being closed. */
   async unlockNode(handle: NodeHandle): Promise<void> {

@@ -21,6 +21,7 @@ import {
   O_TMPFILE,
   openFile,
   openNode,
+  reopenNode,
   type StatusExtent,
   syncData,
   unlockNode,
@@ -65,6 +66,20 @@ export interface LockTask {
 
 export function lockTask({ handle, before, after }: LockTask): Promise<TaskResult<void>> {
   return asResult(() => lockNode(handle, before, after));
+}
+
+export interface ReopenTask {
+  readonly handle: NodeHandle;
+  readonly readOnly: boolean;
+  /** What it is locked for now. */
+  readonly use: ImageUse;
+}
+
+export function reopenTask({ handle, readOnly, use }: ReopenTask): Promise<TaskResult<void>> {
+  return asResult(async () => {
+    await loadDrivers(handle);
+    reopenNode(handle, readOnly, use);
+  });
 }
 
 export function unlockTask({ handle }: { readonly handle: NodeHandle }): Promise<TaskResult<void>> {

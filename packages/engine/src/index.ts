@@ -17,7 +17,7 @@ export {
   operationWriteZeroes,
 } from "./io-ring.ts";
 export type { ErrorPolicy, MoverError } from "./mover-types.ts";
-export { DiskIo } from "./disk-io.ts";
+export { DiskIo, furtherPart } from "./disk-io.ts";
 export { type DiskHandle, GuestDisk, loadDisk, openDisk } from "./open-disk.ts";
 export { type LongTask, NoThread, ThreadDied, type ThreadEvent } from "./pool.ts";
 export { type KeptRecorder, Recorder } from "./recorder.ts";

@@ -55,7 +55,13 @@ export class IoCounters {
     }
     line[at]++;
     line[at + 1] += length;
-    if (kind === countedWrite && offset + length > line[highestField]) line[highestField] = offset + length;
+    if (kind === countedWrite) this.wrote(offset + length);
+  }
+
+  /** A part of a request is done, which counts when all of it is: how far was written is known at once. */
+  wrote(end: number): void {
+    const line = this.#line;
+    if (end > line[highestField]) line[highestField] = end;
   }
 
   refused(kind: CountedKind): void {

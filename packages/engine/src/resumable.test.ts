@@ -173,7 +173,7 @@ it("a restored view has what it had: copied, stored, and the rest to do", async 
     { directory: lab.directory, allowTmpfs: true, floor: 0 },
     () => {},
   );
-  again.restore(copied, answer.value.entries);
+  again.restore(copied, copied, answer.value.entries);
   expect(again.copiedClusters).toBe(3);
   const seen = again.memory.view;
   expect([0, 1, 2, 3, 40].every((one) => seen.isPreserved(one))).toBe(true);

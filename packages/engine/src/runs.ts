@@ -37,8 +37,8 @@ function runOfNeeded(view: View, first: number, limit: number): number {
   while (end < limit) {
     const word = end >>> 5;
     const upTo = Math.min(limit, (word + 1) * 32);
-    const needed = view.neededOf(word, maskOf(end, upTo));
-    end = Math.min(upTo, word * 32 + runEnd(needed, end & 31));
+    const wanted = view.wantedOf(word, maskOf(end, upTo));
+    end = Math.min(upTo, word * 32 + runEnd(wanted, end & 31));
     if (end < upTo) break;
   }
   return end;

@@ -11,8 +11,13 @@
  * | `fileWanted` | 1 once memory is half full, counted up at each further need; main sleeps on it | whoever takes a slot |
  * | `free*` | free slots of a kind, never more than there are; lost ones stay lost until the view ends | by add |
  * | `full` | slots that wait for a drainer | by add |
+ * | `syncs` | 1 where the file is synced before a guest overwrites (spill-sync.ts) | main, before the view starts |
+ * | `stored`, `synced` | entries written so far; how many of them a sync has covered | by add; holder of `syncLock` |
+ * | `syncLock` | the thread that syncs | by compare-exchange |
+ * | `held` | slots that were drained and wait for a flush of the target | drainers by add, main |
+ * | `givenUp` | 1 once it is durable that the view was given up | whoever has synced that |
  * | `hint*` | where the next search begins; any value is right | whoever found a slot |
- * | slot `state` | free, filling, full, draining (still readable), freeing | by compare-exchange; draining to freeing by its owner |
+ * | slot `state` | free, filling, full, draining (still readable), freeing, held | by compare-exchange; draining to freeing or held by its owner |
  * | slot `cluster` | cluster number | owner of a filling slot |
  * | slot `readers` | readers that pin it | by add |
  * | slot `failure` | errno of the target for it, where a guest waits for that; 0: to be tried | drainer; a guest that asks anew |
@@ -32,6 +37,7 @@ export const zeroSlotsWord = 2;
 /** Entries of the index, a power of two; 0 without readers. */
 export const indexSizeWord = 3;
 export const entryTagWord = 4;
+export const syncsWord = 5;
 export const fileSlotsWord = 16;
 export const fileDescriptorWord = 17;
 export const fileWantedWord = 32;
@@ -39,6 +45,11 @@ export const freeMemoryWord = 48;
 export const freeFileWord = 49;
 export const freeZeroWord = 50;
 export const fullWord = 64;
+export const storedWord = 65;
+export const syncedWord = 66;
+export const syncLockWord = 67;
+export const heldWord = 68;
+export const givenUpWord = 69;
 export const hintMemoryWord = 80;
 export const hintFileWord = 81;
 export const hintZeroWord = 82;
@@ -55,6 +66,8 @@ export const slotFilling = 1;
 export const slotFull = 2;
 export const slotDraining = 3;
 export const slotFreeing = 4;
+/** Drained: its place is free once a flush of the target covers its cluster. */
+export const slotHeld = 5;
 
 /** An entry of the index that is given up. */
 export const tombstone = -1;

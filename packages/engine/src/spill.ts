@@ -7,6 +7,8 @@
  * after it saw `readers` at 0: a reader that pinned before is waited for; one that pins after sees that the slot is going.
  * (Comparing a version afterwards is not enough: on arm64 plain reads may pass it.)
  *
+ * Of a spill that is synced, a drained slot is held until a flush of the target covers its cluster (spill-sync.ts).
+ *
  * Of a resumable job there are file slots only, each an entry that is found again after a restart (spill-entry.ts): what a guest
  * overwrites is in the file before.
  */
@@ -34,6 +36,8 @@ export class Spill {
   readonly #slices: (Uint8Array | undefined)[] = [];
   /** Of a resumable job; 0: slots are bytes and nothing else. */
   readonly #entryTag: number;
+  /** What is stored is synced before a guest overwrites it. */
+  readonly syncs: boolean;
   /** This thread's buffer for an entry. */
   #entry: Uint8Array | undefined;
 
@@ -46,6 +50,7 @@ export class Spill {
     this.#zeroSlots = words[layout.zeroSlotsWord];
     this.#indexMask = words[layout.indexSizeWord] - 1;
     this.#entryTag = words[layout.entryTagWord];
+    this.syncs = words[layout.syncsWord] !== 0;
     this.#indexStart = slotsStart + (this.#memorySlots + this.#fileSlotsMax + this.#zeroSlots) * slotFields;
   }
 
@@ -111,7 +116,9 @@ export class Spill {
     entry.set(data, entries.entryHeadBytes);
     entry.fill(0, entries.entryHeadBytes + data.length); // the disk's last cluster may be a short one
     entries.sealEntry(entry, this.#entryTag, cluster);
-    return writeFully(fd, entry, this.#fileOffset(slot));
+    const errno = writeFully(fd, entry, this.#fileOffset(slot));
+    if (errno === 0 && this.syncs) Atomics.add(this.words, layout.storedWord, 1); // before its cluster is preserved
+    return errno;
   }
 
   /** Reads a slot of any kind into `data`, which may be shorter than a cluster. @returns errno */
@@ -186,6 +193,30 @@ export class Spill {
     }
     this.#leaveIndex(slot);
     this.giveBack(slot);
+  }
+
+  /** A slot taken to drain, whose cluster is on the target: its place is kept until a flush covers that. */
+  hold(slot: number): void {
+    Atomics.store(this.words, slotsStart + slot * slotFields + layout.stateField, layout.slotHeld);
+    Atomics.add(this.words, layout.heldWord, 1);
+  }
+
+  /** Slots that wait for a flush of the target. */
+  get held(): number {
+    return Atomics.load(this.words, layout.heldWord);
+  }
+
+  /** Frees the held slots of clusters that `covered` has: a bit a cluster. */
+  freeHeld(covered: Int32Array): void {
+    const slots = this.#memorySlots + Atomics.load(this.words, layout.fileSlotsWord);
+    for (let slot = this.#memorySlots, left = this.held; slot < slots && left > 0; slot++) {
+      if (Atomics.load(this.words, slotsStart + slot * slotFields + layout.stateField) !== layout.slotHeld) continue;
+      left--;
+      const cluster = this.cluster(slot);
+      if ((covered[cluster >>> 5] & (1 << (cluster & 31))) === 0) continue;
+      Atomics.sub(this.words, layout.heldWord, 1);
+      this.giveBack(slot);
+    }
   }
 
   /**

@@ -1,6 +1,6 @@
 /**
  * Layout of a point-in-time view: one region. A header of words, a descriptor of 64-bit numbers (written before the
- * view starts, immutable), then five bit arrays with a bit a cluster.
+ * view starts, immutable), then five bit arrays with a bit a cluster, or six where the spill is synced.
  *
  * | word | holds | written by | read by |
  * |---|---|---|---|
@@ -19,6 +19,7 @@
  * | `copying` | a copier or the scan works on it | who copies, with or | the same |
  * | `preserved` | the old data is safe somewhere | the claim's holder | nobody |
  * | `copied` | it is on the target | the owner of `copying`, or a drainer | a mover, once it is retired and discarded there |
+ * | `safe` | the old data outlives a power loss: a guest may overwrite it (spill-sync.ts) | who has synced it; main, after a flush | nobody |
  * | `retired` | a scan found that it is not in the set, or readers have given it up | the scan, holding `copying`; a reader, holding the claim | nobody |
  */
 export const stoppedWord = 0;
@@ -50,14 +51,14 @@ export const breakReasons: readonly (BreakReason | undefined)[] = [
   "claim-held",
 ];
 
-export const bitArrays = 5;
+const bitArrays = 5;
 
 export function bitWords(clusters: number): number {
   return Math.ceil(clusters / 32);
 }
 
-export function viewBytes(descriptorLength: number, clusters: number): number {
-  return headerWords * 4 + descriptorLength * 8 + bitArrays * bitWords(clusters) * 4;
+export function viewBytes(descriptorLength: number, clusters: number, syncs: boolean): number {
+  return headerWords * 4 + descriptorLength * 8 + (bitArrays + (syncs ? 1 : 0)) * bitWords(clusters) * 4;
 }
 
 /** A claim is held for one device read of at most this many bytes. */

@@ -32,6 +32,8 @@ export interface ViewOptions {
   readonly readers?: boolean;
   /** Of a resumable job: its spill is this file alone. */
   readonly kept?: KeptSpill | undefined;
+  /** The kept spill is synced before a guest overwrites (spill-sync.ts). */
+  readonly syncSpill?: boolean;
   /** Bytes of spill in memory, rounded to clusters. */
   readonly spillMemory: number;
   /** Bytes of spill in a file at most. */
@@ -89,6 +91,7 @@ export class ViewMemory {
       assert(kept.tag !== 0, "a kept spill has a tag");
       const ready = Math.min(this.fileSlotsMax, entriesIn(kept.allocated, this.clusterSize));
       this.spillWords[spillLayout.entryTagWord] = kept.tag;
+      this.spillWords[spillLayout.syncsWord] = options.syncSpill === true ? 1 : 0;
       this.spillWords[spillLayout.fileSlotsWord] = ready;
       this.spillWords[spillLayout.freeFileWord] = ready;
     }
@@ -106,7 +109,8 @@ export class ViewMemory {
     row.put(set === undefined ? 0 : 1);
     if (set !== undefined) putBitmap(row, set.descriptor);
     row.values[0] = row.values.length;
-    this.#bytes = layout.viewBytes(row.values.length, this.clusters);
+    const syncs = this.spillWords[spillLayout.syncsWord] !== 0;
+    this.#bytes = layout.viewBytes(row.values.length, this.clusters, syncs);
     this.region = arenas.allocate(this.#bytes);
     new Float64Array(this.region.buffer, this.region.byteOffset + layout.headerWords * 4, row.values.length).set(
       row.values,

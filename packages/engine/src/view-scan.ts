@@ -12,24 +12,24 @@ export function nextInSet(view: View, from: number): number {
   return Math.max(from, unit / view.clusterSize);
 }
 
-/** First cluster at or after `from` that is needed and that no copier works on, or -1. A look, not a claim. */
+/** First cluster at or after `from` that a copier wants and that none works on, or -1. A look, not a claim. */
 export function nextNeeded(view: View, from: number): number {
-  return nextWithout(view, from, view.preserved, view.copying);
+  return nextWithout(view, from, view.preserved, view.copying, view.safe === undefined ? undefined : view.copied);
 }
 
 /** First cluster of the set that is not on the target yet, or -1. */
 export function nextMissing(view: View, from: number): number {
-  return nextWithout(view, from, view.copied, undefined);
+  return nextWithout(view, from, view.copied);
 }
 
-function nextWithout(view: View, from: number, done: Int32Array, also: Int32Array | undefined): number {
+function nextWithout(view: View, from: number, ...done: readonly (Int32Array | undefined)[]): number {
   let cluster = from;
   for (;;) {
     cluster = nextInSet(view, cluster);
     if (cluster === -1) return -1;
     const word = cluster >>> 5;
-    let skip = Atomics.load(done, word) | Atomics.load(view.retired, word);
-    if (also !== undefined) skip |= Atomics.load(also, word);
+    let skip = Atomics.load(view.retired, word);
+    for (const bits of done) if (bits !== undefined) skip |= Atomics.load(bits, word);
     const open = ~skip & (-1 << (cluster & 31));
     if (open === 0) {
       cluster = (word + 1) * 32;

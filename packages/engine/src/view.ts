@@ -29,6 +29,8 @@ export class View {
   readonly preserved: Int32Array;
   readonly copied: Int32Array;
   readonly retired: Int32Array;
+  /** Undefined unless the spill is synced. */
+  readonly safe: Int32Array | undefined;
   /** Bytes of a cluster of the view: what one claim covers. */
   readonly clusterSize: number;
   readonly clusters: number;
@@ -86,6 +88,7 @@ export class View {
     this.preserved = new Int32Array(buffer, start + bits * 8, bits);
     this.copied = new Int32Array(buffer, start + bits * 12, bits);
     this.retired = new Int32Array(buffer, start + bits * 16, bits);
+    this.safe = this.spill.syncs ? new Int32Array(buffer, start + bits * 20, bits) : undefined;
   }
 
   static at(reference: RegionReference, arenas: ArenaLookup): View {
@@ -158,6 +161,19 @@ export class View {
     return open === 0 || this.set === undefined ? open : open & this.setOf(word);
   }
 
+  /** Those of `mask` in a word that a copier is to bring to the target: of a synced spill what is copied may still be needed. */
+  wantedOf(word: number, mask: number): number {
+    const needed = this.neededOf(word, mask);
+    return needed === 0 || this.safe === undefined ? needed : needed & ~Atomics.load(this.copied, word);
+  }
+
+  /** Of a synced spill: those of `mask` in a word that a guest must not overwrite yet. */
+  unsafeOf(word: number, mask: number): number {
+    if (this.safe === undefined) return 0;
+    const open = mask & ~(Atomics.load(this.safe, word) | Atomics.load(this.retired, word));
+    return open === 0 ? 0 : open & this.setOf(word);
+  }
+
   /**
    * Those clusters of a word that are in the set; it is asked once for each of its units. The set does not change while the
    * view stands, and who asks for a word asks again for the same one: the last answer is kept.
@@ -216,6 +232,9 @@ export class View {
 
   setPreserved(word: number, mask: number): void {
     Atomics.or(this.preserved, word, mask);
+  }
+  setSafe(word: number, mask: number): void {
+    if (this.safe !== undefined) Atomics.or(this.safe, word, mask);
   }
   setCopied(word: number, mask: number): void {
     Atomics.or(this.copied, word, mask);

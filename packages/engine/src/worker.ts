@@ -16,6 +16,7 @@ export {
   unlockTask,
   moduleTask,
   openTask,
+  reopenTask,
   resizeTask,
   spillFileTask,
   statusTask,

@@ -32,12 +32,24 @@ export interface JobEntry extends JobLayers<LayerEntry> {
   readonly clusterSize: number;
   /** All of the disk is copied, and not only what the bitmap says. */
   readonly all: boolean;
+  /**
+   * What guests overwrite was synced before, and the image after the freeze: what is neither in the spill nor flushed to the target is
+   * on the disk, after a power loss too.
+   */
+  readonly synced: boolean;
   /** Bytes that the set is rounded out to. */
   readonly unit: number;
   /** Milliseconds since the epoch. */
   readonly frozenAt: number;
   /** Since when it waits for its target; 0 while it is at work. */
   readonly waitingSince: number;
+}
+
+const allFlag = 1;
+const syncedFlag = 2;
+
+function flagsOf(flags: number): Pick<JobEntry, "all" | "synced"> {
+  return { all: (flags & allFlag) !== 0, synced: (flags & syncedFlag) !== 0 };
 }
 
 export function putJob(to: ByteWriter, bitmap: number, job: JobEntry): void {
@@ -50,7 +62,7 @@ export function putJob(to: ByteWriter, bitmap: number, job: JobEntry): void {
   to.u32(job.tag >>> 0);
   to.u8(Math.log2(job.clusterSize));
   to.u8(Math.log2(job.unit));
-  to.u8(job.all ? 1 : 0);
+  to.u8((job.all ? allFlag : 0) | (job.synced ? syncedFlag : 0));
   to.u64(job.frozenAt);
   to.u64(job.waitingSince);
   for (const { id, length, offset } of [job.set, job.copied, job.flushed]) {
@@ -71,7 +83,7 @@ export function getJob(from: ByteReader): { readonly bitmap: number; readonly jo
     tag: from.u32() | 0,
     clusterSize: 2 ** from.u8(),
     unit: 2 ** from.u8(),
-    all: from.u8() === 1,
+    ...flagsOf(from.u8()),
     frozenAt: from.number(),
     waitingSince: from.number(),
   };

@@ -26,8 +26,9 @@ export interface RecoveredJob {
   readonly entry: KeptJob;
   readonly records: JobRecords;
   readonly spill: FoundSpill;
-  /** What is on the target, a bit a cluster. */
+  /** What is on the target, and what of it a flush covers; a bit a cluster. */
   readonly copied: Int32Array;
+  readonly flushed: Int32Array;
 }
 
 interface LayerMemory {
@@ -74,13 +75,14 @@ export class KeptJobs {
     expectDone("store what a job copies", await help<Errno>("storeSetTask", task));
   }
 
-  /** What is on the target with a flush since. @throws JournalError */
-  async storeFlushed(records: JobRecords, clusters: Int32Array): Promise<void> {
+  /** What is on the target with a flush since: durable when this resolves. @returns false where the job has ended @throws JournalError */
+  async storeFlushed(records: JobRecords, clusters: Int32Array): Promise<boolean> {
     const { fd, journal, help } = this.#place;
     const memory = this.#memory.get(records);
-    if (memory === undefined) return; // it has ended
+    if (memory === undefined) return false; // it has ended
     const task: tasks.AddWordsTask = { fd, tag: journal.tag, layer: memory.flushed.reference, words: clusters };
     expectDone("store what a job has copied", await help<Errno>("addWordsTask", task));
+    return true;
   }
 
   /** No thread of the job is left, and no record names its layers, or will from now on. */
@@ -142,7 +144,7 @@ export class KeptJobs {
     const errno = state.errno || (state.refused === undefined ? await help<Errno>("addWordsTask", copied) : 0);
     if (errno === 0 && state.refused === undefined) {
       if (lost) this.#place.leave(job.copied);
-      return { entry: { ...job, ...records.kept }, records, spill, copied: state.copied };
+      return { entry: { ...job, ...records.kept }, records, spill, copied: state.copied, flushed: state.flushed };
     }
     this.drop(records);
     if (lost) this.#place.leave(job.copied);

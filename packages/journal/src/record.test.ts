@@ -56,6 +56,7 @@ const directory: Directory = {
         tag: -559038737,
         clusterSize: 4096,
         all: false,
+        synced: true,
         unit: 65536,
         frozenAt: 1234,
         waitingSince: 0,

@@ -7,6 +7,9 @@
  * has dirty, regions that were not settled included; and in such a region the disk may also have lost what it held at the freeze. So
  * each of these clusters must be in a whole entry of the spill, or on the target with a flush since. All others are on the
  * disk as they were: their regions were settled, with the disk synced, and not written after that.
+ *
+ * Where the spill is synced it goes on after a power loss too: a guest overwrote nothing before its old data was on stable storage, and
+ * the image was synced after the freeze. So what is in no entry and was not flushed to the target is on the disk as it was.
  */
 import type { SharedBitmap } from "@heirloom/bitmap";
 import type { Errno } from "@heirloom/block";
@@ -19,8 +22,9 @@ export interface JobState {
   readonly errno: Errno;
   /** Why it cannot go on. */
   readonly refused: string | undefined;
-  /** A bit a cluster. */
+  /** On the target; and what of it a flush covers. A bit a cluster. */
   readonly copied: Int32Array;
+  readonly flushed: Int32Array;
 }
 
 /**
@@ -36,8 +40,12 @@ export function recoverJob(
   successor: SharedBitmap,
   entries: Int32Array,
 ): JobState {
-  const { errno, words: copied } = layerWords(storage, sidecar.tag, lost ? job.flushed : job.copied, job.clusterSize);
-  if (errno !== 0 || !lost) return { errno, refused: undefined, copied };
+  const { errno: unread, words: flushed } = layerWords(storage, sidecar.tag, job.flushed, job.clusterSize);
+  const { errno, words: copied } = lost
+    ? { errno: unread, words: flushed }
+    : layerWords(storage, sidecar.tag, job.copied, job.clusterSize);
+  if (unread !== 0 || errno !== 0) return { errno: unread || errno, refused: undefined, copied, flushed };
+  if (!lost || job.synced) return { errno, refused: undefined, copied, flushed };
   const safe = copied.slice();
   for (let at = 1; at < entries.length; at += 2) {
     const cluster = entries[at];
@@ -48,7 +56,7 @@ export function recoverJob(
     missing === -1
       ? undefined
       : `after the power loss nobody knows what was at ${missing * job.clusterSize} at its point in time`;
-  return { errno: 0, refused, copied };
+  return { errno: 0, refused, copied, flushed };
 }
 
 /** A cluster of the set that may have been written since the freeze, and whose old data is nowhere; or -1. */

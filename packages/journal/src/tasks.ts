@@ -289,8 +289,9 @@ export function recoverJobTask(task: RecoverJobTask): JobState {
     }) ||
     bitsOf(fd, sidecar.tag, task.bits).loadFrom(storage) ||
     bitsOf(fd, sidecar.tag, task.flushed).loadFrom(storage);
-  if (damaged > 0) return { errno, refused: "what it is to copy is damaged", copied: new Int32Array(0) };
-  if (errno !== 0) return { errno, refused: undefined, copied: new Int32Array(0) };
+  const none = new Int32Array(0);
+  if (damaged > 0) return { errno, refused: "what it is to copy is damaged", copied: none, flushed: none };
+  if (errno !== 0) return { errno, refused: undefined, copied: none, flushed: none };
   return recoverJob(storage, sidecar, job, task.lost, marks, SharedBitmap.from(task.successor), task.entries);
 }
 

@@ -13,6 +13,7 @@ import {
 import type { Coordinator } from "./coordinator.ts";
 import { DiskBitmaps } from "./disk-bitmaps.ts";
 import type { DiskState } from "./disk-state.ts";
+import { type ReopenOptions, reopenDisk } from "./reopening.ts";
 import { resizeDisk } from "./resize.ts";
 import type { JournalInfo, ViewRequest } from "./options.ts";
 import type { SpillDefaults } from "./spill-options.ts";
@@ -76,6 +77,15 @@ export class Disk {
   /** Bytes; grown space reads as zeroes and is not dirty. @throws RefusalError while jobs, views or handles use the disk */
   async resize(length: number): Promise<void> {
     await resizeDisk(this.#coordinator, this.state, length);
+  }
+
+  /**
+   * Opens it anew, for writing or for reading only; exports and backups that read it go on. A window can be written where the
+   * disk under it can: it is reopened after that one, and made read-only with it.
+   * @throws RefusalError while anybody writes it, or BlockError where it cannot be opened so; then nothing has changed
+   */
+  async reopen(options: ReopenOptions): Promise<void> {
+    await reopenDisk(this.#coordinator, this.state, options, this.#imageUse);
   }
 
   /**

@@ -298,3 +298,19 @@ test("the thread that serves the main thread's requests dies: they are told, and
     const job = await scene.runtime.backup({ disk, bitmap: "b", target: scene.target(length) });
     expect(await ended(job)).toEqual(completed);
   }));
+
+test("the thread that reads a view for the main thread dies: the read is told, as one of the disk is", () =>
+  inScene(async (scene) => {
+    const disk = await scene.faulty("a", length, [{ kind: "read", nth: 1, once: true, action: { exit: true } }], 12);
+    await using view = disk.view();
+    await view.ready;
+    const error = await view.read(new Uint8Array(cluster), 0).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ name: "BlockError", code: "ERR_IO", errno: 5, cause: { code: "ERR_THREAD_DIED" } });
+    expect(firstDifference(await bytesOf(disk), scene.bytes("a.raw"))).toBe(-1);
+  }));
+
+async function bytesOf(disk: Disk): Promise<Uint8Array> {
+  const bytes = new Uint8Array(disk.length);
+  await disk.read(bytes, 0);
+  return bytes;
+}

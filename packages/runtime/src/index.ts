@@ -48,6 +48,7 @@ export type {
 export { pullToArtefact, type PullToArtefactOptions } from "./pull-artefact.ts";
 export { rebuild, type Rebuilt, type RebuildOptions } from "./rebuild.ts";
 export { createRuntime, Runtime, type RuntimeInspection } from "./runtime.ts";
+export type { ReopenOptions } from "./reopening.ts";
 export type { View } from "./view.ts";
 export type { ViewFigures } from "./view-figures.ts";
 export { closedBuckets, type IoCounts, type KindCounts } from "@heirloom/engine";

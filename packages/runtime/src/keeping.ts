@@ -161,7 +161,10 @@ export class Keeping {
       if (journal.failed !== undefined) throw journal.failed;
       // What was written before it began to record, or while its regions counted, must not fall back by a power loss: nothing
       // would say so from here on.
-      const counts = own.some(({ change }) => change !== "freeze" && change !== "fold" && change !== "remove");
+      // Nor what a job that is to survive every power loss is to copy.
+      const counts = own.some(({ change, resumable }) =>
+        change === "freeze" ? resumable?.settings.syncSpill === true : change !== "fold" && change !== "remove",
+      );
       if (done && counts) await journal.syncImage();
       // A job is in the record once what it copies is: until then a crash reclaims, and nobody was told of it.
       for (const { resumable, name } of own) {

@@ -113,6 +113,12 @@ export interface BackupOptions {
    */
   readonly resumable?: boolean;
   /**
+   * Of a resumable job: it goes on after every power loss, since what guests overwrite is synced before, and the disk at the start. Costs
+   * guests a sync for the first write to each cluster, shared by those who wait at the same time. Off by default: a power loss under
+   * load then usually ends the job, and its bitmap is reclaimed.
+   */
+  readonly syncSpill?: boolean;
+  /**
    * Milliseconds between two flushes of a resumable job's target: what is copied by then is not copied again after a power loss;
    * 5000 by default.
    */

@@ -63,6 +63,7 @@ export function planJob(
       spillMemory: backup.spillMemory,
       spillFile: backup.spillFile,
       kept: resumable?.spill,
+      syncSpill: resumable?.settings.syncSpill === true,
     },
     set,
     backup.spill,

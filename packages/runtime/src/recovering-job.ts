@@ -23,7 +23,7 @@ export function recoverJob(
 ): JobState | undefined {
   if (frozen === undefined) return undefined;
   const { engine, now } = coordinator;
-  const { entry, records, spill, copied } = frozen.job;
+  const { entry, records, spill, copied, flushed } = frozen.job;
   const { request: asked, settings } = readSettings(entry);
   const id = freeId(coordinator, entry.id);
   const request = { ...asked, jobId: id };
@@ -41,12 +41,13 @@ export function recoverJob(
       spillMemory: 0,
       spillFile: settings.spillFile,
       kept: spill.spill,
+      syncSpill: settings.syncSpill,
     },
     entry.all ? undefined : bitmap.memory.bits,
     settings.spill,
     (error) => coordinator.tell("SPILL_REFUSED", { job: id, error: error.message }),
   );
-  view.restore(copied, spill.entries);
+  view.restore(copied, flushed, spill.entries);
   draft.addView(disk, view);
   const resumable: Resumable = {
     target: entry.target,

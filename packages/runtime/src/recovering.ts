@@ -12,7 +12,7 @@ import { MachineActor } from "./machines/machine-actor.ts";
 import { recoverJob } from "./recovering-job.ts";
 
 /**
- * Attaches what is kept, if anything is. Nobody has the disk yet.
+ * Attaches what is kept, if anything is. Nobody writes the disk yet.
  * @throws HeirloomError with the journal's code: a sidecar that cannot be read, or that somebody else has, is never passed over
  */
 export async function recoverBitmaps(coordinator: Coordinator, disk: DiskState): Promise<void> {
@@ -29,6 +29,11 @@ export async function recoverBitmaps(coordinator: Coordinator, disk: DiskState):
       throw new JournalError("ERR_JOURNAL_PLACE", unusedText(image.filename, look.forgotten));
     if (look === undefined || !look.exists) return;
     const { journal, bitmaps } = await DiskJournal.recover(place, look);
+    const twin = bitmaps.find(({ name }) => disk.bitmaps.has(name)); // of a disk that is reopened
+    if (twin !== undefined) {
+      await journal.close();
+      throw new HeirloomError("ERR_BITMAP_EXISTS", "reopen", `Bitmap already exists: ${twin.name}`);
+    }
     disk.journal = journal;
     await record(coordinator, disk, bitmaps);
   } catch (error) {

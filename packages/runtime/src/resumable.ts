@@ -40,6 +40,8 @@ export interface ResumableSettings {
   readonly spillFile: number;
   readonly spill: PreparedBackup["spill"];
   readonly movers: PreparedBackup["movers"];
+  /** What guests overwrite is synced before. */
+  readonly syncSpill: boolean;
   /** Between two flushes of its target. */
   readonly flushEveryMs: number;
   /** It is reclaimed when it has waited for its target for so long. */
@@ -97,6 +99,7 @@ export async function prepareResumable(
         spillFile,
         spill,
         movers: backup.movers,
+        syncSpill: options.syncSpill === true,
         flushEveryMs: inMilliseconds("flushEvery", options.flushEvery ?? flushEveryDefaultMs, 1),
         resumeTimeoutMs: inMilliseconds("resumeTimeout", options.resumeTimeout ?? resumeTimeoutDefaultMs, 0),
       },
@@ -156,6 +159,7 @@ export function keptJobOf(job: JobState | undefined): KeptJob | null {
     tag: resumable.spill.tag,
     clusterSize: view.memory.clusterSize,
     all: request.set === "all",
+    synced: resumable.settings.syncSpill,
     unit: request.clusterSize,
     frozenAt: resumable.frozenAt,
     waitingSince: resumable.waitingSince,

@@ -493,6 +493,10 @@ export class Runtime {
         const disk = this.disk(nameOf(action.disk)).state;
         const target = await this.#openTarget(action.target, opened);
         const backup = prepareBackup(action, jobId, disk, target, this.#options);
+        if (action.syncSpill === true && action.resumable !== true) {
+          const desc = "'syncSpill' is about the spill of a resumable job; it needs 'resumable'";
+          throw new RefusalError("backup", refusal("ERR_INVALID_ARGUMENT", desc, { option: "syncSpill" }));
+        }
         if (action.resumable !== true) return { kind: "backup", backup };
         const resumable = await prepareResumable(this.#engine, action, disk, target, backup, this.#options);
         made.push(resumable);

@@ -2,7 +2,7 @@
  * A point in time, read by its user: frozen when it is made, given up or used to begin anew when it ends. `success` is
  * abdicate, `fail` is reclaim, and so is leaving it without a word.
  */
-import { assertRequest, BlockError, errnoName } from "@heirloom/block";
+import { assertRequest, BlockError, EIO, errnoName } from "@heirloom/block";
 import { type BreakReason, type EngineView, operationReadView, type Recorder, requestBytesMax } from "@heirloom/engine";
 import type { BitmapState } from "./bitmap-memory.ts";
 import type { Coordinator } from "./coordinator.ts";
@@ -92,7 +92,7 @@ export class View {
 
   /**
    * Fills `buffer` from `offset` (bytes) with what the disk held at the instant.
-   * @throws BlockError: EIO once the view is broken, EACCES outside its set, EINVAL outside the disk
+   * @throws BlockError: EIO once the view is broken, or where the thread that read it died, EACCES outside its set, EINVAL outside the disk
    */
   async read(buffer: Uint8Array, offset: number): Promise<void> {
     if (!(buffer instanceof Uint8Array)) throw notBytes("read of a view");
@@ -103,16 +103,18 @@ export class View {
     const io = this.#coordinator.engine.io(this.#disk.layer);
     for (let done = 0; done < buffer.length; done += requestBytesMax) {
       const piece = buffer.subarray(done, done + requestBytesMax);
-      const errno = await io.request(operationReadView, number, offset + done, piece.length, piece);
+      const place = `read of ${this.id} at offset ${offset + done}`;
+      const errno = await io
+        .request(operationReadView, number, offset + done, piece.length, piece)
+        .catch((cause: unknown) => {
+          throw new BlockError("ERR_IO", `${place}: the thread that did it ended`, { offset, errno: EIO, cause });
+        });
       if (errno === 0) continue;
       const because =
         this.#ending !== undefined || view.broken === undefined
           ? ""
           : `: the point in time was given up (${view.broken.reason})`;
-      throw new BlockError("ERR_IO", `read of ${this.id} at offset ${offset + done}: ${errnoName(errno)}${because}`, {
-        offset,
-        errno,
-      });
+      throw new BlockError("ERR_IO", `${place}: ${errnoName(errno)}${because}`, { offset, errno });
     }
   }
 

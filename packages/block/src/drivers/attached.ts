@@ -3,14 +3,11 @@
  * attached. Whoever opened the node closes it.
  */
 import type { ConnectContext, Driver, NodeHandle } from "../node.ts";
+import { decoratedHandle } from "./decorated-node.ts";
 
 export const attached: Driver = {
   options: { node: { type: "node", required: true, doc: "the handle of the open node" } },
-  open: (options) => {
-    const node = options.node as NodeHandle;
-    const { readOnly, alignment, clusterSize, identity } = node;
-    return { driver: "attached", readOnly, alignment, clusterSize, identity, state: undefined, children: [node] };
-  },
+  open: (options) => decoratedHandle("attached", options.node as NodeHandle, undefined),
   connect: (handle: NodeHandle, context: ConnectContext) => context.connect(handle.children[0]),
   close: () => {},
 };

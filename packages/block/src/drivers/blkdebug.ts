@@ -7,16 +7,7 @@
  * `raw`, or nobody.
  */
 import { BlockError } from "../block-error.ts";
-import type {
-  BlockNode,
-  Driver,
-  Errno,
-  NodeHandle,
-  NodeSpec,
-  OpenContext,
-  RequestKind,
-  StatusExtent,
-} from "../node.ts";
+import type { BlockNode, Driver, Errno, NodeHandle, NodeSpec, OpenContext, RequestKind } from "../node.ts";
 import {
   afterEvent,
   atStart,
@@ -26,6 +17,7 @@ import {
   INJECT_RULES_MAX,
   ruleFor,
 } from "./blkdebug-rule.ts";
+import { DecoratedNode, decoratedHandle } from "./decorated-node.ts";
 
 interface BlkdebugState {
   readonly rules: BlkdebugRules;
@@ -54,20 +46,16 @@ function openBlkdebug(options: Record<string, unknown>, context: OpenContext): N
   const shared = new SharedArrayBuffer(3 * 8);
   new BigInt64Array(shared)[STANDING] = BigInt.asIntN(64, afterEvent(atStart, rules, "none"));
   const child = context.open(file);
-  const { readOnly, alignment, clusterSize, identity } = child;
   const state: BlkdebugState = { rules, shared };
-  return { driver: "blkdebug", readOnly, alignment, clusterSize, identity, state, children: [child] };
+  return decoratedHandle("blkdebug", child, state);
 }
 
-class BlkdebugNode implements BlockNode {
-  /** A kernel copy would pass the rules by. */
-  readonly direct = undefined;
-  readonly #child: BlockNode;
+class BlkdebugNode extends DecoratedNode {
   readonly #rules: BlkdebugRules;
   readonly #words: BigInt64Array;
 
   constructor(child: BlockNode, state: BlkdebugState) {
-    this.#child = child;
+    super(child);
     this.#rules = state.rules;
     this.#words = new BigInt64Array(state.shared);
   }
@@ -81,52 +69,31 @@ class BlkdebugNode implements BlockNode {
     }
   }
 
-  length(): number {
-    return this.#child.length();
-  }
-
-  read(buffer: Uint8Array, offset: number): Errno {
-    return this.#ask("read", offset, buffer.length) || this.#child.read(buffer, offset);
-  }
-
-  write(buffer: Uint8Array, offset: number): Errno {
+  override write(buffer: Uint8Array, offset: number): Errno {
     this.announce("pwritev");
-    const errno = this.#ask("write", offset, buffer.length) || this.#child.write(buffer, offset);
+    const errno = super.write(buffer, offset);
     this.#changed();
     return errno;
   }
 
-  discard(offset: number, length: number): Errno {
-    const errno = this.#ask("discard", offset, length) || this.#child.discard(offset, length);
+  override discard(offset: number, length: number): Errno {
+    const errno = super.discard(offset, length);
     Atomics.add(this.#words, CHANGES, 1n);
     return errno;
   }
 
-  writeZeroes(offset: number, length: number, unmap: boolean): Errno {
+  override writeZeroes(offset: number, length: number, unmap: boolean): Errno {
     this.announce("pwritev_zero");
-    const errno = this.#ask("write-zeroes", offset, length) || this.#child.writeZeroes(offset, length, unmap);
+    const errno = super.writeZeroes(offset, length, unmap);
     this.#changed();
     return errno;
   }
 
-  flush(): Errno {
+  override flush(): Errno {
     const changes = Atomics.load(this.#words, CHANGES);
-    const fault = this.#isFlushed() ? 0 : this.#ask("flush", 0, 0);
-    const errno = fault || this.#child.flush();
+    const errno = this.#isFlushed() ? this.child.flush() : super.flush();
     if (errno === 0) Atomics.store(this.#words, FLUSHED, changes);
     return errno;
-  }
-
-  status(offset: number, length: number, extent: StatusExtent): Errno {
-    return this.#ask("status", offset, length) || this.#child.status(offset, length, extent);
-  }
-
-  resize(length: number): Errno {
-    return this.#child.resize(length);
-  }
-
-  admit(kind: RequestKind, length: number): number {
-    return this.#child.admit(kind, length);
   }
 
   /** Also where it failed. */
@@ -139,7 +106,7 @@ class BlkdebugNode implements BlockNode {
     return Atomics.load(this.#words, FLUSHED) === Atomics.load(this.#words, CHANGES);
   }
 
-  #ask(kind: RequestKind, offset: number, length: number): Errno {
+  protected override before(kind: RequestKind, offset: number, length: number): Errno {
     for (;;) {
       const word = Atomics.load(this.#words, STANDING);
       const met = ruleFor(word, this.#rules.injectError, { kind, offset, length });

@@ -6,16 +6,8 @@
  */
 import assert from "node:assert/strict";
 import { isMainThread } from "node:worker_threads";
-import type {
-  BlockNode,
-  Driver,
-  Errno,
-  NodeHandle,
-  NodeSpec,
-  OpenContext,
-  RequestKind,
-  StatusExtent,
-} from "../node.ts";
+import type { BlockNode, Driver, Errno, NodeHandle, NodeSpec, OpenContext, RequestKind } from "../node.ts";
+import { DecoratedNode, decoratedHandle } from "./decorated-node.ts";
 import {
   ARMED,
   faultOptions,
@@ -46,61 +38,21 @@ function openFault(options: Record<string, unknown>, context: OpenContext): Node
   const words = new Int32Array(shared);
   given.forEach((rule, index) => Atomics.store(words, ruleWord(index, ARMED), rule.armed === false ? 0 : 1));
   const child = context.open(file);
-  const { readOnly, alignment, clusterSize, identity } = child;
   const state: FaultState = { rules, shared };
-  return { driver: "fault", readOnly, alignment, clusterSize, identity, state, children: [child] };
+  return decoratedHandle("fault", child, state);
 }
 
-class FaultNode implements BlockNode {
-  /** A kernel copy would pass the rules by. */
-  readonly direct = undefined;
-  readonly #child: BlockNode;
+class FaultNode extends DecoratedNode {
   readonly #rules: readonly Rule[];
   readonly #words: Int32Array;
 
   constructor(child: BlockNode, state: FaultState) {
-    this.#child = child;
+    super(child);
     this.#rules = state.rules;
     this.#words = new Int32Array(state.shared);
   }
 
-  length(): number {
-    return this.#child.length();
-  }
-
-  read(buffer: Uint8Array, offset: number): Errno {
-    return this.#ask("read", offset, buffer.length) || this.#child.read(buffer, offset);
-  }
-
-  write(buffer: Uint8Array, offset: number): Errno {
-    return this.#ask("write", offset, buffer.length) || this.#child.write(buffer, offset);
-  }
-
-  discard(offset: number, length: number): Errno {
-    return this.#ask("discard", offset, length) || this.#child.discard(offset, length);
-  }
-
-  writeZeroes(offset: number, length: number, unmap: boolean): Errno {
-    return this.#ask("write-zeroes", offset, length) || this.#child.writeZeroes(offset, length, unmap);
-  }
-
-  flush(): Errno {
-    return this.#ask("flush", 0, 0) || this.#child.flush();
-  }
-
-  status(offset: number, length: number, extent: StatusExtent): Errno {
-    return this.#ask("status", offset, length) || this.#child.status(offset, length, extent);
-  }
-
-  resize(length: number): Errno {
-    return this.#child.resize(length);
-  }
-
-  admit(kind: RequestKind, length: number): number {
-    return this.#child.admit(kind, length);
-  }
-
-  #ask(kind: RequestKind, offset: number, length: number): Errno {
+  protected override before(kind: RequestKind, offset: number, length: number): Errno {
     for (let index = 0; index < this.#rules.length; index++) {
       const rule = this.#rules[index];
       if (rule.kind !== "any" && rule.kind !== kind) continue;

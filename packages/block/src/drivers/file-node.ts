@@ -8,20 +8,27 @@
 import { EAGAIN, ENOSYS, ENOTSUP, ENXIO, EPERM } from "../errno.ts";
 import * as libc from "../libc.ts";
 import type { BlockNode, DirectFile, Errno, NodeHandle, StatusExtent } from "../node.ts";
-import { loadSharedInteger, storeSharedInteger } from "../shared-integer.ts";
+import { loadSharedInteger, SHARED_INTEGER_WORDS, storeSharedInteger } from "../shared-integer.ts";
 import { zeroes, ZEROES_LENGTH } from "../zero-test.ts";
 
 export interface FileState {
   readonly fd: number;
   readonly filename: string;
-  readonly readOnly: boolean;
+  /** Locked from the beginning to the end, as it is used. */
+  readonly locked: boolean;
   /** 0 for a regular file; else what offsets and lengths of a device's discards are rounded to. */
   readonly deviceUnit: number;
   /** Discards give room back. */
   readonly discard: boolean;
-  /** The length (shared-integer.ts), then the word that says closed. */
+  /** The length (shared-integer.ts), then the words below. */
   readonly shared: SharedArrayBuffer;
 }
+
+/** 1: it is closed, and its number may be somebody else's. */
+export const CLOSED_WORD: number = SHARED_INTEGER_WORDS;
+/** 1: it can only be read. It may change while threads have the file. */
+export const READ_ONLY_WORD: number = SHARED_INTEGER_WORDS + 1;
+export const SHARED_WORDS: number = SHARED_INTEGER_WORDS + 2;
 
 export class FileNode implements BlockNode {
   readonly direct: DirectFile;
@@ -98,7 +105,7 @@ export class FileNode implements BlockNode {
   }
 
   flush(): Errno {
-    return this.#state.readOnly ? 0 : libc.syncData(this.#fd);
+    return this.#readOnly ? 0 : libc.syncData(this.#fd);
   }
 
   status(offset: number, length: number, extent: StatusExtent): Errno {
@@ -143,7 +150,7 @@ export class FileNode implements BlockNode {
   }
 
   resize(length: number): Errno {
-    if (this.#state.readOnly) return EPERM;
+    if (this.#readOnly) return EPERM;
     if (this.#state.deviceUnit !== 0) return ENOTSUP;
     this.#dataEnd = 0;
     const before = this.length();
@@ -156,6 +163,10 @@ export class FileNode implements BlockNode {
 
   admit(): number {
     return 0;
+  }
+
+  get #readOnly(): boolean {
+    return Atomics.load(this.#words, READ_ONLY_WORD) === 1;
   }
 
   #advisory(errno: Errno): Errno {

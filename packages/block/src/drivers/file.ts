@@ -14,8 +14,9 @@ import { lockImage } from "../image-lock.ts";
 import * as libc from "../libc.ts";
 import type { Driver, NodeHandle } from "../node.ts";
 import type { OptionTable } from "../options.ts";
-import { SHARED_INTEGER_WORDS, storeSharedInteger } from "../shared-integer.ts";
-import { FileNode, type FileState } from "./file-node.ts";
+import { storeSharedInteger } from "../shared-integer.ts";
+import { CLOSED_WORD, FileNode, type FileState, READ_ONLY_WORD, SHARED_WORDS } from "./file-node.ts";
+import { identityOf, reopenFile } from "./file-reopening.ts";
 
 interface FileOptions {
   readonly filename: string;
@@ -24,9 +25,6 @@ interface FileOptions {
   readonly discard: "unmap" | "ignore";
   readonly create?: { readonly length: number; readonly overwrite: boolean };
 }
-
-/** Word of the shared block that says that the handle was closed: a second close would hit somebody else's number. */
-const CLOSED_WORD = SHARED_INTEGER_WORDS;
 
 /** Linux's block layer works in pages; what is smaller at the edges of a range is written as bytes. */
 const DEVICE_UNIT = 4096;
@@ -54,6 +52,7 @@ export const file: Driver = {
   options: fileOptions,
   open: (options) => openFile("file", options as unknown as FileOptions),
   connect: (handle) => new FileNode(handle),
+  reopen: reopenFile,
   close: closeFile,
 };
 
@@ -62,6 +61,7 @@ export const hostDevice: Driver = {
   options: commonOptions,
   open: (options) => openFile("host_device", options as unknown as FileOptions),
   connect: (handle) => new FileNode(handle),
+  reopen: reopenFile,
   close: closeFile,
 };
 
@@ -126,12 +126,14 @@ function makeHandle(driver: string, options: FileOptions, fd: number, isDevice: 
   if (length < 0) {
     throw BlockError.system("ERR_NODE_OPEN", `measure '${options.filename}'`, -length, { node: options.filename });
   }
-  const shared = new SharedArrayBuffer((SHARED_INTEGER_WORDS + 1) * 4);
-  storeSharedInteger(new Int32Array(shared), 0, length);
+  const shared = new SharedArrayBuffer(SHARED_WORDS * 4);
+  const words = new Int32Array(shared);
+  storeSharedInteger(words, 0, length);
+  words[READ_ONLY_WORD] = options.readOnly ? 1 : 0;
   const state: FileState = {
     fd,
     filename: options.filename,
-    readOnly: options.readOnly,
+    locked: options.locking === "on",
     deviceUnit: isDevice ? Math.max(DEVICE_UNIT, libc.deviceSectorSize(fd)) : 0,
     discard: options.discard === "unmap",
     shared,
@@ -141,7 +143,7 @@ function makeHandle(driver: string, options: FileOptions, fd: number, isDevice: 
     readOnly: options.readOnly,
     alignment: 1,
     clusterSize: 0,
-    identity: isDevice ? `device:${status.rdev}` : `file:${status.dev}:${status.ino}`,
+    identity: identityOf(status),
     state,
     children: [],
   };
@@ -150,7 +152,7 @@ function makeHandle(driver: string, options: FileOptions, fd: number, isDevice: 
 function closeFile(handle: NodeHandle): void {
   const { fd, filename, shared } = handle.state as FileState;
   const closedBefore = Atomics.exchange(new Int32Array(shared), CLOSED_WORD, 1);
-  assert.equal(closedBefore, 0, `close '${filename}': it is closed already`);
+  assert.equal(closedBefore, 0, `close '${filename}': it is closed already`); // a second close would hit somebody else's number
   const errno = libc.closeFile(fd);
   // The descriptor is gone; what the file system could not write back (NFS, quota) must not pass in silence.
   if (errno !== 0) throw BlockError.system("ERR_IO", `close '${filename}'`, errno, { node: filename });

@@ -9,11 +9,14 @@ import { EPERM } from "../errno.ts";
 import type { BlockNode, Driver, Errno, NodeHandle, StatusExtent } from "../node.ts";
 import { loadSharedInteger, SHARED_INTEGER_WORDS, storeSharedInteger } from "../shared-integer.ts";
 
+/** 1: it can only be read. */
+const READ_ONLY_WORD = SHARED_INTEGER_WORDS;
+
 interface NullState {
+  /** The length (shared-integer.ts), then the word above. */
   readonly shared: SharedArrayBuffer;
   readonly readZeroes: boolean;
   readonly latencyMs: number;
-  readonly readOnly: boolean;
 }
 
 export const nullCo: Driver = {
@@ -26,19 +29,24 @@ export const nullCo: Driver = {
   open(options): NodeHandle {
     const given = options as { size: number; readZeroes: boolean; latencyNs: number; readOnly: boolean };
     const state: NullState = {
-      shared: new SharedArrayBuffer(SHARED_INTEGER_WORDS * 4),
+      shared: new SharedArrayBuffer((SHARED_INTEGER_WORDS + 1) * 4),
       readZeroes: given.readZeroes,
       latencyMs: given.latencyNs / 1e6,
-      readOnly: given.readOnly,
     };
     storeSharedInteger(new Int32Array(state.shared), 0, given.size);
+    setReadOnly(state, given.readOnly);
     const identity = `null-co:${randomUUID()}`;
     const readOnly = given.readOnly;
     return { driver: "null-co", readOnly, alignment: 1, clusterSize: 0, identity, state, children: [] };
   },
   connect: (handle) => new NullNode(handle.state as NullState),
+  reopen: (handle, readOnly) => setReadOnly(handle.state as NullState, readOnly),
   close: () => undefined,
 };
+
+function setReadOnly({ shared }: NullState, readOnly: boolean): void {
+  Atomics.store(new Int32Array(shared), READ_ONLY_WORD, readOnly ? 1 : 0);
+}
 
 class NullNode implements BlockNode {
   readonly direct = undefined;
@@ -92,7 +100,7 @@ class NullNode implements BlockNode {
   }
 
   resize(length: number): Errno {
-    if (this.#state.readOnly) return EPERM;
+    if (Atomics.load(this.#words, READ_ONLY_WORD) === 1) return EPERM;
     storeSharedInteger(this.#words, 0, length);
     return 0;
   }

@@ -1,6 +1,6 @@
 /**
  * Character devices: what monitors are spoken to through. One that listens is ready before the daemon goes on; who connects
- * before there is a monitor waits.
+ * before there is a monitor, or before all of the command line is done, waits: nobody sees half of what was asked for.
  */
 import { createServer, type Server, type Socket } from "node:net";
 import { Duplex } from "node:stream";
@@ -30,6 +30,7 @@ interface Chardev {
 
 export class Chardevs {
   readonly #chardevs = new Map<string, Chardev>();
+  #isOpen = false;
 
   /** @throws QmpError */
   async add(id: string, options: ChardevOptions): Promise<void> {
@@ -40,7 +41,7 @@ export class Chardevs {
     const waiting: Duplex[] = [];
     const accept = (socket: Socket): void => {
       const { monitor } = chardev;
-      if (monitor === undefined) waiting.push(socket);
+      if (monitor === undefined || !this.#isOpen) waiting.push(socket);
       else monitor.accept(socket);
     };
     const server = await listen(options, accept);
@@ -61,8 +62,13 @@ export class Chardevs {
     if (chardev === undefined) throw new QmpError(`chardev "${id}" not found`);
     if (chardev.monitor !== undefined) throw new QmpError(`Device '${id}' is in use`);
     chardev.monitor = monitor;
-    for (const stream of chardev.waiting.splice(0)) monitor.accept(stream);
-    if (chardev.stdio) monitor.accept(standardStreams());
+    if (this.#isOpen) letIn(chardev);
+  }
+
+  /** Clients are spoken to from now on. */
+  open(): void {
+    this.#isOpen = true;
+    for (const chardev of this.#chardevs.values()) letIn(chardev);
   }
 
   list(): { label: string; filename: string; "frontend-open": boolean }[] {
@@ -85,6 +91,12 @@ export class Chardevs {
   close(): void {
     for (const { server } of this.#chardevs.values()) server?.close();
   }
+}
+
+function letIn({ monitor, waiting, stdio }: Chardev): void {
+  if (monitor === undefined) return;
+  for (const stream of waiting.splice(0)) monitor.accept(stream);
+  if (stdio) monitor.accept(standardStreams());
 }
 
 async function listen(options: ChardevOptions, accept: (socket: Socket) => void): Promise<Server | undefined> {

@@ -67,6 +67,11 @@ export class Daemon {
     }
   }
 
+  /** All options are applied. */
+  open(): void {
+    this.#chardevs.open();
+  }
+
   /** Something was asked of it that threads do. */
   get hasThreads(): boolean {
     return this.#runtime !== undefined;

@@ -63,6 +63,18 @@ test("a bad option ends it with status 1 and one line, and leaves no socket", ()
   expect(existsSync(path)).toBe(false);
 });
 
+test("a client is spoken to when all options are done, those after its monitor too", async () => {
+  const directory = scratch();
+  const path = join(directory, "qmp");
+  const monitor = ["--chardev", `socket,id=m,path=${path},server=on,wait=off`, "--monitor", "m"];
+  const disk = ["--blockdev", "null-co,node-name=disk", "--nbd-server", `addr.type=unix,addr.path=${directory}/nbd`];
+  const words = [...monitor, ...disk, "--export", "nbd,id=disk,node-name=disk"];
+  const child = spawn(process.execPath, [program, ...words], { stdio: "ignore" });
+  onTestFinished(() => void child.kill("SIGKILL"));
+  const client = await connect(path);
+  expect(await client.execute("query-block-exports")).toHaveLength(1);
+});
+
 test.for(["SIGTERM", "SIGINT", "SIGHUP", "quit"] as const)(
   "%s: jobs are cancelled and told of, the image is let go of, the socket and the pidfile go, status 0",
   async (how) => {

@@ -96,7 +96,7 @@ test("told to use another node it is given up: its bitmap is reclaimed; job-canc
     await daemon.qmp.execute("blockdev-del", { "node-name": "other" });
     const [bitmap] = await daemon.bitmaps("disk");
     expect(bitmap).toMatchObject({ name: "daily", count: 4 * MiB, busy: false, recording: true });
-    expect(await daemon.qmp.execute("query-jobs", {})).toEqual([]);
+    await expect.poll(() => daemon.qmp.execute("query-jobs", {}), { timeout: 10_000 }).toEqual([]);
   }
   await daemon.stop();
 }, 60_000);

@@ -40,6 +40,7 @@ export async function serve(
   }
   // By a name that holds elsewhere, too: it is removed from where the background leaves us.
   const pidfile = given.pidfile === undefined ? undefined : resolvePath(given.pidfile);
+  daemon.open();
   tellReady();
   await ended;
   clearInterval(alive);

@@ -64,6 +64,10 @@ export const driver: Driver = {
   options,
   open: (given) => openExport(given as unknown as NbdOptions),
   connect: (handle) => new NbdNode(handle.state as DriverState),
+  reopen: ({ state, identity }, readOnly) => {
+    if (readOnly || ((state as DriverState).flags & FLAG_READ_ONLY) === 0) return;
+    throw refusal(identity, serverReadsOnly, constants.errno.EROFS);
+  },
   close: closeConnections,
 };
 
@@ -147,9 +151,11 @@ function connectFirst(target: ThreadTarget, name: string, patience: Patience, ti
   }
 }
 
+const serverReadsOnly = "the server offers it for reading only; expected readOnly: true";
+
 function checkAccess(name: string, serverReadOnly: boolean, wanted: boolean | undefined): boolean {
   if (serverReadOnly && wanted === false) {
-    throw refusal(name, "the server offers it for reading only; expected readOnly: true", constants.errno.EROFS);
+    throw refusal(name, serverReadsOnly, constants.errno.EROFS);
   }
   return wanted ?? serverReadOnly;
 }

@@ -29,7 +29,7 @@ import * as limits from "./limits.ts";
 import type { PostedConnection } from "./messages.ts";
 import { type Framing, Output } from "./output.ts";
 import type { OutputBlocks } from "./output-blocks.ts";
-import { failures, type Helpers, Parking, type Transfer } from "./parking.ts";
+import { failures, type Helpers, Parking, type Transfer, wholeOf } from "./parking.ts";
 import * as replies from "./replies.ts";
 import { commandName, Request, requestBytes } from "./request.ts";
 import { rangeRefusal, type Refusal, strangeFlags, tooLong } from "./refusals.ts";
@@ -293,7 +293,8 @@ export class Connection {
         continue;
       }
       const data = output.at + head;
-      const errno = exported.readNow(output.bytes.subarray(data, data + piece), read.next);
+      const whole = wholeOf(read, read.next);
+      const errno = exported.readNow(output.bytes.subarray(data, data + piece), read.next, whole);
       if (errno === 0) {
         replies.putData(output.view, output.at, read, extended, false, read.next, piece);
         output.put(data + piece);
@@ -330,7 +331,7 @@ export class Connection {
     if (to - at < length) return notNow;
     const fua = (flags & CMD_FLAG_FUA) !== 0;
     const data = bytes.subarray(at, at + length);
-    const errno = this.#write(data, offset);
+    const errno = this.#write(data, offset, 0);
     const next = at + length;
     if (errno === EAGAIN) return parking.write(request, data, offset, fua) ? next : notNow;
     if (errno !== 0) output.failed(request, errno, failures[work.workWrite]);
@@ -340,8 +341,8 @@ export class Connection {
   }
 
   /** EAGAIN where a helper must do it. */
-  #write(data: Uint8Array, offset: number): Errno {
-    return this.#thread.writesItself(this.exported) ? this.exported.write(data, offset) : EAGAIN;
+  #write(data: Uint8Array, offset: number, whole: number): Errno {
+    return this.#thread.writesItself(this.exported) ? this.exported.write(data, offset, whole) : EAGAIN;
   }
 
   /** A write that is served as its payload arrives, in pieces of whole pages; or whose payload is thrown away. */
@@ -360,7 +361,7 @@ export class Connection {
       if (piece < left) piece -= (write.next + piece) % PAGE;
       if (piece <= 0 || parking.isFull) return at;
       const data = bytes.subarray(at, at + piece);
-      const errno = this.#write(data, write.next);
+      const errno = this.#write(data, write.next, wholeOf(write, write.next));
       if (errno === EAGAIN && !parking.write(write, data, write.next, false, write)) return at;
       if (errno !== 0 && errno !== EAGAIN) write.errno = errno;
       at += piece;
@@ -428,6 +429,8 @@ function begin(operation: number, refused: Refusal | undefined): Transfer {
     offsetHigh,
     offsetLow,
     operation,
+    begunMs: performance.now(),
+    offset: next,
     next,
     end: next + length,
     outstanding: 0,

@@ -63,11 +63,13 @@ export class Exported {
     return this.#reads.prompt;
   }
 
-  /** EAGAIN where it would wait. */
-  readNow(buffer: Uint8Array, offset: number): Errno {
+  /** EAGAIN where it would wait. @param whole as `DiskIo.whole` */
+  readNow(buffer: Uint8Array, offset: number, whole = 0): Errno {
+    if (this.disk !== undefined) this.disk.whole = whole;
     return this.#reads.readNow(buffer, offset);
   }
-  read(buffer: Uint8Array, offset: number): Errno {
+  read(buffer: Uint8Array, offset: number, whole = 0): Errno {
+    if (this.disk !== undefined) this.disk.whole = whole;
     return this.#reads.read(buffer, offset);
   }
   status(offset: number, length: number, extent: StatusExtent): Errno {
@@ -76,18 +78,25 @@ export class Exported {
   zeroesFrom(offset: number, length: number): number {
     return this.#reads.zeroesFrom(offset, length);
   }
-  write(buffer: Uint8Array, offset: number): Errno {
-    return this.disk === undefined ? EPERM : this.disk.write(buffer, offset);
+  write(buffer: Uint8Array, offset: number, whole = 0): Errno {
+    if (this.disk === undefined) return EPERM;
+    this.disk.whole = whole;
+    return this.disk.write(buffer, offset);
   }
   discard(offset: number, length: number): Errno {
-    return this.disk === undefined ? EPERM : this.disk.discard(offset, length);
+    if (this.disk === undefined) return EPERM;
+    this.disk.whole = 0;
+    return this.disk.discard(offset, length);
   }
   writeZeroes(offset: number, length: number, unmap: boolean, fast: boolean): Errno {
     if (this.disk === undefined) return EPERM;
+    this.disk.whole = 0;
     return fast ? this.disk.writeZeroesFast(offset, length, unmap) : this.disk.writeZeroes(offset, length, unmap);
   }
   flush(): Errno {
-    return this.disk === undefined ? 0 : this.disk.flush();
+    if (this.disk === undefined) return 0;
+    this.disk.whole = 0;
+    return this.disk.flush();
   }
   /** A request of this type was refused before it came here. */
   countRefused(type: number): void {

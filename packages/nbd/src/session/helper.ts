@@ -82,11 +82,12 @@ class Helper {
     length: number,
     data: number,
   ): Errno {
+    const whole = this.#queue.number(slot, layout.wholeNumber);
     switch (operation) {
       case layout.workRead:
-        return exported.read(this.#payload.subarray(data, data + length), offset);
+        return exported.read(this.#payload.subarray(data, data + length), offset, whole);
       case layout.workWrite:
-        return exported.write(this.#payload.subarray(data, data + length), offset);
+        return exported.write(this.#payload.subarray(data, data + length), offset, whole);
       case layout.workFlush:
         return exported.flush();
       case layout.workDiscard:

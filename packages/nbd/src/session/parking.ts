@@ -4,6 +4,7 @@
  */
 import type { Errno } from "@heirloom/block";
 import { SIMPLE_REPLY_BYTES } from "../protocol/constants.ts";
+import { countedRead, countedWrite, furtherPart } from "@heirloom/engine";
 import type { Exported } from "./exported.ts";
 import { KNOWN_BYTES, KnownExtents } from "./known-extents.ts";
 import { LAST_PLACE_BYTES } from "./payload-memory.ts";
@@ -18,10 +19,14 @@ import * as work from "./work-layout.ts";
 /** Room before a parked read's data for the header of its reply. */
 const HEADER_ROOM = 64;
 
-/** A read or write that is answered when all its pieces are done. */
+/** A read or write that is answered, and counts, when all its pieces are done. */
 export interface Transfer extends Answered {
   /** workRead or workWrite. */
   readonly operation: number;
+  /** When it came, as `performance.now()` had it. */
+  readonly begunMs: number;
+  /** Where it begins. */
+  readonly offset: number;
   /** Where the next piece begins, and where the last one ends. */
   next: number;
   readonly end: number;
@@ -84,6 +89,12 @@ export const failures: Readonly<Record<number, string>> = {
 };
 
 const nowhere = { data: -1, place: -1, placeBytes: 0 } as const;
+
+/** What a disk is told of a piece before it does it (`DiskIo.whole`). */
+export function wholeOf(transfer: Transfer | undefined, offset: number): number {
+  if (transfer === undefined) return 0;
+  return offset === transfer.offset ? transfer.end - transfer.offset : furtherPart;
+}
 
 export class Parking {
   /** Requests that helpers have. */
@@ -162,6 +173,11 @@ export class Parking {
       return;
     }
     transfer.over = true;
+    if (transfer.text === undefined) {
+      const { offset, end, begunMs, errno } = transfer;
+      const kind = transfer.operation === work.workRead ? countedRead : countedWrite;
+      this.#exported.disk?.partsDone(kind, offset, end - offset, begunMs, errno);
+    }
     if (transfer.text !== undefined) output.fail(transfer, transfer.errno, transfer.text);
     else if (transfer.errno !== 0) output.failed(transfer, transfer.errno, failures[transfer.operation]);
     else if (transfer.operation === work.workRead) {

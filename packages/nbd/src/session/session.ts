@@ -26,7 +26,7 @@ import * as limits from "./limits.ts";
 import type { FromSession, PostedConnection, SessionOptions, ToSession } from "./messages.ts";
 import { InputBuffers } from "./input.ts";
 import { OutputBlocks } from "./output-blocks.ts";
-import type { Parked, Parking } from "./parking.ts";
+import { type Parked, type Parking, wholeOf } from "./parking.ts";
 import { PayloadMemory } from "./payload-memory.ts";
 import { Traffic } from "./traffic.ts";
 import * as layout from "./work-layout.ts";
@@ -201,15 +201,16 @@ export class Session implements ConnectionThread {
     this.#inRing.delete(tag);
     const served = this.#servedOf(exported.id);
     served.reading--;
+    const counts = parked.transfer === undefined; // else with the others
     if (result === length) {
-      exported.disk?.readElsewhere(offset, length, begunMs, 0);
+      if (counts) exported.disk?.readElsewhere(offset, length, begunMs, 0);
       addAnswer(done, { parked, errno: 0, found: 0 });
     } else if (result >= 0 || result === -EAGAIN || result === -EINTR || result === -EINVAL) {
       // The end of a file, a signal, or a kernel whose rings know no reads: the long way.
       served.waiting.push(parked);
       this.#submit(served);
     } else {
-      exported.disk?.readElsewhere(offset, length, begunMs, -result);
+      if (counts) exported.disk?.readElsewhere(offset, length, begunMs, -result);
       addAnswer(done, { parked, errno: -result, found: 0 });
     }
   }
@@ -249,6 +250,7 @@ export class Session implements ConnectionThread {
     numbers[at + layout.offsetNumber] = parked.offset;
     numbers[at + layout.lengthNumber] = parked.length;
     numbers[at + layout.dataNumber] = parked.data;
+    numbers[at + layout.wholeNumber] = wholeOf(parked.transfer, parked.offset);
     numbers[at + layout.arrivedNumber] = performance.timeOrigin + performance.now();
   }
 

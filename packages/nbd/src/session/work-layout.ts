@@ -56,7 +56,9 @@ export const lengthNumber = 1;
 /** Where its data lie in payload memory. */
 export const dataNumber = 2;
 export const arrivedNumber = 3;
-export const slotNumbers = 4;
+/** As `DiskIo.whole`. */
+export const wholeNumber = 4;
+export const slotNumbers = 5;
 
 export const workRead = 1;
 export const workWrite = 2;
@@ -83,7 +85,7 @@ export function readyWords(slots: number): number {
 export function slotsStart(slots: number): number {
   return readyStart + Math.ceil(readyWords(slots) / 16) * 16;
 }
-/** Words, then numbers: 4 x (80 header + ready bits + 16 a slot) + 8 x 4 a slot. */
+/** Words, then numbers: 4 x (80 header + ready bits + 16 a slot) + 8 x 5 a slot. */
 export function numbersStart(slots: number): number {
   return (slotsStart(slots) + slots * slotWords) * 4;
 }

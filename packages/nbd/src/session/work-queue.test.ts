@@ -120,7 +120,7 @@ const helper = `
     parentPort.postMessage(served);
   });`;
 const session = `
-  const { workerData: { queueUrl, buffer, slots, index, each, requests, done }, parentPort } = require("node:worker_threads");
+  const { workerData: { queueUrl, buffer, slots, slotNumbers, index, each, requests, done }, parentPort } = require("node:worker_threads");
   import(queueUrl).then(({ WorkQueue }) => {
     const queue = new WorkQueue(buffer, slots);
     const counts = new Int32Array(done);
@@ -132,7 +132,7 @@ const session = `
       const before = Atomics.load(counts, 0);
       while (free.length > 0 && sent < requests) {
         const slot = free.pop();
-        queue.numbers[slot * 4] = 1 + index * requests + sent++;
+        queue.numbers[slot * slotNumbers] = 1 + index * requests + sent++;
         queue.submit(slot);
         out.add(slot);
       }
@@ -156,7 +156,8 @@ test("sessions and helpers that race: every request is done once, and nobody sle
   const slots = sessions * each;
   const { queue, buffer } = queueOf(slots);
   const done = new SharedArrayBuffer((1 + sessions * requests) * 4);
-  const shared = { queueUrl, buffer, slots, done };
+  const { slotNumbers } = layout;
+  const shared = { queueUrl, buffer, slots, slotNumbers, done };
   const helpers = Array.from({ length: 3 }, (_, participant) => {
     return new Worker(helper, { eval: true, workerData: { ...shared, participant } });
   });

@@ -7,7 +7,7 @@ import {
   type TransactionAction as RuntimeAction,
 } from "@heirloom/runtime";
 import type { BlockdevBackup, DriveBackup, TransactionAction } from "../generated/qmp-types.ts";
-import { isReadOnly } from "../graph/graph-node.ts";
+import { isUnwritable } from "../graph/graph-node.ts";
 import { isReadable } from "../graph/job-filters.ts";
 import { guestFirst } from "../graph/points-in-time.ts";
 import { asQmpError } from "../graph/qemu-text.ts";
@@ -104,9 +104,17 @@ function refuseUngrouped(type: TransactionAction["type"]): void {
 
 /** A refusal that names the mode names the one that was asked for. */
 function namingTop(error: QmpError, actions: readonly TransactionAction[]): QmpError {
-  // A drive-backup has become a full one by then.
-  const asked = actions.some(({ type, data }) => type === "blockdev-backup" && data.sync === "top");
-  return asked && error.desc.endsWith("combined with sync mode 'full'")
+  const [, mode] = /^Bitmap sync mode '([a-z-]+)' .* combined with sync mode 'full'$/.exec(error.desc) ?? [];
+  if (mode === undefined) return error;
+  // A drive-backup of sync top has become a full one by then.
+  const refused = actions.find(
+    ({ type, data }) =>
+      (type === "blockdev-backup" || type === "drive-backup") &&
+      (data.sync === "top" || data.sync === "full") &&
+      data.bitmap !== undefined &&
+      data["bitmap-mode"] === mode,
+  );
+  return refused?.type === "blockdev-backup" && refused.data.sync === "top"
     ? new QmpError(error.desc.replace(/'full'$/, "'top'"))
     : error;
 }
@@ -129,7 +137,7 @@ function planBlockdevBackup(context: CommandContext, args: BlockdevBackup): Runt
   const source = graph.get(args.device);
   const target = graph.get(args.target);
   const options = backupOptions(context, args, source.disk);
-  if (isReadOnly(target) && !target.disk.node.readOnly)
+  if (isUnwritable(target) && !target.disk.node.readOnly)
     throw new QmpError("Could not create node: Block node is read-only");
   return { type: "backup", ...options, target: target.disk };
 }
@@ -193,6 +201,7 @@ function backupOptions(
     readable: isReadable(args),
     discardSource: args["discard-source"] ?? false,
     resumable: args.resumable ?? false,
+    syncSpill: args["sync-spill"] ?? false,
     ...defined("bitmap", args.bitmap),
     ...defined("bitmapMode", args["bitmap-mode"]),
     ...defined("filterNodeName", args["filter-node-name"]),

@@ -2,7 +2,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { BitmapSource, DiskExport, DiskServer, ExportOptions } from "@heirloom/runtime";
 import type { BlockExportOptions, QmpCommands, SocketAddress, SocketAddressLegacy } from "../generated/qmp-types.ts";
-import { type GraphNode, isFilter, isReadOnly } from "../graph/graph-node.ts";
+import { type GraphNode, isFilter, isReadOnly, isUnwritable } from "../graph/graph-node.ts";
 import { isIdentifier } from "../graph/node-name.ts";
 import { serverTls } from "./tls-credentials.ts";
 import { asQmpError, inQemuWords } from "../graph/qemu-text.ts";
@@ -141,6 +141,7 @@ class Exports {
     if (node === undefined) throw new QmpError(`Cannot find device='' nor node-name='${name}'`);
     if (options.iothread !== undefined) throw new QmpError(`iothread "${options.iothread}" not found`);
     if (options.writable === true && isReadOnly(node)) throw new QmpError("Cannot export read-only node as writable");
+    if (options.writable === true && isUnwritable(node)) throw new QmpError("Block node is read-only");
     const server = this.#running();
     const exportName = options.name ?? name;
     refuseLength("export name", exportName);

@@ -91,6 +91,55 @@ async function askForThings(client: NbdClient): Promise<void> {
   await client.flush();
 }
 
+test("a request that is done in pieces counts once, whoever does them, and the throttle lets it pass as one", async () => {
+  const directory = scratch();
+  const execute = ours();
+  const client = await served(execute, directory);
+  const large = new Uint8Array(3 * MiB).fill(1);
+  const begun = performance.now();
+  await client.write(large, 0);
+  await client.read(large, MiB / 2);
+  const tookNs = (performance.now() - begun) * 1e6;
+  const stats = await statsOf(execute, "r");
+  expect(stats).toMatchObject({
+    ...{ wr_operations: 1, wr_bytes: 3 * MiB, wr_highest_offset: 3 * MiB },
+    ...{ rd_operations: 1, rd_bytes: 3 * MiB, failed_rd_operations: 0, failed_wr_operations: 0 },
+  });
+  expect(stats.wr_total_time_ns + stats.rd_total_time_ns).toBeLessThanOrEqual(tookNs);
+  // By helpers: a node that may wait. Two requests pass at once, and a third would wait for a minute.
+  const limits = { "iops-total": 1, "iops-total-max": 1 };
+  await execute("object-add", { "qom-type": "throttle-group", id: "slow", limits });
+  await execute("blockdev-add", { driver: "null-co", "node-name": "n", size: 8 * MiB, "latency-ns": 1_000_000 });
+  await execute("blockdev-add", { driver: "throttle", "node-name": "t", "throttle-group": "slow", file: "n" });
+  await execute("block-export-add", { type: "nbd", id: "t", "node-name": "t", writable: true });
+  const slow = await NbdClient.connect(`nbd+unix:///t?socket=${join(directory, "nbd")}`);
+  onTestFinished(() => slow.destroy());
+  await slow.write(large, 0);
+  await slow.read(large, 0);
+  expect(await statsOf(execute, "t")).toMatchObject({
+    ...{ wr_operations: 1, wr_bytes: 3 * MiB, rd_operations: 1, rd_bytes: 3 * MiB, wr_highest_offset: 3 * MiB },
+  });
+  expect(performance.now() - begun).toBeLessThan(20_000); // as pieces: 22 s
+});
+
+test("a request that fails in a piece has failed once", async () => {
+  const directory = scratch();
+  const execute = ours();
+  await served(execute, directory);
+  await execute("blockdev-add", {
+    driver: "blkdebug",
+    "node-name": "b",
+    image: "r",
+    // In the third piece of four.
+    "inject-error": [{ event: "none", iotype: "write", sector: (640 * 1024) / 512, errno: 5 }],
+  });
+  await execute("block-export-add", { type: "nbd", id: "b", "node-name": "b", writable: true });
+  const client = await NbdClient.connect(`nbd+unix:///b?socket=${join(directory, "nbd")}`);
+  onTestFinished(() => client.destroy());
+  await expect(client.write(new Uint8Array(MiB), 0)).rejects.toThrow();
+  expect(await statsOf(execute, "b")).toMatchObject({ wr_operations: 0, wr_bytes: 0, failed_wr_operations: 1 });
+});
+
 test("a client's requests are counted: operations, bytes, times, the highest offset", async () => {
   const directory = scratch();
   const execute = ours();

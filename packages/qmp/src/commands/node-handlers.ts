@@ -1,11 +1,12 @@
 import type { KindCounts } from "@heirloom/runtime";
-import type { BlockdevOptions, BlockStats } from "../generated/qmp-types.ts";
-import { type GraphNode, isReadOnly, keepsPointInTime } from "../graph/graph-node.ts";
+import type { BlockStats } from "../generated/qmp-types.ts";
+import { type GraphNode, isUnwritable, standingOn } from "../graph/graph-node.ts";
 import { inQemuWords } from "../graph/qemu-text.ts";
 import { QmpError } from "../qmp-error.ts";
 import type { Handlers } from "../server/command-set.ts";
 import type { CommandContext } from "./context.ts";
 import { nodeInfo } from "./node-info.ts";
+import { reopen } from "./reopen.ts";
 
 type Family = Pick<
   Handlers,
@@ -34,7 +35,7 @@ export function nodeHandlers(context: CommandContext): Family {
       }),
     "blockdev-reopen": ({ options }) =>
       exclusive(async () => {
-        reopen(context, options);
+        await reopen(context, options);
         return {};
       }),
     "blockdev-create": ({ "job-id": id, options }) => {
@@ -93,7 +94,7 @@ async function resize(
         `(uses node '${node.name}' as 'root' child) and unshared by ${whoOf(jobs, views, node)}.`,
     );
   }
-  if (isReadOnly(node)) throw new QmpError("Image is read-only");
+  if (isUnwritable(node)) throw new QmpError("Image is read-only");
   if (node.options.driver === "snapshot-access") {
     throw new QmpError("Image format driver does not support resize");
   }
@@ -111,104 +112,6 @@ function whoOf(jobs: readonly string[], views: readonly string[], node: GraphNod
   if (jobs.length > 0) return `job '${jobs[0]}'`;
   if (views.length > 0) return `view '${views[0]}'`;
   return `an unnamed block device (uses node '${node.name}' as 'root' child)`;
-}
-
-/** What blockdev-reopen may change here. */
-const changeable: ReadonlySet<string> = new Set([
-  "node-name",
-  "read-only",
-  "auto-read-only",
-  "discard",
-  "detect-zeroes",
-  "cache",
-  "force-share",
-  "aio",
-  "aio-max-batch",
-  "drop-cache",
-  "locking",
-]);
-
-/** All or none: everything is checked before anything changes. */
-function reopen({ graph, runtime }: CommandContext, given: readonly BlockdevOptions[]): void {
-  const changes = given.map((options) => {
-    const name = options["node-name"];
-    if (name === undefined) throw new QmpError("node-name not specified");
-    const node = graph.find(name);
-    if (node === undefined) throw new QmpError(`Failed to find node with node-name='${name}'`);
-    const child = refuseChange(node, options, (other) => graph.find(other));
-    if (options["read-only"] === true && node.writers.size > 0)
-      throw new QmpError(`Read-only block node '${name}' cannot support read-write users`);
-    const isTarget = runtime.jobs.some((job) => job.target.name === name && job.info.status !== "concluded");
-    if (options["read-only"] === true && isTarget)
-      throw new QmpError(`Cannot make block node read-only, there is a writer on it`);
-    return { node, options, child };
-  });
-  for (const { node, options, child } of changes) {
-    node.options = options;
-    if (child !== undefined) node.children = [child, ...node.children.slice(1)];
-  }
-}
-
-/** @returns what it stands on from now on, if that is another node */
-function refuseChange(
-  node: GraphNode,
-  options: BlockdevOptions,
-  find: (name: string) => GraphNode | undefined,
-): GraphNode | undefined {
-  if (keepsPointInTime(node.options.driver)) {
-    throw new QmpError(
-      `Block format '${node.options.driver}' used by node '${node.name}' does not support reopening files`,
-    );
-  }
-  let child: GraphNode | undefined;
-  const before = node.options as unknown as Readonly<Record<string, unknown>>;
-  const after = options as unknown as Readonly<Record<string, unknown>>;
-  for (const name of new Set([...Object.keys(before), ...Object.keys(after)])) {
-    if (changeable.has(name)) continue;
-    if (after[name] === undefined) throw new QmpError(`Option '${name}' cannot be reset to its default value`);
-    if (name === "driver" || isSame(before[name], after[name], node)) continue;
-    child = name === "file" || name === "image" ? otherChild(node, after[name], find) : undefined;
-    if (child === undefined) throw new QmpError(`Cannot change the option '${name}'`);
-  }
-  if (before.driver !== after.driver) throw new QmpError("Cannot change the option 'driver'");
-  if (options["read-only"] !== true && node.disk.node.readOnly) {
-    throw new QmpError(
-      `Cannot change the option 'read-only': the image is open for reading only; take the node away and add it anew`,
-    );
-  }
-  return child;
-}
-
-/**
- * A copy-before-write node can be put between a node and what it stands on, and taken out again: the data comes from where it
- * came from. @throws QmpError for a node that is not there, or that stands on this one
- */
-function otherChild(
-  node: GraphNode,
-  reference: unknown,
-  find: (name: string) => GraphNode | undefined,
-): GraphNode | undefined {
-  if (typeof reference !== "string" || node.children.length === 0) return undefined;
-  const child = find(reference);
-  if (child === undefined) throw new QmpError(`Cannot find device='' nor node-name='${reference}'`);
-  if (standsOn(child, node))
-    throw new QmpError(`Making '${reference}' a file child of '${node.name}' would create a cycle`);
-  return dataOf(child) === dataOf(node.children[0]) ? child : undefined;
-}
-
-function standsOn(node: GraphNode, other: GraphNode): boolean {
-  return node === other || node.children.some((child) => standsOn(child, other));
-}
-
-/** What a copy-before-write node hands through. */
-function dataOf(node: GraphNode): GraphNode {
-  return node.options.driver === "copy-before-write" ? dataOf(node.children[0]) : node;
-}
-
-/** A child may be named that was opened inside the node. */
-function isSame(before: unknown, after: unknown, node: GraphNode): boolean {
-  if (JSON.stringify(before) === JSON.stringify(after)) return true;
-  return typeof after === "string" && typeof before === "object" && node.children[0]?.name === after;
 }
 
 /** What is there for QEMU's tools and never happens here: requests are not merged. */
@@ -258,11 +161,6 @@ function nodeStats(node: GraphNode, above: readonly GraphNode[]): BlockStats {
     stats,
     ...(child === undefined ? {} : { parent: nodeStats(child, above) }),
   };
-}
-
-/** All nodes that lead to this one. */
-function standingOn(node: GraphNode, all: readonly GraphNode[]): readonly GraphNode[] {
-  return all.filter(({ children }) => children[0] === node).flatMap((one) => [one, ...standingOn(one, all)]);
 }
 
 /** In bytes of this node: what stands on it may begin in the middle of it. */

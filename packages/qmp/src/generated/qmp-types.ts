@@ -650,6 +650,8 @@ export interface BlockdevBackup {
   readonly "x-perf"?: BackupPerf;
   /** Ours alone: the job goes on after a restart, once job-resume finds its target (default false); needs a persistent bitmap. */
   readonly resumable?: boolean;
+  /** Ours alone, with resumable: after every power loss too, for a sync at a guest's first write to each cluster (default false). */
+  readonly "sync-spill"?: boolean;
   /** The node to write to. */
   readonly target: string;
 }
@@ -711,6 +713,8 @@ export interface DriveBackup {
   readonly "x-perf"?: BackupPerf;
   /** Ours alone: the job goes on after a restart, once job-resume finds its target (default false); needs a persistent bitmap. */
   readonly resumable?: boolean;
+  /** Ours alone, with resumable: after every power loss too, for a sync at a guest's first write to each cluster (default false). */
+  readonly "sync-spill"?: boolean;
   /** Path of the file. */
   readonly target: string;
   /** Raw (default); others are refused. */

@@ -2,7 +2,7 @@
  * blkdebug's options as our driver of that name takes them. Events that only QEMU's formats announce never happen here, and
  * rules for them are left out.
  */
-import { errnoName, type NodeSpec, type RequestKind } from "@heirloom/block";
+import { blkdebugEvents, errnoName, type NodeSpec, type RequestKind } from "@heirloom/block";
 import type { BlockdevOptions } from "../generated/qmp-types.ts";
 import { QmpError } from "../qmp-error.ts";
 
@@ -11,16 +11,7 @@ type Options = Extract<BlockdevOptions, { driver: "blkdebug" }>;
 const sectorSize = 512;
 const errnoIo = 5;
 
-const announced: ReadonlySet<string> = new Set([
-  "none",
-  "read_aio",
-  "write_aio",
-  "flush_to_os",
-  "flush_to_disk",
-  "pwritev",
-  "pwritev_zero",
-  "pwritev_done",
-]);
+const announced: ReadonlySet<string> = new Set(blkdebugEvents);
 const kindOfIo: Readonly<Record<string, RequestKind>> = {
   read: "read",
   write: "write",

@@ -15,6 +15,8 @@ export interface GraphNode {
   readonly owned: readonly GraphNode[];
   /** Opened inside another node: it goes with that one. */
   readonly inner: boolean;
+  /** It is as read-only as the node that it was opened inside, whose options said nothing else. */
+  readonly followsParent: boolean;
   /** Whose disk it is to take away: a monitor's client's, or the program's that brought it in. */
   readonly owner: "monitor" | "program";
   /** Where the image lies, for people. */
@@ -44,6 +46,18 @@ export function isFilter(node: GraphNode): boolean {
   return filters.has(node.options.driver);
 }
 
+/** By its own options, or because it could not be opened otherwise. */
 export function isReadOnly(node: GraphNode): boolean {
-  return node.options["read-only"] === true || node.disk.node.readOnly;
+  return node.options["read-only"] === true || (node.children.length === 0 && node.disk.node.readOnly);
+}
+
+/** Or because of what it stands on: a snapshot stands on nothing that is written through it. */
+export function isUnwritable(node: GraphNode): boolean {
+  if (isReadOnly(node)) return true;
+  return node.options.driver !== "snapshot-access" && node.children.length > 0 && isUnwritable(node.children[0]);
+}
+
+/** All nodes that lead to this one. */
+export function standingOn(node: GraphNode, all: readonly GraphNode[]): readonly GraphNode[] {
+  return all.filter(({ children }) => children[0] === node).flatMap((one) => [one, ...standingOn(one, all)]);
 }

@@ -29,6 +29,7 @@ export class JobFilters {
       children: [source, target],
       owned: [],
       inner: true,
+      followsParent: false,
       writers: source.writers,
       owner: "monitor",
       filename: source.filename,

@@ -53,7 +53,7 @@ export function planNode(options: BlockdevOptions, groups: ThrottleGroups, objec
       return window(options.file, true, (file) => ({
         driver: "throttle",
         file,
-        ...groups.limits(options["throttle-group"]),
+        group: groups.memory(options["throttle-group"]),
       }));
     case "blkdebug": {
       const spec = blkdebugSpec(options);

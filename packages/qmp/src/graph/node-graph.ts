@@ -67,7 +67,16 @@ export class NodeGraph {
   /** @throws QmpError; then nothing is there that was not before */
   async add(options: BlockdevOptions): Promise<GraphNode> {
     if (options["node-name"] === undefined) throw new QmpError("'node-name' must be specified for the root node");
-    return this.#open(options, false);
+    return this.#open(options, { inner: false, followsParent: false });
+  }
+
+  /**
+   * Opens the disk of a node anew, for writing or for reading only, where it is not so already; those that stand on it are not
+   * writable before they are reopened themselves. @throws QmpError; then it is as it was
+   */
+  async reopen(node: GraphNode, readOnly: boolean): Promise<void> {
+    const { options, children, disk } = node;
+    await inQemuWords(() => disk.reopen({ readOnly, journal: this.#journalFor(options, children[0]) }));
   }
 
   /** A disk that its program attached under the node's name, and detaches. @param file where its image lies, if it has one */
@@ -82,6 +91,7 @@ export class NodeGraph {
       children: [],
       owned: [],
       inner: false,
+      followsParent: false,
       writers: new Set(),
       owner: "program",
       filename: file ?? driver,
@@ -116,7 +126,7 @@ export class NodeGraph {
     return this.#runtime.jobs.some((job) => job.target.name === node.name && job.info.status !== "concluded");
   }
 
-  async #open(options: BlockdevOptions, inner: boolean): Promise<GraphNode> {
+  async #open(options: BlockdevOptions, { inner, followsParent }: Place): Promise<GraphNode> {
     refuseCombination(options);
     const plan = planNode(options, this.#groups, this.#objects);
     const name = options["node-name"] ?? this.#generateName();
@@ -141,11 +151,13 @@ export class NodeGraph {
         children,
         owned: children.filter((one) => one.inner && one.job === undefined),
         inner,
+        followsParent,
         writers: new Set(),
         owner: "monitor",
         filename: child?.filename ?? plan.filename,
         file: child?.file ?? plan.file,
       };
+      if (options["read-only"] === true) await this.reopen(node, true); // of drivers that have no word for it
       this.#nodes.set(name, node);
       if (!this.#keepsBitmaps(node.children[0], options)) this.locks.add(node);
       if (plan.uses !== undefined) this.#uses.set(node, this.#objects.use(plan.uses));
@@ -183,11 +195,10 @@ export class NodeGraph {
   /** A node opened inside another is as read-only as that one unless it says otherwise. */
   async #child(reference: BlockdevRef, parent: BlockdevOptions): Promise<GraphNode> {
     if (typeof reference === "string") return this.get(reference);
+    const followsParent = reference["read-only"] === undefined;
     const inherited: { "read-only"?: boolean } =
-      reference["read-only"] === undefined && parent["read-only"] !== undefined
-        ? { "read-only": parent["read-only"] }
-        : {};
-    return this.#open({ ...reference, ...inherited }, true);
+      followsParent && parent["read-only"] !== undefined ? { "read-only": parent["read-only"] } : {};
+    return this.#open({ ...reference, ...inherited }, { inner: true, followsParent });
   }
 
   async #attach(
@@ -244,6 +255,8 @@ export class NodeGraph {
     }
   }
 }
+
+type Place = Pick<GraphNode, "inner" | "followsParent">;
 
 /** The filter of a job that may have ended, while somebody still reads what it kept. */
 function isEndedUser(filter: GraphNode, node: GraphNode): boolean {

@@ -1,6 +1,6 @@
 /** Limits of throttle groups, as nodes are opened with them. */
 import { type Disk } from "@heirloom/runtime";
-import { setThrottle, type ThrottleLimits as NodeLimits } from "@heirloom/block";
+import { type GroupLimit, makeThrottleGroup, setGroupLimits } from "@heirloom/block";
 import type { ThrottleLimits } from "../generated/qmp-types.ts";
 import { QmpError } from "../qmp-error.ts";
 
@@ -19,12 +19,21 @@ export const noLimits: FullLimits = {
   "iops-size": 0,
 } as FullLimits;
 
+interface Group {
+  limits: FullLimits;
+  /** What its nodes share, over all threads. */
+  readonly memory: SharedArrayBuffer;
+  readonly members: Set<Disk>;
+}
+
 export class ThrottleGroups {
-  readonly #groups = new Map<string, { limits: FullLimits; readonly members: Set<Disk> }>();
+  readonly #groups = new Map<string, Group>();
 
   /** @throws QmpError */
   add(id: string, limits: ThrottleLimits): void {
-    this.#groups.set(id, { limits: checkLimits({ ...noLimits, ...limits }), members: new Set() });
+    const full = checkLimits({ ...noLimits, ...limits });
+    this.#groups.set(id, { limits: full, memory: makeThrottleGroup(), members: new Set() });
+    this.change(id, {});
   }
 
   remove(id: string): void {
@@ -39,12 +48,12 @@ export class ThrottleGroups {
   change(id: string, limits: ThrottleLimits): void {
     const group = this.#group(id);
     group.limits = checkLimits({ ...group.limits, ...limits });
-    for (const disk of group.members) setThrottle(disk.node, nodeLimits(group.limits, group.members.size));
+    setGroupLimits(group.memory, groupLimits(group.limits), group.limits["iops-size"]);
   }
 
   /** For a node that is about to be opened. @throws QmpError where there is no such group */
-  limits(id: string): NodeLimits {
-    return nodeLimits(this.#group(id).limits, 1);
+  memory(id: string): SharedArrayBuffer {
+    return this.#group(id).memory;
   }
 
   isUsed(id: string): boolean {
@@ -53,41 +62,35 @@ export class ThrottleGroups {
 
   join(id: string, disk: Disk): void {
     this.#group(id).members.add(disk);
-    this.change(id, {});
   }
   leave(id: string, disk: Disk): void {
-    const group = this.#groups.get(id);
-    if (group?.members.delete(disk) === true) this.change(id, {});
+    this.#groups.get(id)?.members.delete(disk);
   }
 
-  #group(id: string): { limits: FullLimits; readonly members: Set<Disk> } {
+  #group(id: string): Group {
     const group = this.#groups.get(id);
     if (group === undefined) throw new QmpError(`Throttle group '${id}' does not exist`);
     return group;
   }
 }
 
-/**
- * A node has limits over all of its requests, and shares none with another: each member of a group has its part of the
- * group's limit, and the narrower of what reads and writes may is what both may. It is never more than was asked for.
- */
-function nodeLimits(limits: FullLimits, members: number): NodeLimits {
-  const part = (kind: "iops" | "bps", suffix: "" | "-max"): number => {
-    const given = (["total", "read", "write"] as const)
-      .map((way) => limits[`${kind}-${way}${suffix}`])
-      .filter((value) => value > 0);
-    return given.length === 0 ? 0 : Math.max(1, Math.floor(Math.min(...given) / members));
-  };
-  const bytes = part("bps", "");
-  const requests = part("iops", "");
-  const burstBytes = part("bps", "-max");
-  const burstRequests = part("iops", "-max");
-  return {
-    bytesPerSecond: bytes,
-    requestsPerSecond: requests,
-    ...(burstBytes === 0 ? {} : { burstBytes }),
-    ...(burstRequests === 0 ? {} : { burstRequests }),
-  };
+const ways = { total: "all", read: "read", write: "write" } as const;
+
+/** A burst may last for some seconds at its own rate; where that is one second it is only how much passes at once. */
+function groupLimits(limits: FullLimits): GroupLimit[] {
+  return kinds.flatMap((kind) =>
+    (["total", "read", "write"] as const).map((way): GroupLimit => {
+      const most = limits[`${kind}-${way}-max`];
+      const seconds = limits[`${kind}-${way}-max-length`];
+      return {
+        unit: kind === "bps" ? "bytes" : "requests",
+        of: ways[way],
+        perSecond: limits[`${kind}-${way}`],
+        ...(most === 0 ? {} : { burst: Math.min(most * seconds, Number.MAX_SAFE_INTEGER) }),
+        peak: seconds > 1 ? most : 0,
+      };
+    }),
+  );
 }
 
 function checkLimits(limits: FullLimits): FullLimits {

@@ -211,7 +211,7 @@ function reach(schema: readonly Entry[]): Set<string> {
 /** What we have and QEMU 7.2 has not: of later versions, or told more narrowly. */
 const ours: readonly RegExp[] = [
   /\.(on-cbw-error|cbw-timeout|discard-source|min-cluster-size|handshake-max-seconds)\b/,
-  /^(blockdev-backup|drive-backup|transaction)\(.*\.resumable\b/,
+  /^(blockdev-backup|drive-backup|transaction)\(.*\.(resumable|sync-spill)\b/,
   /^job-resume\(\.(target|filename)\b/,
   /^query-qmp-schema\)/,
   /^x-heirloom-/,

@@ -71,6 +71,10 @@ const common: Members = {
     bool,
     "ours alone: the job goes on after a restart, once job-resume finds its target (default false); needs a persistent bitmap",
   ),
+  "sync-spill": optional(
+    bool,
+    "ours alone, with resumable: after every power loss too, for a sync at a guest's first write to each cluster (default false)",
+  ),
 };
 
 export const blockdevBackup: Struct = struct("BlockdevBackup", "a backup to a node", {

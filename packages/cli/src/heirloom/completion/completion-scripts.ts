@@ -42,8 +42,8 @@ const daemonFish = longOptions()
   .map((name) => {
     const values = BEGINNINGS[name];
     const takes = name === "help" || name === "version" || name === "daemonize" ? "" : " -r";
-    const proposes = values === undefined ? "" : ` -a '${values.join(" ")}'`;
-    return `complete -c heirloom-storage-daemon -l ${name}${takes}${proposes}\n`;
+    if (values === undefined) return `complete -c heirloom-storage-daemon -l ${name}${takes}\n`;
+    return `complete -c heirloom-storage-daemon -l ${name} -x -a '(__heirloom_values ${values.join(" ")})'\n`;
   })
   .join("");
 
@@ -56,11 +56,16 @@ export const SCRIPTS: Readonly<Record<Shell, string>> = {
 complete -o default -F _heirloom heirloom
 _heirloom_storage_daemon() {
   local proposed="${daemonOptions}"
-  case "\${COMP_WORDS[COMP_CWORD-1]}" in
+  # Bash takes words apart at "=", and puts what is proposed behind the last one.
+  local line="\${COMP_LINE:0:COMP_POINT}" parted=""
+  local word="\${line##* }" before="\${line% *}"
+  [[ "$word" == *=* && "$COMP_WORDBREAKS" == *=* ]] && parted="\${word%=*}="
+  case "\${before##* }" in
 ${daemonCases}
     --journal|--metrics|--pidfile) return ;;
   esac
-  COMPREPLY=($(compgen -W "$proposed" -- "\${COMP_WORDS[COMP_CWORD]}"))
+  COMPREPLY=($(compgen -W "$proposed" -- "$word"))
+  COMPREPLY=("\${COMPREPLY[@]#"$parted"}")
 }
 complete -o default -o nospace -F _heirloom_storage_daemon heirloom-storage-daemon
 `,
@@ -84,6 +89,22 @@ ${daemonCases}
 }
 compdef _heirloom_storage_daemon heirloom-storage-daemon
 `,
-  fish: `complete -c heirloom -a '(heirloom complete -- (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)'
+  fish: `function __heirloom_complete
+  set -l found (heirloom complete -- (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)
+  if test (count $found) -gt 0
+    printf '%s\\n' $found
+  else
+    __fish_complete_path (commandline -ct)
+  end
+end
+complete -c heirloom -f -a '(__heirloom_complete)'
+function __heirloom_values
+  set -l found (string match -- (commandline -ct)'*' $argv)
+  if test (count $found) -gt 0
+    printf '%s\\n' $found
+  else
+    __fish_complete_path (commandline -ct)
+  end
+end
 ${daemonFish}`,
 };

@@ -16,6 +16,7 @@ export interface BackupFlags extends ControlFlags {
   readonly speed?: number;
   readonly job?: string;
   readonly resumable?: boolean;
+  readonly syncSpill?: boolean;
 }
 
 export const backupCommand: Command<CommandContext> = buildCommand<BackupFlags, [string, string]>({
@@ -34,7 +35,8 @@ bitmap is reclaimed: nothing is forgotten, and the next one catches up. Ctrl-C c
 the job ends by itself. The paths are those of the machine: who is driven opens them.
 
 With --resumable, which needs a persistent bitmap, a backup that is cut off by the end of who runs it waits, paused,
-until 'heirloom resume' goes on with its point in time.
+until 'heirloom resume' goes on with its point in time. After a power loss under load it usually cannot, and its
+bitmap is reclaimed; with --sync-spill it always can, for a sync at the guest's first write to each cluster.
 
 Examples:
   heirloom backup vm.raw monday.raw --bitmap daily
@@ -87,7 +89,13 @@ ${aboutControl}`,
         kind: "boolean",
         optional: true,
         withNegated: false,
-        brief: "It goes on after a restart of who runs it: heirloom resume",
+        brief: "It goes on after a restart: heirloom resume",
+      },
+      syncSpill: {
+        kind: "boolean",
+        optional: true,
+        withNegated: false,
+        brief: "With --resumable: after every power loss too",
       },
       ...controlFlags,
     },

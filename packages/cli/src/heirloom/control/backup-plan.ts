@@ -24,6 +24,8 @@ export interface BackupPlan {
   readonly speed: number;
   /** It goes on after a restart of who runs it. */
   readonly resumable: boolean;
+  /** After every power loss too. */
+  readonly syncSpill: boolean;
 }
 
 export interface Disk {
@@ -34,7 +36,7 @@ export interface Disk {
 
 /** @param isNode whether there is a node of that name @throws UsageError, CommandError */
 export function planBackup(
-  { bitmap, update = false, sync: asked, bitmapMode, speed = 0, resumable = false }: BackupFlags,
+  { bitmap, update = false, sync: asked, bitmapMode, speed = 0, resumable = false, syncSpill = false }: BackupFlags,
   disk: Disk,
   text: string,
   isNode: (name: string) => boolean,
@@ -43,6 +45,7 @@ export function planBackup(
   if (bitmap === undefined && (byBitmap || bitmapMode !== undefined)) {
     throw new UsageError(`${byBitmap ? `--sync ${asked}` : "--bitmap-mode"} is about a bitmap; it needs --bitmap NAME`);
   }
+  if (syncSpill && !resumable) throw new UsageError("--sync-spill is about a backup that is --resumable");
   if (resumable && bitmap === undefined) {
     throw new UsageError("--resumable needs --bitmap NAME: a persistent bitmap, whose journal keeps the job as well");
   }
@@ -58,7 +61,7 @@ export function planBackup(
     );
   }
   const mode = bitmap === undefined || sync === "incremental" ? bitmapMode : (bitmapMode ?? "on-success");
-  return { node: disk.node, target, sync, bitmap, bitmapMode: mode, speed, resumable };
+  return { node: disk.node, target, sync, bitmap, bitmapMode: mode, speed, resumable, syncSpill };
 }
 
 function targetOf(text: string, disk: Disk, update: boolean, isNode: (name: string) => boolean): Target {

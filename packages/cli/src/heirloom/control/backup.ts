@@ -76,7 +76,7 @@ export async function follow(
 }
 
 async function begin(control: ControlClient, plan: BackupPlan, job: string): Promise<void> {
-  const { node, target, sync, bitmap, bitmapMode, speed, resumable } = plan;
+  const { node, target, sync, bitmap, bitmapMode, speed, resumable, syncSpill } = plan;
   const common: Omit<BlockdevBackup, "target"> = {
     "job-id": job,
     device: node,
@@ -85,6 +85,7 @@ async function begin(control: ControlClient, plan: BackupPlan, job: string): Pro
     ...(bitmap === undefined ? {} : { bitmap }),
     ...(bitmapMode === undefined ? {} : { "bitmap-mode": bitmapMode }),
     ...(resumable ? { resumable } : {}),
+    ...(syncSpill ? { "sync-spill": true } : {}),
   };
   const about = { node, ...(bitmap === undefined ? {} : { bitmap }) };
   if (target.kind === "node") await control.run("blockdev-backup", { ...common, target: target.name }, about);

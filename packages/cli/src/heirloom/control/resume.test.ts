@@ -42,10 +42,10 @@ async function begin(driven: Driven, ...words: string[]): Promise<Begun> {
 }
 
 /** The disk is backed up, who serves it ends by a signal while a guest writes, and is there again. */
-async function cutOff(signal: NodeJS.Signals): Promise<{ driven: Driven; shadow: Buffer }> {
+async function cutOff(signal: NodeJS.Signals, ...words: string[]): Promise<{ driven: Driven; shadow: Buffer }> {
   const first = await drive(undefined, "heirloom serve", ...kept);
   const shadow = readFileSync(first.image);
-  const backup = await begin(first, "--resumable", "--speed", "64k");
+  const backup = await begin(first, "--resumable", "--speed", "64k", ...words);
   await write(first, 65536, 65536, 7);
   const driven = await first.again(signal, ...kept);
   const { status, errors } = await backup.over;
@@ -60,7 +60,7 @@ const target = (driven: Driven): string => join(driven.directory, "copy.raw.part
 test.each(["SIGKILL", "SIGTERM"] as const)(
   "%s: 'jobs' says what the backup waits for, and 'resume' goes on with its point in time",
   async (signal) => {
-    const { driven, shadow } = await cutOff(signal);
+    const { driven, shadow } = await cutOff(signal, ...(signal === "SIGTERM" ? ["--sync-spill"] : []));
     const jobs = await driven.heirloom("jobs");
     expect(jobs.output).toMatch(/^monday +paused .* 4 MiB/m);
     expect(jobs.output).toContain(`monday was cut off, and waits for its target '${target(driven)}'`);
@@ -159,5 +159,7 @@ test("what cannot be resumable is refused, with the next step", async () => {
   expect(fleeting.status).toBe(1);
   expect(fleeting.errors).toContain("cannot be resumable: it needs a persistent bitmap");
   expect(fleeting.errors).toContain("heirloom bitmap add disk NAME --persistent");
+  const alone = await driven.heirloom("backup", "disk", "copy.raw", "--sync-spill");
+  expect(alone).toMatchObject({ status: 2, errors: expect.stringContaining("about a backup that is --resumable") });
   expect(existsSync(target(driven))).toBe(false);
 });

@@ -88,5 +88,6 @@ function planOf(actor: HeirloomActor, target: Target): BackupPlan {
     bitmapMode: bitmapMode as BackupPlan["bitmapMode"],
     speed: 0,
     resumable: actor.waits !== undefined,
+    syncSpill: false, // as its record says
   };
 }

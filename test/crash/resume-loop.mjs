@@ -35,6 +35,7 @@ export async function resumeLoop({ rounds, seed, report = () => {} }) {
         target,
         length,
         attached,
+        syncSpill: round % 4 >= 2,
         sync: round === 0 || random.chance(25) ? "full" : "incremental",
       };
       const speed = 2 ** 20 * random.int(8, 40);
@@ -76,7 +77,9 @@ export async function resumeLoop({ rounds, seed, report = () => {} }) {
       const left = readdirSync(place).filter((name) => name.endsWith(".spill"));
       if (left.length > 0) throw new Error(`round ${round}: ${left.join(", ")} is left behind`);
       sums.rounds++;
-      report(`round ${round}: ${options.sync} to ${attached ? "a disk" : "a file"}, killed ${kills} times`);
+      report(
+        `round ${round}: ${options.sync} to ${attached ? "a disk" : "a file"}${options.syncSpill ? ", spill synced" : ""}, killed ${kills} times`,
+      );
     }
     return sums;
   } finally {

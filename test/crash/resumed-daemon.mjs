@@ -7,7 +7,8 @@ import { copyFileSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { createRuntime } from "../../packages/runtime/dist/index.js";
 
-/** @type {{ image: string, shadow: string, target: string, seed: string, attached: boolean, sync: "full" | "incremental", speed: number, length: number }} */
+/** @type {{ image: string, shadow: string, target: string, seed: string, attached: boolean, sync: "full" | "incremental", syncSpill: boolean, speed: number,
+ *   length: number }} */
 const options = JSON.parse(process.argv[2]);
 const tell = (/** @type {object} */ line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
@@ -45,8 +46,9 @@ await once(worker, "message"); // it writes
 
 let job = found;
 if (job === undefined) {
-  const { sync, speed } = options;
-  job = await runtime.backup({ disk, target, bitmap: "daily", sync, bitmapMode: "on-success", resumable: true, speed });
+  const { sync, speed, syncSpill } = options;
+  const kept = { bitmap: "daily", bitmapMode: "on-success", resumable: true, syncSpill };
+  job = await runtime.backup({ disk, target, sync, speed, ...kept });
   tell({ word: "frozen" });
 } else await runtime.resume(job, { target });
 

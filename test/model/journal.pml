@@ -8,6 +8,7 @@
  *           FOLD     another bitmap, with both granules dirty, is merged into layer 0
  *           SETTLERS how many; 1 by default with POWER
  *           RESUMABLE a resumable job instead (journal-job.pml): what lets a guest overwrite a cluster of its point in time
+ *           SYNCED   one whose spill is synced, and a power loss (journal-synced.pml)
  *           EARLY    a thread counts as dead before it has exited, if only for its lock
  *           BUG=n    leaves a rule out:
  *  1  a granule is `journaled` after its block was written
@@ -33,6 +34,13 @@
  * 20  flushed is recorded after the flush                                               (POWER)
  * 21  what a flush covers was copied before it began                                    (POWER)
  * 22  a drainer leaves clusters alone that a copier works on
+ * Of one whose spill is synced (SYNCED):
+ * 23  what is on the target may be overwritten once a flush covers it
+ * 24  an entry is counted after it was written
+ * 25  that a view is given up is synced before the guest writes
+ * 26  a sync covers what was counted before it began
+ * 27  a place in the spill is free after a flush of the target covers its cluster
+ * 28  what a flush covers may be overwritten once that is durably recorded
  *
  * The watcher stands for a crash at any instant. Worst case: data counts as on disk from its first byte on, a mark as cleared at once,
  * a bit or a mark as there only when it was synced.
@@ -40,7 +48,9 @@
 #ifndef BUG
 #define BUG 0
 #endif
-#ifdef RESUMABLE
+#ifdef SYNCED
+#include "journal-synced.pml"
+#elif defined(RESUMABLE)
 #include "journal-job.pml"
 #else
 #ifndef SETTLERS

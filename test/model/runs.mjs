@@ -44,6 +44,7 @@ const holds = [
   ["journal.pml", "-DPOWER"],
   ["journal.pml", "-DRESUMABLE", true],
   ["journal.pml", "-DRESUMABLE -DPOWER", true],
+  ["journal.pml", "-DSYNCED", true],
 
   ["view.pml", "-DMOVER0=1 -DBREAK"],
   ["view.pml", "-DWIDE"],
@@ -187,6 +188,12 @@ const faults = [
   ["journal.pml", 20, "-DRESUMABLE -DPOWER", CRASH],
   ["journal.pml", 21, "-DRESUMABLE -DPOWER", CRASH],
   ["journal.pml", 22, "-DRESUMABLE", CRASH],
+  ["journal.pml", 23, "-DSYNCED", CRASH],
+  ["journal.pml", 24, "-DSYNCED", CRASH],
+  ["journal.pml", 25, "-DSYNCED", CRASH],
+  ["journal.pml", 26, "-DSYNCED", CRASH],
+  ["journal.pml", 27, "-DSYNCED", CRASH],
+  ["journal.pml", 28, "-DSYNCED", CRASH],
 ];
 
 /** model, number of the probe, options. */

@@ -107,26 +107,31 @@ for (const [how, stop] of [
   });
 }
 
-it("an image that was written is told after a clean stop; after a kill its times decide nothing, and nothing tells", async () => {
-  const write = (): void => writeFileSync(image, "behind its back", { flag: "r+" });
-  await stopCleanly();
-  write();
-  await expectReason(
-    image,
-    /^the image was changed behind Heirloom's back at \d{4}-.*Z, after it was closed at \d{4}-.*Z$/,
-  );
-  const { disk, close } = await attach(image);
-  await disk.bitmaps.remove("daily");
-  await close();
-  kill();
-  write();
-  const after = await attach(image);
-  expect([...after.disk.bitmaps.extents("daily")]).toEqual(five);
-  const [{ reason }] = after.disk.bitmaps.history("daily");
-  expect(reason).toContain(
-    `the image was last written at ${new Date(Math.floor(statSync(image).mtimeMs)).toISOString()}`,
-  );
-});
+it.each([
+  ["written", () => writeFileSync(image, "behind its back", { flag: "r+" })],
+  ["cut and made as long again", () => [length / 2, length].forEach((bytes) => truncateSync(image, bytes))],
+] as const)(
+  "an image that was %s: told after a clean stop; after a kill its times decide nothing",
+  async (_how, write) => {
+    await stopCleanly();
+    write();
+    await expectReason(
+      image,
+      /^the image was changed behind Heirloom's back at \d{4}-.*Z, after it was closed at \d{4}-.*Z$/,
+    );
+    const { disk, close } = await attach(image);
+    await disk.bitmaps.remove("daily");
+    await close();
+    kill();
+    write();
+    const after = await attach(image);
+    expect([...after.disk.bitmaps.extents("daily")]).toEqual(five);
+    const [{ reason }] = after.disk.bitmaps.history("daily");
+    expect(reason).toContain(
+      `the image was last written at ${new Date(Math.floor(statSync(image).mtimeMs)).toISOString()}`,
+    );
+  },
+);
 
 async function expectReason(filename: string, reason: RegExp): Promise<void> {
   const { disk, close } = await attach(filename);

@@ -2,6 +2,7 @@
 import * as board from "./board.mjs";
 import { dirty, firstWrong, granuleCount, mark } from "./granules.mjs";
 import { sleep } from "./job-run.mjs";
+import { SharedSectors } from "./sectors.mjs";
 
 /**
  * Grown space reads as zeroes and is clean, except where the bitmap's checkpoint had something else; a shrunk bitmap keeps its
@@ -17,6 +18,7 @@ export async function resize(round, plan) {
     round.fail("a resize has another length as its result", { disk: disk.name, plan, has: disk.length });
   Atomics.store(epoch.control, board.lengthFlag(disk.index), plan.length);
   forget(epoch, disk, Math.min(before, plan.length));
+  if (plan.length < before) new SharedSectors(epoch.shared.disks[disk.index], []).endsAt(plan.length);
   for (const model of epoch.bitmaps.values()) {
     if (model.ref.disk !== disk.index) continue;
     const granules = new Uint8Array(granuleCount(plan.length, model.granularity));

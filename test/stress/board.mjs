@@ -62,6 +62,7 @@ export const sectorBytes = 512;
  * @property {SharedArrayBuffer} expected what the private stripes hold, by byte
  * @property {SharedArrayBuffer} acked a word a sector: the latest beginning of a write that has ended
  * @property {SharedArrayBuffer} zeroed two words a sector: requests that make it zero and run now, the last end of one
+ * @property {SharedArrayBuffer} cut lengths to which the disk was shrunk in the middle of an 8-byte unit: how many, then each one, bytes
  * @property {number} lengthMax
  *
  * @typedef {object} Board
@@ -69,6 +70,9 @@ export const sectorBytes = 512;
  * @property {WriterBoard[]} writers
  * @property {DiskBoard[]} disks
  */
+
+/** Of one disk, over an epoch. */
+const cutsMax = 1000;
 
 /** @param {number} writers @param {readonly number[]} lengthsMax of the disks, bytes @returns {Board} */
 export function makeBoard(writers, lengthsMax) {
@@ -78,7 +82,13 @@ export function makeBoard(writers, lengthsMax) {
     writers: Array.from({ length: writers }, () => ({ log: make((1 + logEntries * entryWords) * 4) })),
     disks: lengthsMax.map((lengthMax) => {
       const sectors = Math.ceil(lengthMax / sectorBytes);
-      return { expected: make(lengthMax), acked: make(sectors * 4), zeroed: make(sectors * 8), lengthMax };
+      return {
+        expected: make(lengthMax),
+        acked: make(sectors * 4),
+        zeroed: make(sectors * 8),
+        cut: make((1 + cutsMax) * 4),
+        lengthMax,
+      };
     }),
   };
 }

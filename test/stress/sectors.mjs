@@ -31,6 +31,7 @@ export class SharedSectors {
   constructor(disk, writers) {
     this.acked = new Int32Array(disk.acked);
     this.zeroed = new Int32Array(disk.zeroed);
+    this.cut = new Int32Array(disk.cut);
     this.logs = writers.map((writer) => new Int32Array(writer.log));
   }
 
@@ -52,6 +53,21 @@ export class SharedSectors {
     for (const sector of sectorsOf(offset, length)) raise(this.acked, sector, begin);
   }
 
+  /** The disk ends here: of the unit in which it does only the first bytes are left. @param {number} length bytes */
+  endsAt(length) {
+    if (length % 8 === 0) return;
+    this.cut[1 + this.cut[0]] = length;
+    Atomics.add(this.cut, 0, 1);
+  }
+
+  /** Whether the unit is what a shrink left of it, and zeroes. @param {number} unit @param {number} low @param {number} high its words */
+  #isCut(unit, low, high) {
+    const value = (BigInt(high) << 32n) | BigInt(low);
+    return this.cut
+      .subarray(1, 1 + Atomics.load(this.cut, 0))
+      .some((length) => Math.floor(length / 8) === unit && value >> BigInt((length % 8) * 8) === 0n);
+  }
+
   /** What is known before a read: for each sector when it was last replaced for sure. @param {number} offset @param {number} length */
   before(offset, length) {
     return Int32Array.from(sectorsOf(offset, length), (sector) => Atomics.load(this.acked, sector));
@@ -69,6 +85,8 @@ export class SharedSectors {
         const tag = words[at * 2];
         const unit = offset / 8 + at;
         const right = tag === 0 ? words[at * 2 + 1] === 0 : words[at * 2 + 1] === checkOf(tag, unit);
+        // Grown again, and not written since.
+        if (!right && before[index] === 0 && this.#isCut(unit, tag, words[at * 2 + 1])) continue;
         if (!right)
           return {
             offset: unit * 8,

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert";
 import { randomUUID } from "node:crypto";
-import { BroadcastChannel, MessageChannel, type MessagePort, type Worker } from "node:worker_threads";
+import { BroadcastChannel, MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import type { SharedBitmap } from "@heirloom/bitmap";
 import { type Errno, type ImageUse, type NodeHandle, type NodeSpec, noteReopened } from "@heirloom/block";
 import { Arenas } from "./arena.ts";
@@ -262,7 +262,7 @@ export class Engine {
       this.#ioClients.push(client);
     } else client = this.#ioClients[layer.id % this.#ioClients.length];
     this.#ioOf.set(layer.id, client);
-    client.adopt({ kind: "disk", number: layer.id, disk: layer.stack.address(layer) });
+    client.adopt({ kind: "disk", number: layer.id, ...this.postedDisk(layer) });
     return client;
   }
 
@@ -273,10 +273,9 @@ export class Engine {
     this.io(layer).adopt({
       kind: "view",
       number,
-      disk: layer.stack.address(layer),
+      ...this.postedDisk(layer),
       view: { arena: memory.region.arena, byteOffset: memory.region.byteOffset },
       target: view.target,
-      arenaCount: this.arenas.buffers.length,
     });
     return number;
   }
@@ -323,6 +322,8 @@ export class Engine {
 
   /** Follows an embedder's thread: its end is then the death of the guest that it is. */
   register(worker: Worker): void {
+    if (!(worker instanceof Worker))
+      throw new EngineError("ERR_THREAD", "register thread: expected a Worker of node:worker_threads");
     const { threadId } = worker;
     if (threadId <= 0) throw new EngineError("ERR_THREAD", "register thread: it has ended already");
     if (this.registry.isRegistered(threadId)) return;

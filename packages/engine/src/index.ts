@@ -4,7 +4,6 @@ export { EngineError, type EngineErrorCode } from "./engine-error.ts";
 export { EngineView, type EngineViewOptions, type MoverOptions, type ThreadsEnd } from "./engine-view.ts";
 export { foldUncopied } from "./folding.ts";
 export type { IoCounts, KindCounts } from "./io-counters.ts";
-export { countedDiscard, type CountedKind, countedRead, countedWrite } from "./io-counters.ts";
 export type { OpenedNode } from "./helper-tasks.ts";
 export { type FoundSpill, type KeptSpill, keptSlotsFirst } from "./kept-spill.ts";
 export { requestBytesMax } from "./io-client.ts";
@@ -17,11 +16,10 @@ export {
   operationWriteZeroes,
 } from "./io-ring.ts";
 export type { ErrorPolicy, MoverError } from "./mover-types.ts";
-export { DiskIo, furtherPart } from "./disk-io.ts";
+export { DiskIo } from "./disk-io.ts";
 export { type DiskHandle, GuestDisk, loadDisk, openDisk } from "./open-disk.ts";
 export { type LongTask, NoThread, ThreadDied, type ThreadEvent } from "./pool.ts";
 export { type KeptRecorder, Recorder } from "./recorder.ts";
-export { waitOutside } from "./gatekeeper.ts";
 export type { CopiedRecord, GuardContext, GuardModule, WriteGuard } from "./write-guard.ts";
 export { type PostedDisk, type PostedView, type Serve, ServiceThread } from "./service.ts";
 export type { SpillFileOptions } from "./spill-keeper.ts";

@@ -161,6 +161,16 @@ describe("the main thread's requests", () => {
     expect(await read(beside, 0)).toBe(0);
   });
 
+  it("of a disk whose memory lies in an arena that is newer than their thread are served", async () => {
+    await using lab = new Lab({ ioThreadsMax: 1 });
+    let { layer } = await lab.memory(MiB);
+    expect(await lab.engine.io(layer).request(operationFlush, layer.id, 0, 0)).toBe(0);
+    const { buffers } = lab.engine.arenas;
+    const before = buffers.length;
+    while (buffers.length === before) ({ layer } = await lab.disk({ driver: "null-co", size: MiB }));
+    expect(await lab.engine.io(layer).request(operationFlush, layer.id, 0, 0)).toBe(0);
+  });
+
   it("of a disk that is gone are answered with an error", async () => {
     await using lab = new Lab();
     const { layer } = await lab.memory(MiB);

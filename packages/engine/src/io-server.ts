@@ -20,16 +20,15 @@ export interface IoServerTask {
 }
 
 /** Something for the server to know before the requests that name its number. */
-export type Adoption =
-  | { readonly kind: "disk"; readonly number: number; readonly disk: DiskAddress }
-  | {
-      readonly kind: "view";
-      readonly number: number;
-      readonly disk: DiskAddress;
-      readonly view: RegionReference;
-      readonly target: NodeHandle | undefined;
-      readonly arenaCount: number;
-    };
+export type Adoption = {
+  readonly number: number;
+  readonly disk: DiskAddress;
+  /** Arenas that there were by then: all that is named here lies in them. */
+  readonly arenaCount: number;
+} & (
+  | { readonly kind: "disk" }
+  | { readonly kind: "view"; readonly view: RegionReference; readonly target: NodeHandle | undefined }
+);
 
 /** Requests answered before a sleeping main thread is woken: a wake-up costs more than a 4 KiB write. */
 const answersPerWake = 16;
@@ -129,11 +128,11 @@ class IoServer {
   async #adopt(message: Adoption): Promise<void> {
     await loadDrivers(message.disk.node);
     if (message.disk.lowest !== undefined) await loadDrivers(message.disk.lowest);
+    this.#context.arenas.catchUp(message.arenaCount);
     if (message.kind === "disk") {
       this.#disks.set(message.number, new DiskIo(message.disk, this.#context, this.#task.seat.participant));
       return;
     }
-    this.#context.arenas.catchUp(message.arenaCount);
     const view = View.at(message.view, this.#context.arenas);
     const node = connectNode(message.disk.node);
     if (message.target !== undefined) await loadDrivers(message.target);

@@ -49,6 +49,39 @@ describe("a posted disk", () => {
     await thread.worker.terminate();
   });
 
+  it("is refused where it is none, and where a buffer holds no bytes, and those that come after are served", async () => {
+    await using lab = new Lab();
+    const { layer, node } = await lab.memory(MiB);
+    const thread = startThread(`
+      const { openDisk } = await load("index.js");
+      let disk;
+      parentPort.on("message", ({ handle, buffer }) => {
+        try {
+          if (buffer === undefined) disk = openDisk(handle);
+          else for (const verb of ["read", "write"]) disk[verb](buffer, 0);
+          parentPort.postMessage("done");
+        } catch ({ code, message }) { parentPort.postMessage([code, message]); }
+      });`);
+    lab.engine.register(thread.worker);
+    const handle = lab.engine.handle(layer);
+    const asText = JSON.parse(JSON.stringify(handle)) as unknown;
+    for (const other of [undefined, null, {}, asText]) {
+      expect(await ask(thread, { handle: other })).toEqual([
+        "ERR_THREAD",
+        "open disk: expected what disk.handle() gave, as this thread was posted it",
+      ]);
+    }
+    expect(await ask(thread, { handle })).toBe("done");
+    for (const buffer of ["text", [1, 2], null, new Uint16Array(2), new ArrayBuffer(2)]) {
+      expect(await ask(thread, { buffer })).toEqual(["ERR_REQUEST", "read: the buffer must be a Uint8Array"]);
+    }
+    expect(await ask(thread, { buffer: new Uint8Array(512).fill(1) })).toBe("done");
+    expect(difference(contentOf(node, 0, MiB), new Uint8Array(MiB))).toBe(-1); // it was read into before it was written
+    for (const other of [undefined, {}, { threadId: 9 }])
+      expect(() => lab.engine.register(other as never)).toThrow("expected a Worker of node:worker_threads");
+    await thread.worker.terminate();
+  });
+
   it("has loaded its system calls when it is open: its first request, inside the gate, does not", async () => {
     await using lab = new Lab();
     const { layer } = await lab.memory(MiB);

@@ -16,6 +16,7 @@ import { threadId } from "node:worker_threads";
 import {
   BlockError,
   connectNode,
+  EINVAL,
   type Errno,
   errnoName,
   loadDrivers,
@@ -56,10 +57,12 @@ export class GuestDisk {
 
   /** Fills `buffer` from `offset` (bytes). @throws BlockError */
   read(buffer: Uint8Array, offset: number): void {
+    refuseNoBytes(buffer, "read");
     this.#expect(this.io.read(buffer, offset), "read", offset);
   }
   /** @throws BlockError */
   write(buffer: Uint8Array, offset: number): void {
+    refuseNoBytes(buffer, "write");
     this.#expect(this.io.write(buffer, offset), "write", offset);
   }
   /** @throws BlockError */
@@ -100,12 +103,19 @@ export class GuestDisk {
   }
 }
 
+/** Another array counts other things than bytes, and a text would be an address to a system call. */
+function refuseNoBytes(buffer: unknown, operation: string): void {
+  if (buffer instanceof Uint8Array) return;
+  throw new BlockError("ERR_REQUEST", `${operation}: the buffer must be a Uint8Array`, { errno: EINVAL });
+}
+
 /**
  * Opens a posted disk on this thread, once. The thread must have been registered, so that its end is noticed. Its system calls
  * are loaded by then: a thread that is terminated while it loads them takes the process with it, one that has its disk does not.
  * @throws BlockError with a sentence that says what is missing
  */
 export function openDisk(handle: DiskHandle): GuestDisk {
+  refuseOther(handle);
   const context = ThreadContext.of(handle.engine);
   if (!context.registry.isRegistered(threadId)) {
     throw new EngineError(
@@ -124,6 +134,13 @@ export function openDisk(handle: DiskHandle): GuestDisk {
     );
   }
   return new GuestDisk(new DiskIo(handle.disk, context, handle.seat.participant), context, handle.seat.participant);
+}
+
+/** Memory that is shared goes with a handle: one that went as text, say, has none. */
+function refuseOther(handle: unknown): void {
+  const { engine, disk } = Object(handle) as Partial<DiskHandle>;
+  if (engine?.registry instanceof SharedArrayBuffer && disk !== undefined) return;
+  throw new EngineError("ERR_THREAD", "open disk: expected what disk.handle() gave, as this thread was posted it");
 }
 
 /** What cannot be connected here is found before the handle is used up. */
@@ -145,7 +162,9 @@ function connectFirst({ disk }: DiskHandle): void {
  * over built-in drivers opens without it as well.
  * @throws BlockError
  */
-export async function loadDisk({ disk }: DiskHandle): Promise<void> {
+export async function loadDisk(handle: DiskHandle): Promise<void> {
+  refuseOther(handle);
+  const { disk } = handle;
   loadSystemCalls();
   await loadDrivers(disk.node);
   if (disk.lowest !== undefined) await loadDrivers(disk.lowest);

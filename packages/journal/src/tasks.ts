@@ -25,7 +25,7 @@ import {
   O_RDWR,
   openFile,
 } from "@heirloom/block";
-import { waitOutside } from "@heirloom/engine";
+import { waitOutside } from "@heirloom/engine/thread";
 import { BlockBits, layerMemoryWords } from "./block-bits.ts";
 import type { BitmapEntry, Directory, ImageIdentity } from "./directory.ts";
 import { clearFailed, markFailed, type MarkedSidecar, readFailed, syncDirectory } from "./failed-mark.ts";

@@ -1,8 +1,10 @@
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { jobMachine } from "@heirloom/runtime";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 
 const cwd = fileURLToPath(new URL("..", import.meta.url));
 const readme = readFileSync(`${cwd}/README.md`, "utf8");
@@ -32,6 +34,25 @@ test("the README's view reads, and abdicates", () => {
     console.log(disk.bitmaps.get("daily").count);
     await runtime.close();`;
   expect(run(program)).toBe("0\n");
+});
+
+test("the README's server shows a disk and a point in time, at the addresses that it says", () => {
+  const socket = `${mkdtempSync(`${tmpdir()}/readme-`)}/heirloom.sock`;
+  onTestFinished(() => rmSync(dirname(socket), { recursive: true }));
+  const program = `
+    import { createRuntime } from "@heirloom/runtime";
+    const runtime = createRuntime();
+    const disk = await runtime.attach({ driver: "memory", size: 2 ** 20 });
+    for (const name of ["daily", "weekly"]) await disk.bitmaps.add(name);
+    await disk.write(new Uint8Array(1), 2 ** 18);
+    ${block("js example=nbd").replace("/run/heirloom.sock", socket).replace("port: 10809", "port: 0")}
+    const counts = ["daily", "weekly"].map((name) => disk.bitmaps.get(name).count);
+    console.log(counts, server.exports.map(({ name }) => name));
+    await runtime.close();`;
+  const [uris, after] = run(program).split("]\n[");
+  expect(uris).toContain(`'nbd+unix:///vm?socket=${socket}',`);
+  expect(uris).toMatch(/'nbd:\/\/127\.0\.0\.1:\d+\/vm'/);
+  expect(after).toBe(" 0, 65536 ] [ 'vm' ]\n");
 });
 
 test("the README's persistent bitmap is there at the next attach, and begun anew where it cannot be believed", () => {

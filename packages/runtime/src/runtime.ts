@@ -75,7 +75,7 @@ export interface RuntimeInspection {
   readonly pool: Inspection<unknown>;
 }
 
-/** A runtime: nothing starts before it is used. Close it when done. @throws RefusalError that names the option and what was expected */
+/** A runtime: nothing starts before it is used. Close it when done: until then it keeps the process alive. @throws RefusalError that names the option and what was expected */
 export function createRuntime(options: RuntimeOptions = {}): Runtime {
   checkRuntimeOptions(options);
   return new Runtime(options);

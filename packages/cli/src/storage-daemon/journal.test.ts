@@ -207,3 +207,28 @@ test("--journal that makes no sense ends it with status 1 and one line", async (
   expect(readFileSync(image).equals(Buffer.alloc(MiB))).toBe(true);
   await daemon.stop();
 });
+
+test("an image that was opened for reading has its bitmaps once it is reopened for writing, and keeps them after a kill", async (context) => {
+  needTool(context, "qemu-io");
+  const directory = scratchDirectory();
+  const image = newImage(join(directory, "disk.raw"), 8 * MiB);
+  const first = await RunningDaemon.start(directory, ...journal, ...diskOptions("disk", image));
+  await first.addBitmap("disk", "daily");
+  await first.stop();
+  const [, file, , raw] = diskOptions("disk", image).map((option) => `${option},read-only=on`);
+  const second = await RunningDaemon.start(directory, ...journal, "--blockdev", file, "--blockdev", raw);
+  expect(await second.bitmaps("disk")).toEqual([]);
+  await second.qmp.execute("blockdev-reopen", {
+    options: [
+      { driver: "file", "node-name": "disk-file", filename: image },
+      { driver: "raw", "node-name": "disk", file: "disk-file" },
+    ],
+  });
+  expect(await second.bitmaps("disk")).toMatchObject([{ name: "daily", count: 0, persistent: true }]);
+  const uri = await second.serve("disk", join(directory, "nbd.sock"));
+  await peer("qemu-io", "-f", "raw", "-c", "write 1M 64k", uri);
+  await second.kill();
+  const third = await RunningDaemon.start(directory, ...journal, ...diskOptions("disk", image));
+  expect(await third.bitmaps("disk")).toMatchObject([{ name: "daily", count: 65536, persistent: true }]);
+  await third.stop();
+});

@@ -157,6 +157,8 @@ test("what both accept: short forms of old, numbers as C has them, the last of t
       "--blockdev",
       "throttle,node-name=t,throttle-group=g,file=n",
     ],
+    ...["--object", "iothread,id=i,poll-max-ns=0", "--nbd-server", `addr.type=unix,addr.path=${path}-nbd`],
+    ...["--export", "nbd,id=e,node-name=n,iothread=i"],
     ...["--trace", "nothing", "-Tnothing"],
   ];
   expect(await ours(words)).toBe("it was accepted");

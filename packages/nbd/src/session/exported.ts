@@ -1,15 +1,8 @@
 /** What an export is on one thread: a disk that this thread is a guest of, or a point in time. */
 import { SharedBitmap } from "@heirloom/bitmap";
 import { EPERM, type Errno, type StatusExtent } from "@heirloom/block";
-import {
-  countedDiscard,
-  type CountedKind,
-  countedRead,
-  countedWrite,
-  type DiskIo,
-  type ServiceThread,
-  type ViewReader,
-} from "@heirloom/engine";
+import type { DiskIo, ServiceThread, ViewReader } from "@heirloom/engine";
+import { countedDiscard, type CountedKind, countedRead, countedWrite } from "@heirloom/engine/thread";
 import { CMD_READ, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES } from "../protocol/constants.ts";
 import type { PostedExport } from "./messages.ts";
 

@@ -4,7 +4,7 @@
  */
 import type { Errno } from "@heirloom/block";
 import { SIMPLE_REPLY_BYTES } from "../protocol/constants.ts";
-import { countedRead, countedWrite, furtherPart } from "@heirloom/engine";
+import { countedRead, countedWrite, furtherPart } from "@heirloom/engine/thread";
 import type { Exported } from "./exported.ts";
 import { KNOWN_BYTES, KnownExtents } from "./known-extents.ts";
 import { LAST_PLACE_BYTES } from "./payload-memory.ts";

@@ -139,7 +139,9 @@ class Exports {
     if (this.#exports.has(id)) throw new QmpError(`Block export id '${id}' is already in use`);
     const node = this.#context.graph.find(name);
     if (node === undefined) throw new QmpError(`Cannot find device='' nor node-name='${name}'`);
-    if (options.iothread !== undefined) throw new QmpError(`iothread "${options.iothread}" not found`);
+    const { iothread } = options;
+    if (iothread !== undefined && !this.#context.objects.isIothread(iothread))
+      throw new QmpError(`iothread "${iothread}" not found`);
     if (options.writable === true && isReadOnly(node)) throw new QmpError("Cannot export read-only node as writable");
     if (options.writable === true && isUnwritable(node)) throw new QmpError("Block node is read-only");
     const server = this.#running();

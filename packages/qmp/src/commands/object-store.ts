@@ -37,7 +37,7 @@ export class ObjectStore {
     let secret: Uint8Array | undefined;
     if (options["qom-type"] === "secret") secret = readSecret(options);
     else if (options["qom-type"] === "throttle-group") this.#groups.add(id, limitsOf(options));
-    else checkCredentials(options);
+    else if (options["qom-type"] !== "iothread") checkCredentials(options);
     this.#objects.set(id, { options, secret });
   }
 
@@ -70,6 +70,11 @@ export class ObjectStore {
       throw new QmpError(`Expecting TLS credentials with a ${endpoint} endpoint`);
     }
     return options;
+  }
+
+  /** An export may name one. */
+  isIothread(id: string): boolean {
+    return this.#objects.get(id)?.options["qom-type"] === "iothread";
   }
 
   /** @throws QmpError */
@@ -132,6 +137,12 @@ const defaults: Readonly<Record<string, unknown>> = {
   "verify-peer": true,
   "sanity-check": true,
   endpoint: "client",
+  "poll-max-ns": 32768,
+  "poll-grow": 0,
+  "poll-shrink": 0,
+  "aio-max-batch": 0,
+  "thread-pool-min": 0,
+  "thread-pool-max": 64,
 };
 
 function noProperty(type: string, property: string): QmpError {
@@ -149,6 +160,10 @@ const credentialProperties = [
 /** A secret's value is none of them: whoever can ask could read it. */
 function propertiesOf(options: ObjectOptions): { name: string; type: string }[] {
   switch (options["qom-type"]) {
+    case "iothread":
+      return Object.keys(defaults)
+        .filter((name) => /^(poll|aio|thread)-/.test(name))
+        .map((name) => ({ name, type: "int" }));
     case "secret":
       return [
         { name: "loaded", type: "bool" },

@@ -894,7 +894,7 @@ export interface BlockExportOptionsBase {
   readonly id: string;
   /** Taken, without effect. */
   readonly "fixed-iothread"?: boolean;
-  /** Refused: threads are the daemon's to choose. */
+  /** Id of an iothread; taken, without effect. */
   readonly iothread?: string;
   /** The node. */
   readonly "node-name": string;
@@ -933,6 +933,7 @@ export type BlockExportType = "nbd";
 
 /** An object. */
 export type ObjectOptions =
+  | (ObjectOptionsBase & { readonly "qom-type": "iothread" } & IothreadProperties)
   | (ObjectOptionsBase & { readonly "qom-type": "secret" } & SecretProperties)
   | (ObjectOptionsBase & { readonly "qom-type": "throttle-group" } & ThrottleGroupProperties)
   | (ObjectOptionsBase & { readonly "qom-type": "tls-creds-psk" } & TlsCredsPskProperties)
@@ -942,6 +943,22 @@ export type ObjectOptions =
 export interface ObjectOptionsBase {
   /** Its id. */
   readonly id: string;
+}
+
+/** A thread, for command lines that give one: here threads come with work, whatever is asked for. */
+export interface IothreadProperties {
+  /** Taken, without effect. */
+  readonly "poll-max-ns"?: number;
+  /** Taken, without effect. */
+  readonly "poll-grow"?: number;
+  /** Taken, without effect. */
+  readonly "poll-shrink"?: number;
+  /** Taken, without effect. */
+  readonly "aio-max-batch"?: number;
+  /** Taken, without effect. */
+  readonly "thread-pool-min"?: number;
+  /** Taken, without effect. */
+  readonly "thread-pool-max"?: number;
 }
 
 /** A secret. */

@@ -35,7 +35,7 @@ export const exportOptions: Union = {
     type: required(exportType, "nbd"),
     id: required(str, "its id"),
     "fixed-iothread": optional(bool, "taken, without effect"),
-    iothread: optional(str, "refused: threads are the daemon's to choose"),
+    iothread: optional(str, "id of an iothread; taken, without effect"),
     "node-name": required(str, "the node"),
     writable: optional(bool, "clients may write (default false)"),
     writethrough: optional(bool, "each write is flushed (default false)"),

@@ -70,19 +70,38 @@ const throttleGroup: Struct = struct("ThrottleGroupProperties", "limits that nod
   ...limitMembers("x-", true),
 });
 
+const iothreadNames = [
+  "poll-max-ns",
+  "poll-grow",
+  "poll-shrink",
+  "aio-max-batch",
+  "thread-pool-min",
+  "thread-pool-max",
+];
+const iothread: Struct = struct(
+  "IothreadProperties",
+  "a thread, for command lines that give one: here threads come with work, whatever is asked for",
+  Object.fromEntries(iothreadNames.map((name) => [name, optional(int, "taken, without effect")])),
+);
+
 export const objectOptions: Union = {
   kind: "union",
   name: "ObjectOptions",
   doc: "an object",
   members: {
     "qom-type": required(
-      enumeration("ObjectType", ["secret", "throttle-group", "tls-creds-psk", "tls-creds-x509"], "kinds of objects"),
+      enumeration(
+        "ObjectType",
+        ["iothread", "secret", "throttle-group", "tls-creds-psk", "tls-creds-x509"],
+        "kinds of objects",
+      ),
       "what it is",
     ),
     id: required(str, "its id"),
   },
   tag: "qom-type",
   variants: {
+    iothread: () => iothread,
     secret: () => secret,
     "throttle-group": () => throttleGroup,
     "tls-creds-psk": () => psk,

@@ -322,7 +322,7 @@ export const faults = [
     jobs: "losses",
     synced: true,
     expect: /I2/,
-    from: 9,
+    from: 11,
   },
   {
     name: "the image is not synced after the freeze of a job whose spill is synced",
@@ -351,6 +351,7 @@ export const faults = [
     jobs: "losses",
     synced: true,
     expect: /I2/,
+    from: 22,
   },
   {
     name: "a cancelled job's view leaves before its record does",

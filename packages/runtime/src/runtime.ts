@@ -12,9 +12,7 @@
  * });
  * const { status } = await job.done; // "completed": the bitmap has abdicated to what was written since
  */
-import { type Stats, statSync } from "node:fs";
 import { rm } from "node:fs/promises";
-import { dirname } from "node:path";
 import type { Worker } from "node:worker_threads";
 import { BlockError, type NodeHandle, type NodeSpec } from "@heirloom/block";
 import { Engine, type EngineView, type OpenedNode } from "@heirloom/engine";
@@ -45,7 +43,7 @@ import type {
   TransactionAction,
   TransactionOptions,
 } from "./options.ts";
-import type { DiskImage } from "./keeping.ts";
+import { directoryOf, filenameOf, imageIdentity, imageOf, madeFile } from "./node-files.ts";
 import { withDriverModules } from "./node-specs.ts";
 import { prepareBackup } from "./prepare-backup.ts";
 import { recoverBitmaps, refuseKept } from "./recovering.ts";
@@ -608,58 +606,6 @@ function givenDisks(actions: readonly TransactionAction[]): DiskState[] {
 
 function signalOf(action: TransactionAction): AbortSignal[] {
   return action.type === "backup" && action.signal !== undefined ? [action.signal] : [];
-}
-
-/** The file that opening a node has made. One that it may have found, and emptied, is its user's. */
-function madeFile(spec: NodeSpec): string | undefined {
-  if (spec.driver !== "file") return isNode(spec.file) ? madeFile(spec.file) : undefined;
-  const { create, filename } = spec as {
-    readonly create?: { readonly overwrite?: boolean };
-    readonly filename?: string;
-  };
-  return create === undefined || create.overwrite === true ? undefined : filename;
-}
-function isNode(value: unknown): value is NodeSpec {
-  return typeof value === "object" && value !== null && !(value instanceof Disk);
-}
-
-/** The file or device at the bottom of a disk of its own. */
-function imageOf(spec: NodeSpec, none: boolean, { journal = {} }: AttachOptions): DiskImage | undefined {
-  if (journal === false || journal === "take-over") return undefined;
-  const filename = none ? undefined : filenameOf(spec);
-  return filename === undefined ? undefined : { filename, journal };
-}
-function filenameOf(spec: NodeSpec): string | undefined {
-  if (spec.driver === "file" || spec.driver === "host_device") return spec.filename as string;
-  return typeof spec.file === "object" && spec.file !== null ? filenameOf(spec.file as NodeSpec) : undefined;
-}
-
-/** Where the image lies; decorators and windows are looked through. */
-function directoryOf(spec: NodeSpec): string | undefined {
-  if (typeof spec.filename === "string") return dirname(spec.filename);
-  if (spec.file instanceof Disk) return spec.file.state.directory;
-  return typeof spec.file === "object" && spec.file !== null ? directoryOf(spec.file as NodeSpec) : undefined;
-}
-
-/** The identity that an image has as a node (see @heirloom/block), without opening it. */
-function imageIdentity(spec: NodeSpec): string | undefined {
-  if (typeof spec.filename === "string") {
-    const status = statusOf(spec.filename);
-    if (status === undefined) return undefined;
-    return status.isBlockDevice() ? `device:${status.rdev}` : `file:${status.dev}:${status.ino}`;
-  }
-  return typeof spec.file === "object" && spec.file !== null && !(spec.file instanceof Disk)
-    ? imageIdentity(spec.file as NodeSpec)
-    : undefined;
-}
-
-/** Undefined where there is none, or where it cannot be looked at: whoever opens it says why. */
-function statusOf(filename: string): Stats | undefined {
-  try {
-    return statSync(filename, { throwIfNoEntry: false });
-  } catch {
-    return undefined;
-  }
 }
 
 const actionKinds: readonly TransactionAction["type"][] = [

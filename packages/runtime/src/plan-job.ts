@@ -3,17 +3,12 @@ import type { Coordinator } from "./coordinator.ts";
 import type { Draft } from "./draft.ts";
 import { invariant, refusal, RefusalError, unwrap } from "./errors.ts";
 import { disksOf, type JobState } from "./job-state.ts";
-import { jobMachine } from "./machines/job-machine.ts";
-import { MachineActor } from "./machines/machine-actor.ts";
-import type { JobResult } from "./options.ts";
+import { newJob } from "./new-job.ts";
 import type { PreparedBackup } from "./prepared-backup.ts";
 import { refuseView } from "./refuse-view.ts";
 import { notResumable } from "./resumable.ts";
-import { checkBackup, type NormalizedBackup } from "./validation/backup-request.ts";
-import { withResolvers } from "./waiting.ts";
+import { checkBackup } from "./validation/backup-request.ts";
 import { factsOf } from "./world.ts";
-
-export const runBytesDefault: number = 1024 * 1024;
 
 /** Checks a backup and plans its freeze. @throws RefusalError */
 export function planJob(
@@ -70,55 +65,15 @@ export function planJob(
     (error) => emit("SPILL_REFUSED", { job: request.jobId, error: error.message }),
   );
   draft.addView(disk, view);
-  const { promise, resolve } = withResolvers<JobResult>();
-  const input = {
-    id: request.jobId,
-    speed: request.speed,
-    autoFinalize: request.autoFinalize,
-    autoDismiss: request.autoDismiss,
-    group,
-  };
-  const job: JobState = {
-    id: request.jobId,
-    actor: new MachineActor(`job ${request.jobId}`, jobMachine, input, { now }),
-    request,
-    disk,
-    bitmap,
-    target: backup.target,
-    awaitsTarget: false,
-    resumable,
-    left: false,
-    resumeTimer: undefined,
-    flushTimer: undefined,
-    view,
-    movers: {
-      runBytesMax: request.maxChunk === 0 ? runBytesDefault : request.maxChunk,
-      copies: request.copies,
-      onSourceError: policyOf(request.onSourceError),
-      onTargetError: policyOf(request.onTargetError),
-      ...backup.movers,
-      record: resumable?.records?.row,
-    },
+  const job = newJob(now, {
+    ...{ request, disk, bitmap, target: backup.target, awaitsTarget: false, resumable, view, group },
+    movers: backup.movers,
+    records: resumable?.records,
     onCopied: backup.onCopied,
     onKept: backup.onKept,
-    done: promise,
-    finish: resolve,
-    setClusters: 0,
-    error: undefined,
-    safe: undefined,
-    decided: undefined,
-    brokenSeen: false,
-    flushing: undefined,
-    ended: undefined,
-    freezeMs: 0,
-    endMs: 0,
-  };
+  });
   // From here on, and not from the commit: neither a detach nor another job of this id or target must come in between.
   world.starting.set(job.id, job.target.node.identity);
   for (const used of disksOf(job)) used.actor.send({ type: "use", user: { kind: "job", id: job.id } });
   return job;
-}
-
-export function policyOf(policy: NormalizedBackup["onSourceError"]): "report" | "ignore" | "stop" | "enospc" {
-  return policy === "auto" ? "enospc" : policy;
 }

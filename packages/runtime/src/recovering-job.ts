@@ -6,12 +6,8 @@ import type { Coordinator } from "./coordinator.ts";
 import type { DiskState } from "./disk-state.ts";
 import type { Draft } from "./draft.ts";
 import type { JobState } from "./job-state.ts";
-import { jobMachine } from "./machines/job-machine.ts";
-import { MachineActor } from "./machines/machine-actor.ts";
-import type { JobResult } from "./options.ts";
-import { policyOf, runBytesDefault } from "./plan-job.ts";
+import { newJob } from "./new-job.ts";
 import { readSettings, type Resumable } from "./resumable.ts";
-import { withResolvers } from "./waiting.ts";
 
 /** Plans the freeze that was, and arms the view: true with the draft's commit. @throws HeirloomError */
 export function recoverJob(
@@ -60,55 +56,21 @@ export function recoverJob(
     records,
     adopted: true,
   };
-  const { promise, resolve } = withResolvers<JobResult>();
-  const input = {
-    id,
-    speed: request.speed,
-    autoFinalize: request.autoFinalize,
-    autoDismiss: request.autoDismiss,
-    group: null,
+  const target = {
+    name: entry.targetName,
+    label: entry.targetName,
+    node: awaitedNode(entry.target),
+    length: disk.layer.table.length,
+    disk: undefined,
   };
-  return {
-    id,
-    actor: new MachineActor(`job ${id}`, jobMachine, input, { now, origin: originOf(entry) }),
-    request,
-    disk,
-    bitmap,
-    target: {
-      name: entry.targetName,
-      label: entry.targetName,
-      node: awaitedNode(entry.target),
-      length: disk.layer.table.length,
-      disk: undefined,
-    },
-    awaitsTarget: true,
-    resumable,
-    left: false,
-    resumeTimer: undefined,
-    flushTimer: undefined,
-    view,
-    movers: {
-      runBytesMax: request.maxChunk === 0 ? runBytesDefault : request.maxChunk,
-      copies: request.copies,
-      onSourceError: policyOf(request.onSourceError),
-      onTargetError: policyOf(request.onTargetError),
-      ...settings.movers,
-      record: records.row,
-    },
+  return newJob(now, {
+    ...{ request, disk, bitmap, target, awaitsTarget: true, resumable, view, group: null },
+    movers: settings.movers,
+    records,
     onCopied: undefined,
     onKept: undefined,
-    done: promise,
-    finish: resolve,
-    setClusters: 0,
-    error: undefined,
-    safe: undefined,
-    decided: undefined,
-    brokenSeen: false,
-    flushing: undefined,
-    ended: undefined,
-    freezeMs: 0,
-    endMs: 0,
-  };
+    origin: originOf(entry),
+  });
 }
 
 /** Its own, unless a job that began since has it. */

@@ -67,8 +67,9 @@ export async function detachDisk(
   const failures: Failure[] = [await settled(disk.journal?.close())];
   disk.under?.above.delete(disk);
   const early = ending.holds(disk);
-  // A window's file is that of the disk under it.
-  if (early && disk.under === undefined) failures.push(await settled(engine.unlockNode(disk.node)));
+  // A window's file is that of the disk under it, and so is that of a point in time.
+  if (early && disk.under === undefined && disk.layer.snapshotOf === undefined)
+    failures.push(await settled(engine.unlockNode(disk.node)));
   const closed = released.then(() => close(coordinator, disk, failures));
   if (early) {
     closed.catch(() => {}); // told to those who wait for it

@@ -119,6 +119,25 @@ for (const kept of [false, true]) {
     }));
 }
 
+test("a point in time that it was copied from goes, and its disk stays locked", () =>
+  inScene(async (scene) => {
+    const { runtime } = scene;
+    const disk = await scene.disk("a", length, 10);
+    await using view = disk.view();
+    const snapshot = await runtime.attach({ driver: "snapshot", view }, { name: "instant" });
+    const target = await scene.faulty("t", length, hangs);
+    const job = await runtime.backup({ disk: snapshot, target, maxChunk: cluster });
+    await faultReached(target.node, 0);
+    job.cancel();
+    await job.done;
+    await snapshot.detach();
+    expect(runtime.disks.map(({ name }) => name)).toEqual(["a", "t"]);
+    const spec = { driver: "file", filename: scene.path("a.raw") };
+    expect((await refusalOf(() => runtime.attach(spec, { name: "other" }))).code).toBe("ERR_IMAGE_LOCKED");
+    releaseHang(target.node);
+    await scene.until(() => runtime.inspect().lettingGo.length === 0);
+  }));
+
 test("a disk that is itself the target which hangs stays taken, name and image", () =>
   inScene(async (scene) => {
     const { runtime } = scene;

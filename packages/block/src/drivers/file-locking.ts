@@ -14,8 +14,8 @@ export function lockNode(handle: NodeHandle, before: ImageUse, after: ImageUse):
   changeImageLock(fd, filename, before, after);
 }
 
-/** Gives back the locks of the files and devices under a node. What is read through it from now on may be anybody's. */
+/** Gives back the locks of the files and devices that were opened with a node. What is read through it from now on may be anybody's. */
 export function unlockNode(handle: NodeHandle): void {
   if (handle.driver === "file" || handle.driver === "host_device") unlockImage((handle.state as FileState).fd);
-  for (const child of handle.children) unlockNode(child);
+  if (handle.driver !== "attached") for (const child of handle.children) unlockNode(child);
 }

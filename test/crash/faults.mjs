@@ -222,7 +222,7 @@ export const faults = [
   },
   {
     name: "after a power loss what no flush covers counts",
-    edits: [[journal("recover-job"), "lost \\? job\\.flushed : job\\.copied", "job.copied"]],
+    edits: [[journal("recover-job"), "words: copied \\} = lost", "words: copied } = false"]],
     jobs: "losses",
     expect: /I2/,
   },

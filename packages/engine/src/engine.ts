@@ -16,6 +16,7 @@ import { isAside, vacate } from "./gatekeeper.ts";
 import type { OpenedNode } from "./helper-tasks.ts";
 import { counterBytes, type IoCounts, readCounters } from "./io-counters.ts";
 import { IoClient } from "./io-client.ts";
+import { nativeLoading } from "./native-loading.ts";
 import type { DiskHandle } from "./open-disk.ts";
 import type { FoundSpill, KeptSpill, MakeSpillTask, OpenSpillTask } from "./kept-spill.ts";
 import { type LongTask, Pool, type ThreadEvent } from "./pool.ts";
@@ -109,6 +110,7 @@ export class Engine {
       registry: this.registry.buffer,
       channel: this.#channelName,
       arenas: this.arenas.buffers,
+      nativeLoading: nativeLoading(),
       guardModule: this.#guardModule,
     };
   }

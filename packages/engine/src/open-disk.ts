@@ -25,6 +25,7 @@ import {
 } from "@heirloom/block";
 import { type DiskAddress, DiskIo } from "./disk-io.ts";
 import { EngineError } from "./engine-error.ts";
+import { loadNative } from "./native-loading.ts";
 import type { Seat } from "./registry.ts";
 import { type EngineAddress, ThreadContext } from "./thread-context.ts";
 
@@ -124,7 +125,7 @@ export function openDisk(handle: DiskHandle): GuestDisk {
     );
   }
   // Here, and not with the first request: that one is inside the gate.
-  loadSystemCalls();
+  loadNative(handle.engine.nativeLoading, loadSystemCalls);
   connectFirst(handle);
   context.arenas.catchUp(handle.arenaCount);
   if (!context.goLive(handle.seat)) {
@@ -164,8 +165,8 @@ function connectFirst({ disk }: DiskHandle): void {
  */
 export async function loadDisk(handle: DiskHandle): Promise<void> {
   refuseOther(handle);
-  const { disk } = handle;
-  loadSystemCalls();
+  const { disk, engine } = handle;
+  loadNative(engine.nativeLoading, loadSystemCalls);
   await loadDrivers(disk.node);
   if (disk.lowest !== undefined) await loadDrivers(disk.lowest);
 }

@@ -7,6 +7,7 @@
  */
 import type { MessagePort } from "node:worker_threads";
 import { Piscina } from "piscina";
+import { nativeLoading, watchStarting } from "./native-loading.ts";
 import type { Registry, Seat } from "./registry.ts";
 import { Reports } from "./reports.ts";
 
@@ -35,6 +36,11 @@ export interface PoolOptions {
   readonly helpersMax: number;
   /** Idle threads end after this. */
   readonly idleTimeoutMs: number;
+}
+
+/** What each thread is told when it starts. */
+export interface PoolThread {
+  readonly nativeLoading: SharedArrayBuffer;
 }
 
 /** What becomes of long tasks and their threads, for whoever keeps count. A death is told when its slots are vacated. */
@@ -70,6 +76,8 @@ export class Pool {
   readonly reports: Reports = new Reports();
   /** Threads that have loaded their code, native modules included. */
   readonly #loaded = new Set<number>();
+  /** A process that exits waits for threads that start. */
+  #unwatch: (() => void) | undefined;
   #longTasks = 0;
   #closed = false;
 
@@ -108,6 +116,7 @@ export class Pool {
 
   /** Runs a helper's task. Values that it returns are its answer; it throws nothing but `ThreadDied`. */
   async help<Result>(name: string, task: unknown): Promise<Result> {
+    this.#unwatch ??= watchStarting(() => this.#starting()); // also of one that is started behind a close
     this.#helpers ??= this.#makePool(this.#options.helpersMax, Number.POSITIVE_INFINITY);
     try {
       return (await this.#helpers.run(task, { name })) as Result;
@@ -126,6 +135,7 @@ export class Pool {
     const seat = this.#registry.reserve();
     if (seat === undefined) throw new NoThread(name, this.#options.threadsMax);
     const { participant } = seat;
+    this.#unwatch ??= watchStarting(() => this.#starting());
     this.#threads ??= this.#makePool(this.#options.threadsMax, this.#options.threadsMax);
     this.#longTasks++;
     this.#tell({ type: "taskStarted" });
@@ -169,7 +179,9 @@ export class Pool {
   async close(timeoutMs: number): Promise<boolean> {
     this.#closed = true;
     const pools = [this.#threads, this.#helpers].filter((pool) => pool !== undefined);
-    if (!(await this.#allLoaded(pools))) return false;
+    if (!(await this.#allLoaded())) return false;
+    this.#unwatch?.();
+    this.#unwatch = undefined;
     const ended = Promise.all(pools.map((pool) => pool.destroy())).then(() => true);
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(false), timeoutMs)));
@@ -183,20 +195,25 @@ export class Pool {
    * long as a machine may take that has no core to spare. One that fails to load ends by itself, and is no thread any more.
    * @returns false where one has not loaded after all that time: it is left behind rather than ended
    */
-  async #allLoaded(pools: readonly Piscina[]): Promise<boolean> {
+  async #allLoaded(): Promise<boolean> {
     const deadline = performance.now() + loadMsMax;
-    const loading = (): boolean =>
-      pools.some((pool) => pool.threads.some((worker) => worker.threadId > 0 && !this.#loaded.has(worker.threadId)));
-    while (loading()) {
+    while (this.#starting().length > 0) {
       if (performance.now() >= deadline) return false;
       await new Promise((resolve) => setTimeout(resolve, 2));
     }
     return true;
   }
 
+  /** Threads that load. */
+  #starting(): number[] {
+    const threads = [...(this.#threads?.threads ?? []), ...(this.#helpers?.threads ?? [])];
+    return threads.map((thread) => thread.threadId).filter((id) => id > 0 && !this.#loaded.has(id));
+  }
+
   #makePool(maxThreads: number, maxQueue: number): Piscina {
     const pool = new Piscina({
       filename: workerFile,
+      workerData: { nativeLoading: nativeLoading() } satisfies PoolThread,
       minThreads: 0,
       maxThreads,
       maxQueue,

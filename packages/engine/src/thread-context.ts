@@ -13,6 +13,8 @@ export interface EngineAddress {
   readonly registry: SharedArrayBuffer;
   readonly channel: string;
   readonly arenas: readonly SharedArrayBuffer[];
+  /** See native-loading.ts. */
+  readonly nativeLoading: SharedArrayBuffer;
   /** File URL of what guards disks whose bitmaps are kept. */
   readonly guardModule: string | undefined;
 }

@@ -1,10 +1,12 @@
 /**
  * The entry of the engine's threads: names of tasks, and what a thread must have loaded before it says that it is ready.
  */
+import { workerData } from "node:worker_threads";
 import { loadSystemCalls } from "@heirloom/block";
 import { serveIo as serve } from "./io-server.ts";
 import { move as runMover } from "./mover-task.ts";
-import type { TaskAnswer } from "./pool.ts";
+import { tellLoaded } from "./native-loading.ts";
+import type { PoolThread, TaskAnswer } from "./pool.ts";
 import { serveTask } from "./service.ts";
 
 export {
@@ -44,3 +46,4 @@ export const service: ReturnType<typeof answering<Parameters<typeof serveTask>[0
 // A thread that is ended while it loads a native module takes the process with it, and a pool that closes waits only for
 // threads that are not ready (pool.ts). So system calls are loaded here, and not with the first one of the first task.
 loadSystemCalls();
+tellLoaded((workerData as PoolThread).nativeLoading);

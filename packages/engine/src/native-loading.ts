@@ -18,7 +18,8 @@ const loadedSlots = 1024;
 const exitMsMax = 10_000;
 
 let shared: SharedArrayBuffer | undefined;
-const pools = new Set<() => readonly number[]>();
+/** Weak: a pool that has threads is held by them. */
+const pools = new Set<WeakRef<() => readonly number[]>>();
 
 /** For whoever starts threads: it goes with what they are told. */
 export function nativeLoading(): SharedArrayBuffer {
@@ -29,17 +30,18 @@ export function nativeLoading(): SharedArrayBuffer {
   return shared;
 }
 
-/** @param starting numbers of a pool's threads that have not said that they are ready @returns what ends the watch */
-export function watchStarting(starting: () => readonly number[]): () => void {
-  pools.add(starting);
-  return () => pools.delete(starting);
+/** @param starting numbers of a pool's threads that have not said that they are ready; the pool holds it */
+export function watchStarting(starting: () => readonly number[]): void {
+  for (const pool of pools) if (pool.deref() === undefined) pools.delete(pool);
+  pools.add(new WeakRef(starting));
 }
 
 function waitForLoading(words: Int32Array, deadline: number): void {
   Atomics.store(words, exitingWord, 1);
   waitUntil(words, loadingWord, (loading) => loading === 0, deadline);
-  for (const starting of pools)
-    for (const thread of starting()) waitUntil(words, slotOf(thread), (loaded) => loaded === thread, deadline);
+  for (const pool of pools)
+    for (const thread of pool.deref()?.() ?? [])
+      waitUntil(words, slotOf(thread), (loaded) => loaded === thread, deadline);
 }
 
 function waitUntil(words: Int32Array, word: number, done: (value: number) => boolean, deadline: number): void {

@@ -76,8 +76,6 @@ export class Pool {
   readonly reports: Reports = new Reports();
   /** Threads that have loaded their code, native modules included. */
   readonly #loaded = new Set<number>();
-  /** A process that exits waits for threads that start. */
-  #unwatch: (() => void) | undefined;
   #longTasks = 0;
   #closed = false;
 
@@ -92,6 +90,7 @@ export class Pool {
     tell: (event: ThreadEvent) => void,
     onExit: (threadId: number) => void,
   ) {
+    watchStarting(this.#starting);
     this.#onExit = onExit;
     this.#registry = registry;
     this.#options = options;
@@ -116,7 +115,6 @@ export class Pool {
 
   /** Runs a helper's task. Values that it returns are its answer; it throws nothing but `ThreadDied`. */
   async help<Result>(name: string, task: unknown): Promise<Result> {
-    this.#unwatch ??= watchStarting(() => this.#starting()); // also of one that is started behind a close
     this.#helpers ??= this.#makePool(this.#options.helpersMax, Number.POSITIVE_INFINITY);
     try {
       return (await this.#helpers.run(task, { name })) as Result;
@@ -135,7 +133,6 @@ export class Pool {
     const seat = this.#registry.reserve();
     if (seat === undefined) throw new NoThread(name, this.#options.threadsMax);
     const { participant } = seat;
-    this.#unwatch ??= watchStarting(() => this.#starting());
     this.#threads ??= this.#makePool(this.#options.threadsMax, this.#options.threadsMax);
     this.#longTasks++;
     this.#tell({ type: "taskStarted" });
@@ -180,8 +177,6 @@ export class Pool {
     this.#closed = true;
     const pools = [this.#threads, this.#helpers].filter((pool) => pool !== undefined);
     if (!(await this.#allLoaded())) return false;
-    this.#unwatch?.();
-    this.#unwatch = undefined;
     const ended = Promise.all(pools.map((pool) => pool.destroy())).then(() => true);
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(false), timeoutMs)));
@@ -204,11 +199,11 @@ export class Pool {
     return true;
   }
 
-  /** Threads that load. */
-  #starting(): number[] {
+  /** Threads that load. A process that exits waits for them. */
+  readonly #starting = (): number[] => {
     const threads = [...(this.#threads?.threads ?? []), ...(this.#helpers?.threads ?? [])];
     return threads.map((thread) => thread.threadId).filter((id) => id > 0 && !this.#loaded.has(id));
-  }
+  };
 
   #makePool(maxThreads: number, maxQueue: number): Piscina {
     const pool = new Piscina({

@@ -1,10 +1,11 @@
 /** What the kernel is asked to do, in which order: a guest's write to a cluster that a backup still needs, with a spill that is synced. */
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, onTestFinished, test } from "vitest";
+import { needTool } from "../../packages/block/src/tool.fixture.ts";
 
 const program = fileURLToPath(new URL("synced-guest.mjs", import.meta.url));
 const clusterBytes = 4096;
@@ -30,10 +31,7 @@ function callsIn(trace: string): { call: string; file: string; bytes: number; of
 }
 
 test("the old data is written and synced before the disk is, once for each cluster", { timeout: 60_000 }, (context) => {
-  if (spawnSync("strace", ["-V"]).status !== 0) {
-    if (process.env.CI) throw new Error("strace is not installed, and CI must have it");
-    context.skip("strace is not installed");
-  }
+  needTool(context, "strace");
   const place = mkdtempSync(join(tmpdir(), "synced-"));
   onTestFinished(() => rmSync(place, { recursive: true }));
   const [image, target, trace] = ["vm.img", "backup.img", "trace"].map((name) => join(place, name));

@@ -16,7 +16,7 @@ import { isAside, vacate } from "./gatekeeper.ts";
 import type { OpenedNode } from "./helper-tasks.ts";
 import { counterBytes, type IoCounts, readCounters } from "./io-counters.ts";
 import { IoClient } from "./io-client.ts";
-import { nativeLoading } from "./native-loading.ts";
+import { nativeLoading, tellEnded } from "./native-loading.ts";
 import type { DiskHandle } from "./open-disk.ts";
 import type { FoundSpill, KeptSpill, MakeSpillTask, OpenSpillTask } from "./kept-spill.ts";
 import { type LongTask, Pool, type ThreadEvent } from "./pool.ts";
@@ -338,6 +338,7 @@ export class Engine {
     worker.once("exit", () => {
       this.registry.unregisterThread(threadId);
       this.#tellExit(threadId);
+      tellEnded(threadId);
       for (const participant of this.#handles.keys()) {
         if (this.registry.threadOf(participant) !== threadId) continue;
         const gone = this.registry.state(participant) === participantGone;

@@ -3,16 +3,16 @@
  * does while Node instantiates a module for `require`; `process.exit` ends all threads. So it waits for those that are in the middle.
  *
  * A pool's thread is waited for from its start until it says that it has loaded. An embedder's thread, of which nobody knows when
- * it opens a disk, counts itself in, then looks whether the process exits; the process says that it exits, then looks at the
- * count. All four are sequentially consistent: either the thread sees it and does not load, or the process waits for it.
+ * it opens a disk, says that it loads, then looks whether the process exits; the process says that it exits, then looks at the
+ * threads. All four are sequentially consistent: either the thread sees it and does not load, or the process waits for it.
+ * One that is ended in the middle all the same, and did not take the process with it, is waited for no more.
  */
 import { threadId } from "node:worker_threads";
 
-const loadingWord = 0;
-const exitingWord = 1;
-/** Numbers of the threads that have loaded, each in the slot that its number says. */
-const loadedWords = 2;
-const loadedSlots = 1024;
+const exitingWord = 0;
+/** A slot for each thread, by its number: the number once it has loaded, the negative number while an embedder's loads. */
+const slotsWord = 1;
+const slots = 1024;
 
 /** Loading takes some 50 ms, and seconds where every core is taken many times over. */
 const exitMsMax = 10_000;
@@ -24,7 +24,7 @@ const pools = new Set<WeakRef<() => readonly number[]>>();
 /** For whoever starts threads: it goes with what they are told. */
 export function nativeLoading(): SharedArrayBuffer {
   if (shared === undefined) {
-    const words = new Int32Array((shared = new SharedArrayBuffer((loadedWords + loadedSlots) * 4)));
+    const words = new Int32Array((shared = new SharedArrayBuffer((slotsWord + slots) * 4)));
     process.once("exit", () => waitForLoading(words, performance.now() + exitMsMax));
   }
   return shared;
@@ -38,7 +38,7 @@ export function watchStarting(starting: () => readonly number[]): void {
 
 function waitForLoading(words: Int32Array, deadline: number): void {
   Atomics.store(words, exitingWord, 1);
-  waitUntil(words, loadingWord, (loading) => loading === 0, deadline);
+  for (let slot = slotsWord; slot < words.length; slot++) waitUntil(words, slot, (thread) => thread >= 0, deadline);
   for (const pool of pools)
     for (const thread of pool.deref()?.() ?? [])
       waitUntil(words, slotOf(thread), (loaded) => loaded === thread, deadline);
@@ -54,7 +54,12 @@ function waitUntil(words: Int32Array, word: number, done: (value: number) => boo
 }
 
 function slotOf(thread: number): number {
-  return loadedWords + (thread % loadedSlots);
+  return slotsWord + (thread % slots);
+}
+
+/** On the main thread: it loads no more. */
+export function tellEnded(thread: number): void {
+  if (shared !== undefined) Atomics.compareExchange(new Int32Array(shared), slotOf(thread), -thread, 0);
 }
 
 /** On a pool's thread, when it has loaded all that it is going to. */
@@ -67,13 +72,12 @@ export function tellLoaded(loading: SharedArrayBuffer): void {
 /** On an embedder's thread. Does not return where the process exits: the thread is ended. */
 export function loadNative(loading: SharedArrayBuffer, load: () => void): void {
   const words = new Int32Array(loading);
-  Atomics.add(words, loadingWord, 1);
+  Atomics.store(words, slotOf(threadId), -threadId);
   const exiting = Atomics.load(words, exitingWord) !== 0;
   try {
     if (!exiting) load();
   } finally {
-    Atomics.sub(words, loadingWord, 1);
-    Atomics.notify(words, loadingWord);
+    tellLoaded(loading);
   }
   if (exiting) Atomics.wait(words, exitingWord, 1);
 }

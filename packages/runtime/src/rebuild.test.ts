@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import {
   mkdirSync,
@@ -15,6 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { needTool } from "../../block/src/tool.fixture.ts";
 import { readArtefact, rebuild } from "@heirloom/runtime";
 
 interface Extent {
@@ -260,10 +261,7 @@ test.each([["0.json"], undefined, [undefined], [{ path: 5 }]].map((chain) => [JS
 );
 
 test("a file system without hard links takes an image, and none over one that is there", (context) => {
-  if (spawnSync("strace", ["-V"]).error !== undefined) {
-    if (process.env.CI) throw new Error("strace is not installed, and CI must have it");
-    context.skip("strace is not installed");
-  }
+  needTool(context, "strace");
   const program = `
     import(process.argv[1]).then(async ({ rebuild }) => {
       const told = await rebuild([process.argv[2]], process.argv[3]).then(({ length }) => length, ({ code }) => code);

@@ -1,18 +1,13 @@
 /** TLS on both sides: our server before other people's clients, and disks behind other people's servers. */
-import { execFile, execFileSync, spawnSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { loadPskCredentials, loadX509Credentials } from "@heirloom/nbd";
-import { expect, test, type TestContext } from "vitest";
+import { expect, test } from "vitest";
 import { nbdkit } from "./nbdkit.fixture.ts";
 import { ended, firstDifference, inScene, MiB, type Scene } from "./scene.fixture.ts";
+import { needTool } from "./tool.fixture.ts";
 
 const length = 2 * MiB;
-
-function need(context: TestContext, tool: string): void {
-  if (spawnSync("sh", ["-c", `command -v ${tool}`]).status === 0) return;
-  if (process.env.CI !== undefined) throw new Error(`${tool} is not installed, and CI must have it`);
-  context.skip(`${tool} is not installed`);
-}
 
 /** A file of keys, as GnuTLS has it. */
 function keys(scene: Scene, name: string, byte: number): string {
@@ -50,8 +45,8 @@ function run(tool: string, ...args: string[]): Promise<{ readonly ok: boolean; r
 
 test("a server with certificates: other people's clients come in with theirs, and nobody without", (context) =>
   inScene(async (scene) => {
-    need(context, "openssl");
-    need(context, "nbdinfo");
+    needTool(context, "openssl");
+    needTool(context, "nbdinfo");
     const directory = certificates(scene);
     const disk = await scene.disk("a", length, 1);
     const path = scene.path("h.sock");

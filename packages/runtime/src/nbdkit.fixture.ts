@@ -1,10 +1,11 @@
 /** nbdkit on a Unix socket in a scene's directory; it ends with its test. */
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync, rmSync, watch } from "node:fs";
 import { connect } from "node:net";
 import { onTestFinished, type TestContext } from "vitest";
 import type { Scene } from "./scene.fixture.ts";
+import { needTool } from "./tool.fixture.ts";
 
 export interface Nbdkit {
   readonly path: string;
@@ -20,10 +21,7 @@ export async function nbdkit(
   name: string,
   args: readonly string[],
 ): Promise<Nbdkit> {
-  if (spawnSync("sh", ["-c", "command -v nbdkit"]).status !== 0) {
-    if (process.env.CI) throw new Error("nbdkit is not installed, and CI must have it");
-    context.skip("nbdkit is not installed");
-  }
+  needTool(context, "nbdkit");
   const path = scene.path(name);
   const pidFile = `${path}.pid`;
   rmSync(path, { force: true });

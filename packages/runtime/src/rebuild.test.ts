@@ -15,7 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { needTool } from "../../block/src/tool.fixture.ts";
+import { needTool } from "./tool.fixture.ts";
 import { readArtefact, rebuild } from "@heirloom/runtime";
 
 interface Extent {
